@@ -1,0 +1,267 @@
+"""Who leaves together and who has arrived. Pure: no file, thread, clock or loop; all of it belongs to the loop thread.
+
+An append is *accepted* into the commit that is forming; it waits for *room* first when the buffer is full. The commit
+*departs* when the one before it has arrived, so a group forms because the disk is busy. It *arrives* when its records have
+reached the stage that it owes, and then its waiters are told::
+
+                 room?  yes                    one at a time
+    append ─────────┬────────▶ forming ──────────────────────▶ under way ─────▶ arrived
+                    │ no          ▲                                │
+                    └──▶ waiting ─┘  in the order of the calls     └─▶ refused (no space), or all are abandoned (failed)
+
+A waiter is whatever the caller can tell things to: the store uses futures, a test anything. A record whose waiter has
+lost interest keeps its place and is written: it was accepted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Generic, NamedTuple, TypeVar
+
+from aquipu.policy import Stage, SyncPolicy
+from aquipu.record import Receipt
+
+Waiter = TypeVar("Waiter")
+
+COMMIT_BYTES = 8 * 1024 * 1024
+"""A forming commit that has reached this size takes no more: what comes later leaves with the next one."""
+
+_receipt = partial(tuple.__new__, Receipt)  # half the price of Receipt(...): it is made once for each append
+
+
+class Landing(NamedTuple):
+    """How far the log has come when a commit arrives."""
+
+    next_sequence: int
+    """One past the last record written."""
+    synced_sequence: int
+    """Everything below is on the disk."""
+    syncs: int
+    """Syncs of the log so far, since opening."""
+
+
+class Commit(Generic[Waiter]):
+    """Records that share one write and at most one sync, in the order of their calls. Without records: a sync alone."""
+
+    __slots__ = ("barriers", "batches", "labels", "payloads", "size", "stage", "sync", "timestamps", "waiters")
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.timestamps: list[int] = []
+        self.labels: dict[int, tuple[str, ...]] = {}
+        """By the index of those records that have any."""
+        self.waiters: list[Waiter | None] = []
+        """One place for each record; None for the second and later ones of a batch."""
+        self.batches: dict[int, int] = {}
+        """Index of its first record, and number of its records."""
+        self.barriers: list[Waiter] = []
+        """Those who wait for the commit as a whole: flush() and sync()."""
+        self.size = 0
+        self.stage = Stage.FLUSHED
+        """The strictest that a member asks for."""
+        self.sync = False
+        """Decided when it departs."""
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def everyone(self) -> Iterator[Waiter]:
+        """All who wait for anything of this commit."""
+        yield from (waiter for waiter in self.waiters if waiter is not None)
+        yield from self.barriers
+
+    def receipts(self, first_sequence: int) -> list[Receipt]:
+        """One for each record, now that the commit has reached the stage that it owed."""
+        stage = Stage.SYNCED if self.sync else Stage.FLUSHED
+        sequences = range(first_sequence, first_sequence + len(self.payloads))
+        return list(map(_receipt, zip(sequences, self.timestamps, repeat(stage))))
+
+
+@dataclass(slots=True)
+class Pending(Generic[Waiter]):
+    """An append, or a batch that must stay together, that waits for room."""
+
+    payloads: Sequence[bytes]
+    size: int
+    labels: tuple[str, ...]
+    stage: Stage
+    waiter: Waiter
+    batch: bool
+
+
+class GroupCommit(Generic[Waiter]):
+    """Forms commits, keeps the buffer within its bounds, and knows what is acknowledged and what is synced."""
+
+    def __init__(
+        self,
+        policy: SyncPolicy,
+        *,
+        next_sequence: int,
+        synced_sequence: int,
+        last_time: int = 0,
+        buffer_records: int,
+        buffer_bytes: int,
+    ) -> None:
+        self.policy = policy
+        self.next_sequence = next_sequence
+        """One past the last acknowledged record."""
+        self.synced_sequence = synced_sequence
+        self.buffer_records = buffer_records
+        self.buffer_bytes = buffer_bytes
+        self.records = 0
+        """Accepted and not yet arrived."""
+        self.bytes = 0
+        self.under_way: Commit[Waiter] | None = None
+        self.waiting: deque[Pending[Waiter]] = deque()
+        self._forming: deque[Commit[Waiter]] = deque()
+        self._last_time = last_time
+
+    @property
+    def unsynced(self) -> int:
+        """Acknowledged records that a power cut could take."""
+        return self.next_sequence - self.synced_sequence
+
+    @property
+    def is_forming(self) -> bool:
+        """Whether something waits to depart."""
+        return bool(self._forming)
+
+    def has_room(self, records: int, size: int) -> bool:
+        """Whether an append of so many records and bytes can be accepted now, and nobody waits before it."""
+        return not self.waiting and self._fits(records, size)
+
+    def _fits(self, records: int, size: int) -> bool:
+        return self.records + records <= self.buffer_records and self.bytes + size <= self.buffer_bytes
+
+    # accepting
+
+    def add(self, payload: bytes, size: int, labels: tuple[str, ...], stage: Stage, waiter: Waiter, now: int) -> None:
+        """Accept one record; its place in the log is settled from here on."""
+        commit = self._open()
+        if labels:
+            commit.labels[len(commit.payloads)] = labels
+        if stage > commit.stage:
+            commit.stage = stage
+        if now > self._last_time:
+            self._last_time = now
+        commit.payloads.append(payload)
+        commit.timestamps.append(self._last_time)
+        commit.waiters.append(waiter)
+        commit.size += size
+        self.records += 1
+        self.bytes += size
+
+    def add_batch(self, pending: Pending[Waiter], now: int) -> None:
+        """Accept records that belong together: they share one commit."""
+        commit, first, count = self._open(), 0, len(pending.payloads)
+        first = len(commit.payloads)
+        commit.batches[first] = count
+        if pending.labels:
+            commit.labels.update(zip(range(first, first + count), repeat(pending.labels)))
+        commit.stage = max(commit.stage, pending.stage)
+        self._last_time = max(self._last_time, now)
+        commit.payloads += pending.payloads
+        commit.timestamps += repeat(self._last_time, count)
+        commit.waiters.append(pending.waiter)
+        commit.waiters += repeat(None, count - 1)
+        commit.size += pending.size
+        self.records += count
+        self.bytes += pending.size
+
+    def admit(self, now: int, is_gone: Callable[[Waiter], bool]) -> None:
+        """Accept those who wait for room, in their order, as far as there is room. Who is gone was never accepted."""
+        while self.waiting:
+            pending = self.waiting[0]
+            if not is_gone(pending.waiter):
+                if not self._fits(len(pending.payloads), pending.size):
+                    return
+                if pending.batch:
+                    self.add_batch(pending, now)
+                else:
+                    self.add(pending.payloads[0], pending.size, pending.labels, pending.stage, pending.waiter, now)
+            self.waiting.popleft()
+
+    def barrier(self, stage: Stage, waiter: Waiter | None) -> bool:
+        """Have ``waiter`` told when everything accepted so far has reached ``stage``; False when it has already."""
+        if self._forming:
+            commit = self._forming[-1]
+            commit.stage = max(commit.stage, stage)
+        elif self.under_way is not None and (stage is Stage.FLUSHED or self.under_way.sync):
+            commit = self.under_way
+        elif stage is Stage.SYNCED and (self.under_way is not None or self.unsynced):
+            commit = self._open()
+            commit.stage = stage
+        else:
+            return False
+        if waiter is not None:
+            commit.barriers.append(waiter)
+        return True
+
+    def _open(self) -> Commit[Waiter]:
+        """The commit that still takes records."""
+        if not self._forming or self._forming[-1].size >= COMMIT_BYTES:
+            self._forming.append(Commit())
+        return self._forming[-1]
+
+    # leaving and arriving
+
+    def depart(self) -> Commit[Waiter] | None:
+        """The next commit that may leave, with the decision whether it is synced; None while one is under way."""
+        if self.under_way is not None or not self._forming:
+            return None
+        commit = self._forming.popleft()
+        commit.sync = commit.stage is Stage.SYNCED or self.policy.owes_sync(self.unsynced, len(commit))
+        self.under_way = commit
+        return commit
+
+    def arrive(self, landing: Landing) -> Commit[Waiter]:
+        """The commit under way has reached the stage that it owed: its records count as acknowledged now."""
+        commit = self._leave()
+        self.next_sequence = landing.next_sequence
+        self.synced_sequence = landing.synced_sequence
+        return commit
+
+    def refuse(self) -> tuple[Commit[Waiter], list[Waiter]]:
+        """There was no space for the commit under way. Gives it back, with the barriers placed behind it: they were to
+        wait for its records too, and must be told."""
+        commit = self._leave()
+        behind = [waiter for later in self._forming for waiter in later.barriers]
+        for later in self._forming:
+            later.barriers.clear()
+        return commit, behind
+
+    def abandon(self) -> list[Waiter]:
+        """The store has failed: everyone who waits for anything, and nothing is left to wait for."""
+        commits = [*([self.under_way] if self.under_way is not None else []), *self._forming]
+        everyone = [waiter for commit in commits for waiter in commit.everyone()]
+        everyone += self.give_up_waiting()
+        self.under_way = None
+        self._forming.clear()
+        self.records = self.bytes = 0
+        return everyone
+
+    def remaining(self) -> list[Commit[Waiter]]:
+        """The loop is gone: what was accepted and has not departed, each commit to be synced."""
+        commits = list(self._forming)
+        self._forming.clear()
+        for commit in commits:
+            commit.sync = True
+        return commits
+
+    def give_up_waiting(self) -> list[Waiter]:
+        """Those who wait for room and will not get it."""
+        waiters = [pending.waiter for pending in self.waiting]
+        self.waiting.clear()
+        return waiters
+
+    def _leave(self) -> Commit[Waiter]:
+        commit = self.under_way
+        assert commit is not None, "a commit arrives only after it has departed"
+        self.under_way = None
+        self.records -= len(commit)
+        self.bytes -= commit.size
+        return commit

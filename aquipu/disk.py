@@ -1,0 +1,176 @@
+"""The one door to the operating system: the only room that imports os and fcntl.
+
+Everything blocks, nothing is retried, nothing is decided here. OSError passes through as it is. Small enough to fake whole:
+a test hands `Store.open` a `Disk` of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP
+from typing import BinaryIO
+
+from aquipu.errors import StoreUnavailableError
+
+StrPath = str | os.PathLike[str]
+
+_NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
+_NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
+_FILE_MODE = 0o600
+_DIRECTORY_MODE = 0o700
+_BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
+_READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
+
+
+def is_no_space(error: OSError) -> bool:
+    """Whether the error says that there was no room: disk full, quota, or the limit of a file's size."""
+    return error.errno in _NO_SPACE
+
+
+@contextmanager
+def explained(path: str, action: str) -> Iterator[None]:
+    """Turn what the operating system refuses into an error of the tree."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(str(error.filename or path), action, error.strerror or str(error)) from error
+
+
+def at_fork(in_child: Callable[[], None]) -> None:
+    """Run ``in_child`` in every child process made by a fork from now on."""
+    os.register_at_fork(after_in_child=in_child)
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+class Disk:
+    """Files and directories, as the operating system offers them. Remembers only what the system was seen not to offer."""
+
+    def __init__(self) -> None:
+        self._writes_synced = hasattr(os, "RWF_DSYNC")
+
+    # directories and names
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, in no order."""
+        return os.listdir(path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def make_directories(self, path: str) -> None:
+        """Create the directory and those above it that are missing, each made durable in the one above."""
+        path = os.path.abspath(path)
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            self.make_directories(parent)
+        os.mkdir(path, _DIRECTORY_MODE)
+        self.sync_directory(parent)
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    # files
+
+    def create(self, path: str) -> int:
+        """A new empty file, open for reading and writing; one that is there already is emptied."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+
+    def open(self, path: str, *, writable: bool = False) -> int:
+        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+
+    def open_stream(self, path: str) -> BinaryIO:
+        """The file as an object for reading in the background."""
+        return io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def size(self, descriptor: int) -> int:
+        return os.fstat(descriptor).st_size
+
+    def read(self, descriptor: int, size: int, offset: int) -> bytes:
+        """``size`` bytes from ``offset``; fewer only where the file ends."""
+        piece = os.pread(descriptor, min(size, _READ_MAX), offset)
+        if len(piece) in (0, size):
+            return piece
+        return piece + self.read(descriptor, size - len(piece), offset + len(piece))
+
+    def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
+        """Write all of the buffers, one behind another; when an error stops it, some bytes may have been written."""
+        self._write_all(descriptor, buffers, offset, 0)
+
+    def write_synced(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> bool:
+        """Write all of the buffers and make these bytes durable in one system call; False, and nothing is written, where
+        the system does not offer that.
+
+        It covers what this call writes and nothing that was written before.
+        """
+        if not self._writes_synced:
+            return False
+        try:
+            self._write_all(descriptor, buffers, offset, os.RWF_DSYNC)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+            self._writes_synced = False
+        return self._writes_synced
+
+    def _write_all(self, descriptor: int, buffers: Sequence[bytes], offset: int, flags: int) -> None:
+        for first in range(0, len(buffers), _BUFFERS_MAX):
+            some = buffers[first : first + _BUFFERS_MAX]
+            size = sum(map(len, some))
+            done = os.pwritev(descriptor, some, offset, flags)
+            while done < size:  # a short write: the next one either goes on or says what is wrong
+                more = os.pwritev(descriptor, [b"".join(some)[done:]], offset + done, flags)
+                if more == 0:
+                    raise OSError(EIO, "the system writes nothing and gives no reason")
+                done += more
+            offset += size
+
+    def sync(self, descriptor: int) -> None:
+        """Make everything written to the file durable, with as much of its metadata as reading it needs."""
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's own memory
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
+
+    # the lock
+
+    def try_lock(self, path: str, *, shared: bool = False) -> int | None:
+        """Lock a file, made if missing, without waiting; None when someone else holds it.
+
+        The lock lives as long as the descriptor: it ends with the process, however that ends. A shared lock needs no
+        right to write and excludes only those who want it whole.
+        """
+        access = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, access | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor

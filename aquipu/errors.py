@@ -1,0 +1,251 @@
+"""What can go wrong, as a tree: one class a situation.
+
+::
+
+    AquipuError
+    ├── StoreUnavailableError    the operating system refuses a file or a directory
+    ├── NotAStoreError           the path holds something that is no store
+    ├── UnsupportedFormatError   written by a later version, or with a feature unknown here
+    ├── CorruptionError          bytes that were safe on the disk have changed
+    ├── StoreLockedError         another process (or another Store) is writing it
+    ├── StoreClosedError         aclose() has begun
+    ├── WrongLoopError           used from an event loop that is not its own
+    ├── ForkedStoreError         used in a child process, after a fork
+    ├── StoreFailedError         a sync or a write failed: outcome unknown, nothing more is accepted
+    ├── StoreFullError           no space: nothing of the commit was kept; goes on when there is room
+    ├── BufferFullError          append_nowait() found no room
+    ├── RecordTooLargeError      one record is over max_record_bytes          (also a ValueError)
+    ├── BatchTooLargeError       one append_many() is larger than the buffer  (also a ValueError)
+    └── NoSuchRecordError        no record has this sequence                  (also a LookupError)
+        ├── RecordPurgedError        it is older than the first record kept
+        └── RecordNotWrittenError    it is not written yet
+
+Every message says what happened, where, what was lost and what to do next. No message holds a record's data.
+The arguments of each class are its attributes, so an error can be pickled, copied and taken apart.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+
+class AquipuError(Exception):
+    """The root: ``except AquipuError`` catches everything that this package raises of its own."""
+
+
+class StoreUnavailableError(AquipuError):
+    """The operating system refused a file or a directory that the store needs; the OSError is the ``__cause__``.
+
+    Raised while opening or reading: missing permission, a read-only file system, too many open files, an
+    input/output error. Nothing was changed by the refused call.
+    """
+
+    def __init__(self, path: str, action: str, reason: str) -> None:
+        super().__init__(path, action, reason)
+        self.path, self.action, self.reason = path, action, reason
+
+    def __str__(self) -> str:
+        return f"cannot {self.action} {self.path}: {self.reason}; nothing was lost; mend that and open the store again"
+
+
+class NotAStoreError(AquipuError):
+    """The path is a file, or a directory that holds something else. Nothing was written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} is no store: {self.reason}; nothing was written; give an empty or a new directory"
+
+
+class UnsupportedFormatError(AquipuError):
+    """The store was written by a later version of aquipu, or with a feature that this one does not know."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; nothing was changed; open it with a newer aquipu"
+
+
+class CorruptionError(AquipuError):
+    """Bytes that were safe on the disk are not what was written. Nothing was changed.
+
+    ``offset`` is the place in the file ``path``, in bytes, of the first frame or structure that does not check.
+    """
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        super().__init__(path, offset, reason)
+        self.path, self.offset, self.reason = path, offset, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed; "
+            "copy the directory away before anything else, then restore this file from a backup"
+        )
+
+
+class StoreLockedError(AquipuError):
+    """Someone else holds the store's lock; ``pid`` names the process when it could be told, otherwise None."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        super().__init__(path, pid)
+        self.path, self.pid = path, pid
+
+    def __str__(self) -> str:
+        holder = "another process" if self.pid is None else f"process {self.pid}"
+        return (
+            f"{self.path} is being written by {holder}; nothing was changed; "
+            "close it there first, or wait longer with lock_timeout"
+        )
+
+
+class StoreClosedError(AquipuError):
+    """The store is closed or closing. The call did nothing; everything accepted before is or will be safe."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is closed; this call did nothing; open the store again to go on"
+
+
+class WrongLoopError(AquipuError):
+    """A store belongs to the event loop in which it was opened; this call came from another, or from none."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} belongs to another event loop; this call did nothing; open one Store in each loop's own time"
+
+
+class ForkedStoreError(AquipuError):
+    """The process was forked after the store was opened; the store stays with the parent."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} was opened before a fork and stays with the parent; this call did nothing; open it after forking"
+        )
+
+
+class StoreFailedError(AquipuError):
+    """A sync or a write failed, so the store is poisoned: nothing more is accepted until it is opened again.
+
+    The outcome of the records that were under way is unknown: they may be found after the next opening, or not.
+    The operating system may drop the pages of a failed sync and report success the next time, so it is never
+    repeated. The OSError is the ``__cause__``. Reading up to the last synced record goes on.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has failed: {self.reason}; outcome unknown for what was not yet acknowledged; "
+            "mend the disk, then open the store again to see what is really there"
+        )
+
+
+class StoreFullError(AquipuError):
+    """There was no space for a commit. It was cut back to its start: nothing of it is kept, nothing else is lost.
+
+    ``sequence`` is the one that the first record of the refused commit would have had; it is given to the next
+    record that is stored. The OSError is the ``__cause__``. The next append works as soon as there is space.
+    """
+
+    def __init__(self, path: str, sequence: int, reason: str) -> None:
+        super().__init__(path, sequence, reason)
+        self.path, self.sequence, self.reason = path, sequence, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has no space for the commit at sequence {self.sequence}: {self.reason}; nothing of it is kept "
+            "and nothing before it is lost; free some space and append again"
+        )
+
+
+class BufferFullError(AquipuError):
+    """``append_nowait`` found the buffer full (``records`` and ``bytes`` are waiting). The record was not taken."""
+
+    def __init__(self, path: str, records: int, bytes: int) -> None:
+        super().__init__(path, records, bytes)
+        self.path, self.records, self.bytes = path, records, bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has {self.records} records ({self.bytes} bytes) waiting for the disk and no room for more; "
+            "this record was not taken; wait with append(), or open with a larger buffer"
+        )
+
+
+class RecordTooLargeError(AquipuError, ValueError):
+    """One record holds more than ``limit`` bytes (``max_record_bytes``). It was not taken."""
+
+    def __init__(self, path: str, size: int, limit: int) -> None:
+        super().__init__(path, size, limit)
+        self.path, self.size, self.limit = path, size, limit
+
+    def __str__(self) -> str:
+        return (
+            f"a record of {self.size} bytes is over the limit of {self.limit} of {self.path}; it was not taken; "
+            "split it, or open the store with a larger max_record_bytes"
+        )
+
+
+class BatchTooLargeError(AquipuError, ValueError):
+    """One ``append_many`` holds more than the whole buffer can. None of its records was taken."""
+
+    def __init__(self, path: str, records: int, bytes: int) -> None:
+        super().__init__(path, records, bytes)
+        self.path, self.records, self.bytes = path, records, bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.records} records of {self.bytes} bytes in one append_many are more than the buffer of {self.path} "
+            "can hold; none was taken; split the call, or open with larger buffer_records and buffer_bytes"
+        )
+
+
+class NoSuchRecordError(AquipuError, LookupError):
+    """No record has the sequence that was asked for; its two kinds say why."""
+
+    def __init__(self, path: str, sequence: int, bound: int) -> None:
+        super().__init__(path, sequence, bound)
+        self.path, self.sequence, self.bound = path, sequence, bound
+
+
+class RecordPurgedError(NoSuchRecordError):
+    """The sequence lies before ``bound``, the first sequence that the store still keeps."""
+
+    def __str__(self) -> str:
+        return f"{self.path} no longer keeps sequence {self.sequence}; the first one kept is {self.bound}"
+
+
+class RecordNotWrittenError(NoSuchRecordError):
+    """The sequence is ``bound`` (the next one to be written) or beyond it."""
+
+    def __str__(self) -> str:
+        return f"{self.path} has not yet stored sequence {self.sequence}; the next one will be {self.bound}"
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def twin(error: E) -> E:
+    """An equal error object of its own, with the same cause.
+
+    Each waiter gets one: a shared exception object would collect the tracebacks of all who raise it.
+    """
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -1,0 +1,332 @@
+"""Commit frames as bytes and back. Pure: bytes in, values out.
+
+One frame is one group commit. All numbers are little-endian::
+
+    header, 52 bytes                                  body, `body_size` bytes, in columns
+    0   4  magic           "\\xaaqF1"                  writer   16 bytes  } only with KEYED: the key of the commit, so
+    4   4  flags           see Flag                   number   u64       } that one sent again can be recognised
+    8   4  records         in this frame              lengths  u32 × records
+    12  4  body_size       bytes that follow          times    u64 × records, nanoseconds since the epoch
+    16  8  first_sequence  of its first record        labels   u32: bytes of the label columns   }
+    24  8  time            of the commit, ns                   u8 × records: labels of each one  } only with
+    32  8  watermark       see below                           u16 × labels: their lengths        } RELATIONS
+    40  4  link            `check` of the frame before         the labels, UTF-8, joined          }
+    44  4  body_check      CRC32C of the body         payloads, joined
+    48  4  check           CRC32C of the 48 bytes above
+
+Both checksums start from the segment's seed (store id and first sequence: see `layout.seed_of`), so that bytes of another
+store, of another segment or of an earlier life never pass. The first frame of a segment links to the last of the
+segment before, through the segment header.
+
+The **watermark** is the sequence below which fdatasync had returned *before* this frame was written. It lets recovery
+prove instead of guess: when the frame at sequence s is bad, and any later frame that checks has a watermark beyond s, then
+s was on the disk and is damaged now. Without such a frame it was never promised. A good frame behind a bad one is no proof
+by itself: the kernel writes pages back in any order.
+
+A worked example. Two records, b"one" and b"three", are sequences 7 and 8 of the store whose segment seed is 0; sequences
+below 7 are synced; the frame before has the check 0x11111111. 84 bytes, with both times 0x0000000000000002::
+
+    aa 71 46 31  00 00 00 00  02 00 00 00  20 00 00 00     magic, no flags, 2 records, 32 bytes of body
+    07 00 00 00 00 00 00 00   02 00 00 00 00 00 00 00      first sequence 7, committed at 2
+    07 00 00 00 00 00 00 00   11 11 11 11                  watermark 7, link
+    30 ef 20 21  7a 79 19 1b                               body_check, check
+    03 00 00 00  05 00 00 00                               lengths 3 and 5
+    02 00 00 00 00 00 00 00   02 00 00 00 00 00 00 00      times
+    6f 6e 65 74 68 72 65 65                                "onethree"
+
+Downsides, known and accepted: a record costs 12 bytes beside its data, a commit 52; to read one record, the whole commit
+that holds it must be read and checked; a label is spelled out each time it is given.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from enum import IntFlag
+from struct import Struct
+from typing import NamedTuple
+
+from aquipu.checksum import extend
+from aquipu.record import Record
+
+MAGIC = b"\xaaqF1"
+_HEADER = Struct("<4sIIIQQQIII")
+_CHECKED = _HEADER.size - 4  # the part of the header that its own checksum covers
+HEADER_BYTES = _HEADER.size
+_KEY = Struct("<16sQ")
+_U32 = Struct("<I")
+
+# A payload of this size or more is handed to the disk as it is: joining it into the body would copy it once more.
+_APART_BYTES = 64 * 1024
+
+
+class Flag(IntFlag):
+    """What is special about a frame. A reader refuses a flag that it does not know."""
+
+    RELATIONS = 1
+    """The body holds the label columns."""
+    KEYED = 2
+    """The body begins with the key of its commit."""
+    OWES_SYNC = 4
+    """Its callers were not told before fdatasync had returned."""
+
+
+KNOWN_FLAGS = int(Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC)
+
+
+class Key(NamedTuple):
+    """Names one commit across restarts: who sent it, and its number there."""
+
+    writer: bytes
+    """16 bytes."""
+    number: int
+
+
+class Header(NamedTuple):
+    """A frame header that has passed its checksum. The fields are those of the table above."""
+
+    flags: int
+    records: int
+    body_size: int
+    first_sequence: int
+    time: int
+    watermark: int
+    link: int
+    body_check: int
+    check: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole frame."""
+        return HEADER_BYTES + self.body_size
+
+    @property
+    def next_sequence(self) -> int:
+        """One past its last record."""
+        return self.first_sequence + self.records
+
+
+class Encoded(NamedTuple):
+    """A frame ready to be written: buffers that belong one behind another, their total size, and the frame's check."""
+
+    buffers: list[bytes]
+    size: int
+    check: int
+
+
+def encode(
+    payloads: Sequence[bytes],
+    timestamps: Sequence[int],
+    *,
+    labels: Mapping[int, tuple[str, ...]] | None = None,
+    key: Key | None = None,
+    owes_sync: bool = False,
+    first_sequence: int,
+    time: int,
+    watermark: int,
+    link: int,
+    seed: int,
+) -> Encoded:
+    """One frame for these records. ``labels`` names by index the records that have relations."""
+    flags = Flag.OWES_SYNC if owes_sync else 0
+    lengths = list(map(len, payloads))
+    columns = [_column("I", lengths), _column("Q", timestamps)]
+    if key is not None:
+        flags |= Flag.KEYED
+        columns.insert(0, _KEY.pack(*key))
+    if labels:
+        flags |= Flag.RELATIONS
+        columns.append(_label_columns(labels, len(payloads)))
+    if lengths and sum(lengths) >= _APART_BYTES * len(lengths):
+        body = [b"".join(columns), *payloads]
+    else:
+        body = [b"".join((*columns, *payloads))]
+    body_check, body_size = seed, 0
+    for part in body:
+        body_check = extend(body_check, part)
+        body_size += len(part)
+    head = _HEADER.pack(MAGIC, flags, len(payloads), body_size, first_sequence, time, watermark, link, body_check, 0)[
+        :_CHECKED
+    ]
+    check = extend(seed, head)
+    return Encoded([head + _U32.pack(check), *body], HEADER_BYTES + body_size, check)
+
+
+def header_at(buffer: bytes, offset: int, seed: int) -> Header | None:
+    """The header that stands whole and sound at ``offset``, or None."""
+    head = buffer[offset : offset + _CHECKED]
+    if len(buffer) - offset < HEADER_BYTES or not head.startswith(MAGIC):
+        return None
+    fields = _HEADER.unpack_from(buffer, offset)
+    if extend(seed, head) != fields[9]:
+        return None
+    return Header._make(fields[1:])
+
+
+def is_sound(header: Header, body: bytes, seed: int) -> bool:
+    """Whether ``body`` is the one that the header was written for."""
+    return len(body) == header.body_size and extend(seed, body) == header.body_check
+
+
+def key_of(header: Header, body: bytes) -> Key | None:
+    """The key of the commit, if it was given one."""
+    return Key(*_KEY.unpack_from(body)) if header.flags & Flag.KEYED else None
+
+
+def records(header: Header, body: bytes) -> list[Record]:
+    """The records of a sound frame. ValueError when the columns do not fit each other, which no writer here makes."""
+    count = header.records
+    at = _KEY.size if header.flags & Flag.KEYED else 0
+    lengths = _numbers("I", body, at, count)
+    at += 4 * count
+    times = _numbers("Q", body, at, count)
+    at += 8 * count
+    relations: Sequence[tuple[str, ...]] = [()] * count
+    if header.flags & Flag.RELATIONS:
+        relations, at = _labels(body, at, count)
+    if at + sum(lengths) != len(body):
+        raise ValueError("the payloads of a frame do not fill its body")
+    sequences = range(header.first_sequence, header.next_sequence)
+    return list(map(Record, sequences, times, _slices(body, at, lengths), relations))
+
+
+def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
+    for length in lengths:
+        end = at + length
+        yield body[at:end]
+        at = end
+
+
+def _label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
+    counts = bytearray(count)
+    spelled: list[bytes] = []
+    for index, of_record in sorted(labels.items()):
+        counts[index] = len(of_record)
+        spelled += [label.encode() for label in of_record]
+    columns = bytes(counts) + _column("H", list(map(len, spelled))) + b"".join(spelled)
+    return _U32.pack(len(columns)) + columns
+
+
+def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], int]:
+    """The labels of each record, and where the columns behind them begin."""
+    if len(body) < at + _U32.size:
+        raise ValueError("a frame ends before its labels")
+    end = at + _U32.size + _U32.unpack_from(body, at)[0]
+    at += _U32.size
+    counts = body[at : at + count]
+    at += count
+    lengths = _numbers("H", body, at, sum(counts))
+    at += 2 * len(lengths)
+    if at + sum(lengths) != end or end > len(body):
+        raise ValueError("the labels of a frame do not fill their columns")
+    spelled = [text.decode() for text in _slices(body, at, lengths)]
+    each = iter(spelled)
+    return [tuple(next(each) for _ in range(n)) if n else () for n in counts], end
+
+
+def _column(code: str, numbers: Sequence[int]) -> bytes:
+    column = array(code, numbers)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _numbers(code: str, body: bytes, at: int, count: int) -> array[int]:
+    column: array[int] = array(code)
+    end = at + column.itemsize * count
+    if end > len(body):
+        raise ValueError("a frame ends before its columns")
+    column.frombytes(body[at:end])
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
+
+
+class Walk:
+    """Frames one behind another, from bytes that come in pieces of any size.
+
+    ``feed`` takes the next piece; iterating gives each whole, sound frame as ``(offset, header, body)`` and ends when the
+    bytes run out (feed more) or when something does not check: then ``fault`` says what, and ``offset`` where.
+
+    Beside the checksums each frame must follow the one before: its sequence, and its link (a walk that begins in the
+    middle of a segment has no link to compare the first one with: None).
+    """
+
+    def __init__(self, *, seed: int, offset: int, sequence: int, link: int | None) -> None:
+        self.seed = seed
+        self.offset = offset
+        """In the file, of the next frame."""
+        self.sequence = sequence
+        """That the next frame must begin with."""
+        self.link = link
+        self.watermark = 0
+        """The highest one seen."""
+        self.fault: str | None = None
+        self.unknown_flags = 0
+        """Flags of the next frame that this version does not know: it can be checked, but not read."""
+        self._buffer = b""
+        self._at = 0  # of the next frame in the buffer
+        self._wanted = HEADER_BYTES
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes are missing, at least, for the next frame."""
+        return max(self._wanted - self.pending, 0)
+
+    @property
+    def pending(self) -> int:
+        """Bytes fed and not yet part of a frame."""
+        return len(self._buffer) - self._at
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the file."""
+        self._buffer = self._buffer[self._at :] + piece if self.pending else piece
+        self._at = 0
+
+    def __iter__(self) -> Walk:
+        return self
+
+    def __next__(self) -> tuple[int, Header, bytes]:
+        if self.fault is not None or self.pending < HEADER_BYTES:
+            self._wanted = HEADER_BYTES
+            raise StopIteration
+        header = header_at(self._buffer, self._at, self.seed)
+        if header is None:
+            return self._stop("the header of a frame does not check")
+        if header.first_sequence != self.sequence:
+            return self._stop(f"a frame begins with sequence {header.first_sequence} instead of {self.sequence}")
+        if self.link is not None and header.link != self.link:
+            return self._stop(f"the frame at sequence {self.sequence} does not follow the one before it")
+        end = self._at + header.size
+        if end > len(self._buffer):
+            self._wanted = header.size
+            raise StopIteration
+        body = self._buffer[self._at + HEADER_BYTES : end]
+        if extend(self.seed, body) != header.body_check:
+            return self._stop(f"the body of the frame at sequence {self.sequence} does not check")
+        if header.flags & ~KNOWN_FLAGS:
+            self.unknown_flags = header.flags & ~KNOWN_FLAGS
+            return self._stop(f"a frame has the unknown flags {self.unknown_flags:#x}")
+        offset = self.offset
+        self._at = end
+        self.offset += header.size
+        self.sequence = header.next_sequence
+        self.link = header.check
+        if header.watermark > self.watermark:
+            self.watermark = header.watermark
+        return offset, header, body
+
+    def _stop(self, fault: str) -> tuple[int, Header, bytes]:
+        self.fault = fault
+        raise StopIteration
+
+
+def search(buffer: bytes, offset: int, seed: int) -> Iterator[tuple[int, Header]]:
+    """Every sound frame header in the buffer from ``offset`` on, wherever it stands: what recovery takes as witnesses."""
+    at = buffer.find(MAGIC, offset)
+    while at >= 0:
+        header = header_at(buffer, at, seed)
+        if header is not None:
+            yield at, header
+        at = buffer.find(MAGIC, at + 1)

@@ -1,0 +1,218 @@
+"""The directory of the log: writes commits, rolls from one segment to the next, closes. Blocking; one thread owns it.
+
+This is the engine's far side. A commit goes in, a `Landing` comes out ("so far the log reaches, so far it is synced"), or
+an error of the tree. Every failure is decided on here:
+
+* no space while writing: the commit is cut back to its start, StoreFullError, and life goes on;
+* anything else, or a failed sync: the journal is poisoned and never touches its files again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from aquipu.commit import Commit, Landing
+from aquipu.disk import Disk, is_no_space
+from aquipu.errors import StoreFailedError, StoreFullError, twin
+from aquipu.frame import Encoded, encode
+from aquipu.layout import Index, SegmentHeader, segment_name
+from aquipu.segment import OutcomeUnknown, Segment, sync_directory
+
+
+class Extent(NamedTuple):
+    """One segment as readers see it."""
+
+    first_sequence: int
+    path: str
+    header: SegmentHeader
+    growing: Index | None
+    """The index of the segment that is being written; None for a sealed one, whose footer holds it."""
+
+
+class Prepared(NamedTuple):
+    """A commit as bytes, ready for the system calls."""
+
+    frame: Encoded | None
+    """None for a commit without records: only a sync."""
+    records: int
+    time: int
+    sync: bool
+
+
+class Journal:
+    """The log as files. `recovery.recover` makes one; `catalogue` may be read from any thread."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        sealed: list[Extent],
+        active: Segment,
+        *,
+        synced_sequence: int,
+        max_segment_bytes: int,
+        marked: bool,
+    ) -> None:
+        self.path = path
+        self.next_sequence = active.contents.next_sequence
+        self.synced_sequence = synced_sequence
+        self.syncs = 0
+        self.last_time = active.contents.last_time
+        self.failure: StoreFailedError | None = None
+        self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
+        self._disk = disk
+        self._active = active
+        self._max_segment_bytes = max_segment_bytes
+        self._marked = marked  # the last frame is a mark: its watermark proves all that stands before it
+
+    def prepare(self, commit: Commit[Any]) -> Prepared:
+        """Encode a commit: all the work that needs no disk. The next `write` must be of what this gave."""
+        if not commit.payloads:
+            return Prepared(None, 0, self.last_time, commit.sync)
+        time = commit.timestamps[-1]
+        frame = encode(
+            commit.payloads,
+            commit.timestamps,
+            labels=commit.labels,
+            owes_sync=commit.sync,
+            first_sequence=self.next_sequence,
+            time=time,
+            watermark=self.synced_sequence,
+            link=self._active.contents.link,
+            seed=self._active.seed,
+        )
+        return Prepared(frame, len(commit.payloads), time, commit.sync)
+
+    def write(self, prepared: Prepared) -> Landing:
+        """Write a commit, and sync it if it owes that. Raises StoreFullError or StoreFailedError."""
+        self._refuse_if_failed()
+        if prepared.frame is not None:
+            self._append(prepared.frame, prepared.records, prepared.time, durable=prepared.sync)
+        if prepared.sync:
+            self._sync()
+        return self.landing()
+
+    def tidy(self) -> None:
+        """Between commits: roll when the segment is full. Raises StoreFailedError."""
+        if self._active.contents.end >= self._max_segment_bytes and self.failure is None:
+            try:
+                self._roll()
+            except OSError as error:
+                if not is_no_space(error):
+                    raise self.fail("rolling to a new segment", error) from error
+            except OutcomeUnknown as unknown:
+                raise self.fail(unknown.doing, unknown.error) from unknown.error
+
+    def close(self) -> Landing:
+        """Sync everything, prove it with a mark, and let go of the file. Raises StoreFailedError."""
+        try:
+            self._refuse_if_failed()
+            self._sync()
+            if not self._marked:
+                self.mark()
+                self._cut_back()
+            return self.landing()
+        finally:
+            self._active.close()
+
+    def drop(self) -> None:
+        """Let go of the file and write nothing: for an opening that nobody waits for any more."""
+        self._active.close()
+
+    def mark(self) -> None:
+        """Write an empty frame whose watermark proves everything that stands before it.
+
+        Without space for it nothing is lost but the proof. Raises StoreFailedError.
+        """
+        frame = encode(
+            (),
+            (),
+            first_sequence=self.next_sequence,
+            time=self.last_time,
+            watermark=self.synced_sequence,
+            link=self._active.contents.link,
+            seed=self._active.seed,
+        )
+        with suppress(StoreFullError):
+            self._append(frame, 0, self.last_time, durable=False)
+            self._marked = True
+
+    def landing(self) -> Landing:
+        return Landing(self.next_sequence, self.synced_sequence, self.syncs)
+
+    def _append(self, frame: Encoded, count: int, time: int, *, durable: bool) -> None:
+        try:
+            self._active.append(frame, self.next_sequence, count, time, durable=durable)
+        except OSError as error:
+            if not is_no_space(error):
+                raise self.fail("writing a commit", error) from error
+            self._cut_back()
+            raise StoreFullError(self.path, self.next_sequence, error.strerror or "no space") from error
+        except OutcomeUnknown as unknown:
+            raise self.fail(unknown.doing, unknown.error) from unknown.error
+        self.next_sequence += count
+        self.last_time = time
+        self._marked = False
+        if durable and not self._active.dirty:
+            self.syncs += 1
+
+    def _sync(self) -> None:
+        if self._active.dirty:
+            try:
+                self._active.sync()
+            except OutcomeUnknown as unknown:
+                raise self.fail(unknown.doing, unknown.error) from unknown.error
+            self.syncs += 1
+        self.synced_sequence = self.next_sequence
+
+    def _cut_back(self) -> None:
+        try:
+            self._active.cut_back()
+        except OutcomeUnknown as unknown:
+            raise self.fail(unknown.doing, unknown.error) from unknown.error
+        self.syncs += 1
+        self.synced_sequence = self.next_sequence
+
+    def _roll(self) -> None:
+        """The successor first, durably, then the seal: see the promises in `layout`. Without space for both, later."""
+        old = self._active
+        header = SegmentHeader(old.header.store_id, self.next_sequence, self.last_time, old.contents.link)
+        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)
+        try:
+            old.seal()
+        except OSError as error:
+            self._unroll(successor)
+            raise error
+        self.syncs += 1
+        self.synced_sequence = self.next_sequence
+        old.close()
+        self._active = successor
+        sealed = self.catalogue[-1]._replace(growing=None)
+        self.catalogue = (*self.catalogue[:-1], sealed, _extent(successor))
+
+    def _unroll(self, successor: Segment) -> None:
+        """There was no space to seal: go on in the segment at hand, and have no successor that it would outgrow."""
+        try:
+            successor.close()
+            self._disk.remove(successor.path)
+        except OSError as error:
+            raise OutcomeUnknown("removing an unused segment", error) from error
+        sync_directory(self._disk, self.path)
+        self._active.cut_back()
+
+    def fail(self, doing: str, error: Exception) -> StoreFailedError:
+        """Poison the journal: from here on it refuses everything and touches no file. Gives back what callers are told."""
+        if self.failure is None:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            self.failure = StoreFailedError(self.path, f"{doing}: {reason}")
+            self.failure.__cause__ = error
+        return twin(self.failure)
+
+    def _refuse_if_failed(self) -> None:
+        if self.failure is not None:
+            raise twin(self.failure)
+
+
+def _extent(segment: Segment) -> Extent:
+    return Extent(segment.header.first_sequence, segment.path, segment.header, segment.contents.index)

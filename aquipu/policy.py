@@ -1,0 +1,100 @@
+"""When a record is safe enough: the stages that it passes, and the policies that say how far it must get.
+
+::
+
+      await append()          flush                      sync
+     caller ───────▶ buffer ─────────▶ page cache ─────────────▶ disk
+             Stage.BUFFERED   Stage.FLUSHED               Stage.SYNCED
+                              survives a process crash    survives a power cut
+
+A policy decides from counts handed to it; it knows no clock, no file and no loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from math import isfinite
+from typing import ClassVar
+
+
+class Stage(IntEnum):
+    """How far a record has come. Later stages compare greater."""
+
+    BUFFERED = 1
+    """Accepted, in the memory of the process. A process crash takes it."""
+    FLUSHED = 2
+    """In the page cache of the operating system. A process crash leaves it, a power cut may take it."""
+    SYNCED = 3
+    """On the disk: fdatasync has returned. A power cut leaves it."""
+
+
+class SyncPolicy:
+    """When a store syncs. Use one of ``Always``, ``EveryN`` and ``OsManaged``."""
+
+    stage: ClassVar[Stage]
+    """What an append waits for when it asks for nothing else."""
+    within: float | None = None
+    """The greatest age in seconds of an acknowledged record that is not synced; None for no such bound."""
+
+    def owes_sync(self, unsynced: int, arriving: int) -> bool:
+        """Whether ``arriving`` more records beside ``unsynced`` acknowledged ones must be synced before they are told."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Always(SyncPolicy):
+    """``append`` returns when the record is SYNCED. A power cut takes no acknowledged record.
+
+    The same choice as PostgreSQL's ``synchronous_commit=on`` and InnoDB's ``innodb_flush_log_at_trx_commit=1``.
+    """
+
+    stage = Stage.SYNCED
+
+    def owes_sync(self, unsynced: int, arriving: int) -> bool:
+        return False  # each of its records asks for SYNCED by itself; one that asked for less owes nothing
+
+
+@dataclass(frozen=True, slots=True)
+class EveryN(SyncPolicy):
+    """``append`` returns when the record is FLUSHED; the one that makes the unsynced count reach ``n`` waits for SYNCED.
+
+    A power cut takes at most ``n - 1`` acknowledged records, and none that is older than ``within`` seconds (None: no
+    bound in time). The timer starts with the oldest unsynced record and fires at half of ``within``, which leaves the
+    other half to the disk; a loop that is blocked, or a sync that takes longer than that, delays it.
+
+    Raises TypeError or ValueError for an ``n`` below 1 and a ``within`` that is not a positive number.
+    """
+
+    stage = Stage.FLUSHED
+    n: int = 64
+    within: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int) or isinstance(self.n, bool):
+            raise TypeError(f"EveryN takes a whole number of records, not {type(self.n).__name__}")
+        if self.n < 1:
+            raise ValueError(f"EveryN takes at least 1 record, not {self.n}")
+        if self.within is None:
+            return
+        if not isinstance(self.within, (int, float)) or isinstance(self.within, bool):
+            raise TypeError(f"within takes seconds or None, not {type(self.within).__name__}")
+        if not (isfinite(self.within) and self.within > 0):
+            raise ValueError(f"within takes a positive number of seconds, not {self.within}")
+
+    def owes_sync(self, unsynced: int, arriving: int) -> bool:
+        return unsynced + arriving >= self.n
+
+
+@dataclass(frozen=True, slots=True)
+class OsManaged(SyncPolicy):
+    """``append`` returns when the record is FLUSHED; nothing is synced until ``sync()``, a seal or the close.
+
+    A power cut takes what the kernel has not yet written back (on Linux usually the last 5 to 30 seconds); what is
+    left is a clean prefix. The same choice as InnoDB's ``innodb_flush_log_at_trx_commit=2``.
+    """
+
+    stage = Stage.FLUSHED
+
+    def owes_sync(self, unsynced: int, arriving: int) -> bool:
+        return False

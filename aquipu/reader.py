@@ -1,0 +1,205 @@
+"""Reading a log while it is being written: get and scan.
+
+File chunks come through aiofiles and are decoded frame by frame; nothing here touches the writer. A reader is told once, at
+its first step, which segments there are and up to where records are acknowledged, and stays within that: what a file
+holds beyond (a commit under way, zeros written ahead) is never looked at. Each frame is checked before any of it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from aiofiles.threadpool import wrap
+
+from aquipu.disk import Disk, explained
+from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.frame import Header, Walk, records
+from aquipu.handoff import Handoff
+from aquipu.journal import Extent
+from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.record import Record
+from aquipu.segment import read_footer, walk_frames
+
+CHUNK_BYTES = 256 * 1024
+"""How much a scan reads at a time: the loop is free between two chunks."""
+
+
+class View(NamedTuple):
+    """What a reader may see: of these segments the sequences from ``start`` up to ``stop``, all acknowledged."""
+
+    disk: Disk
+    extents: tuple[Extent, ...]
+    start: int
+    stop: int
+
+    def holding(self, sequence: int) -> tuple[Extent, int]:
+        """The segment that holds the sequence, and where what may be seen of it ends."""
+        end = self.stop
+        for extent in reversed(self.extents):
+            if extent.first_sequence <= sequence:
+                return extent, end
+            end = min(end, extent.first_sequence)
+        raise LookupError(sequence)
+
+
+async def get(view: View, handoff: Handoff) -> Record:
+    """The first record of a view."""
+    extent, _ = view.holding(view.start)
+    return await handoff.run(_find, view.disk, extent, view.start)
+
+
+class Scan:
+    """The records of a view, one after another: ``async for record in scan``.
+
+    It is its own iterator and is used once. The file at hand is closed at the end of the records and by `aclose`;
+    ``async with scan`` calls that. Raises CorruptionError where a frame does not check (what was given before was sound),
+    and StoreUnavailableError when a file cannot be read.
+    """
+
+    def __init__(self, view: Callable[[], View], handoff: Handoff) -> None:
+        self._take_view = view
+        self._handoff = handoff
+        self._view: View | None = None
+        self._ready: Iterator[Record] = iter(())
+        self._next = 0
+        self._part: _Part | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Scan:
+        return self
+
+    async def __anext__(self) -> Record:
+        for record in self._ready:
+            return record
+        return await self._refill()
+
+    async def __aenter__(self) -> Scan:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the file at hand; the scan has ended. Does nothing the second time."""
+        self._closed = True
+        self._ready = iter(())
+        part, self._part = self._part, None
+        if part is not None:
+            await part.stream.close()
+
+    async def _refill(self) -> Record:
+        """Read on until there are records, and give the first of them."""
+        if self._closed:
+            raise StopAsyncIteration
+        if self._view is None:
+            self._view = self._take_view()
+            self._next = self._view.start
+        try:
+            while self._next < self._view.stop:
+                self._ready = iter(await self._read(self._view))
+                for record in self._ready:
+                    return record
+        except BaseException:
+            await self.aclose()
+            raise
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def _read(self, view: View) -> list[Record]:
+        """What the next chunk of the file holds: perhaps nothing yet, when a frame is larger than a chunk."""
+        if self._part is None:
+            extent, end = view.holding(self._next)
+            self._part = await self._handoff.run(_open, view.disk, extent, self._next, end, undo=_Part.drop)
+        part, walk = self._part, self._part.walk
+        self._handoff.departed()
+        try:
+            with explained(part.extent.path, "read"):
+                chunk = await part.stream.read(max(CHUNK_BYTES, walk.wanted))
+        finally:
+            self._handoff.arrived()
+        walk.feed(chunk)
+        found: list[Record] = []
+        while walk.sequence < part.end and (frame := next(walk, None)) is not None:
+            _, header, body = frame
+            if header.next_sequence > self._next:
+                found += _within(header, body, self._next, part.end, part.extent.path, walk)
+                self._next = min(header.next_sequence, part.end)
+        if self._next >= part.end:
+            self._part = None
+            await part.stream.close()
+        elif walk.fault is not None or not chunk:
+            raise _damage(part.extent.path, walk)
+        return found
+
+
+class _Part(NamedTuple):
+    """The segment that a scan is in."""
+
+    extent: Extent
+    stream: Any  # aiofiles' file: the type of what wrap gives is not public
+    walk: Walk
+    end: int
+    """The first sequence that is not to be given any more."""
+
+    def drop(self) -> None:
+        """Close the file, for a scan that was cancelled while it was opened."""
+        self.stream._file.close()
+
+
+# on a thread
+
+
+def _open(disk: Disk, extent: Extent, sequence: int, end: int) -> _Part:
+    with explained(extent.path, "read"):
+        descriptor = disk.open(extent.path)
+        try:
+            walk = _walk_from(disk, descriptor, extent, sequence)
+        finally:
+            disk.close(descriptor)
+        stream = disk.open_stream(extent.path)
+        stream.seek(walk.offset)
+    return _Part(extent, wrap(stream), walk, end)
+
+
+def _find(disk: Disk, extent: Extent, sequence: int) -> Record:
+    with explained(extent.path, "read"):
+        descriptor = disk.open(extent.path)
+        try:
+            walk = _walk_from(disk, descriptor, extent, sequence)
+            for _, header, body in walk_frames(disk, descriptor, walk, disk.size(descriptor)):
+                if header.next_sequence > sequence:
+                    return _within(header, body, sequence, sequence + 1, extent.path, walk)[0]
+        finally:
+            disk.close(descriptor)
+    raise _damage(extent.path, walk)
+
+
+def _walk_from(disk: Disk, descriptor: int, extent: Extent, sequence: int) -> Walk:
+    """A walk that begins at or shortly before the frame that holds the sequence."""
+    index = extent.growing
+    if index is None:
+        sealed = read_footer(disk, descriptor, extent.path, extent.header.seed)
+        if sealed is None:
+            raise CorruptionError(extent.path, disk.size(descriptor), "the footer of a sealed segment is missing")
+        index = sealed.index
+    place = index.place_before(sequence) or (extent.first_sequence, SEGMENT_HEADER_BYTES)
+    return Walk(seed=extent.header.seed, sequence=place[0], offset=place[1], link=None)
+
+
+def _within(header: Header, body: bytes, start: int, stop: int, path: str, walk: Walk) -> list[Record]:
+    """Those records of a frame that lie from start up to stop."""
+    first = header.first_sequence
+    try:
+        return records(header, body)[max(start - first, 0) : stop - first]
+    except ValueError as error:
+        raise CorruptionError(path, walk.offset - header.size, str(error)) from None
+
+
+def _damage(path: str, walk: Walk) -> Exception:
+    if walk.unknown_flags:
+        return UnsupportedFormatError(path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
+    return CorruptionError(path, walk.offset, walk.fault or "the frames end too early")

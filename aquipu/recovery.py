@@ -1,0 +1,449 @@
+"""What opening finds, and what it does about it. Blocking; nobody else writes meanwhile.
+
+First the directory is *examined*, which changes nothing and either explains every byte or raises. Then it is *mended*:
+
+=====================================================  ================================================================
+found                                                  done
+=====================================================  ================================================================
+nothing, or the first steps of a creation              a new store
+a mark (or any frame whose watermark says "all
+of it") as the last frame                              nothing: everything is proven to be on the disk
+sound frames that no watermark proves                  written once more, and synced: what is read may be a page that a
+                                                       failed sync left in memory, and syncing a clean page does nothing
+zeros behind the last frame                            nothing: space written ahead
+bytes behind the last sound frame, none proven         torn tail: kept aside in a ``.cut-`` file, then trimmed
+bytes behind it, and a later frame proves them         CorruptionError
+an empty last segment behind another                   a roll that was cut short: removed, the one before goes on
+a footer, header, link or segment that does not fit    CorruptionError
+=====================================================  ================================================================
+
+After mending, an empty frame with the new watermark is written: from then on what was found is proven as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aquipu.disk import Disk, explained
+from aquipu.errors import (
+    CorruptionError,
+    NotAStoreError,
+    StoreUnavailableError,
+    UnsupportedFormatError,
+)
+from aquipu.frame import HEADER_BYTES, Flag, Header, Walk, search
+from aquipu.journal import Extent, Journal
+from aquipu.layout import (
+    MANIFEST,
+    MANIFEST_BYTES,
+    SEGMENT_HEADER_BYTES,
+    UNNAMED,
+    Contents,
+    Damage,
+    Manifest,
+    SegmentHeader,
+    Unsupported,
+    cut_name,
+    first_sequence_of,
+    is_ours,
+    segment_name,
+)
+from aquipu.segment import (
+    READ_BYTES,
+    OutcomeUnknown,
+    Segment,
+    read_footer,
+    read_header,
+    sync,
+    sync_directory,
+    walk_frames,
+)
+
+Progress = Callable[[int], None]
+
+
+class RecoveryReport(NamedTuple):
+    """What opening found and did; also ``store.recovery``."""
+
+    created: bool
+    """There was no store; this is a new one."""
+    clean: bool
+    """The store had been closed; nothing had to be done."""
+    first_sequence: int
+    next_sequence: int
+    segments: int
+    rewritten_bytes: int = 0
+    """Sound, but not proven to be on the disk: written once more and synced."""
+    cut_bytes: int = 0
+    """A torn tail that was trimmed: the rest of this report speaks of it."""
+    cut_from: str | None = None
+    """The segment file."""
+    cut_offset: int = 0
+    cut_reason: str | None = None
+    cut_kept_in: str | None = None
+    """The file that holds the bytes that were cut."""
+    cut_records: int = 0
+    """Records that they held, as far as their frame headers can still be read."""
+    cut_possibly_acknowledged: bool = False
+    """Whether a caller may have been told that one of them was FLUSHED (never SYNCED, unless the disk lied)."""
+
+
+@dataclass(slots=True)
+class Torn:
+    """Bytes behind the last sound frame that nothing proves."""
+
+    offset: int
+    size: int
+    reason: str
+    records: int
+    possibly_acknowledged: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """A store that can be opened: what stands in its directory."""
+
+    manifest: Manifest
+    sealed: list[Extent]
+    active: Extent
+    contents: Contents
+    """Of the active segment."""
+    watermark: int
+    marked: bool
+    size: int
+    """Of the active segment's file."""
+    torn: Torn | None
+    superfluous: list[str] = field(default_factory=list)
+    """Names that opening removes."""
+
+    @property
+    def extents(self) -> list[Extent]:
+        return [*self.sealed, self.active]
+
+    @property
+    def is_clean(self) -> bool:
+        return self.marked and self.torn is None and not self.superfluous
+
+
+def check_place(disk: Disk, path: str) -> None:
+    """Make the directory if there is none, durably; refuse a file, or a directory that holds something else."""
+    with explained(path, "use"):
+        if not disk.exists(path):
+            disk.make_directories(path)
+            return
+        try:
+            names = disk.list(path)
+        except NotADirectoryError:
+            raise NotAStoreError(path, "it is a file") from None
+        foreign = [name for name in names if not is_ours(name)]
+        if foreign and MANIFEST not in names:
+            raise NotAStoreError(path, f"the directory holds other things, {min(foreign)!r} among them")
+
+
+def recover(
+    disk: Disk, path: str, *, max_segment_bytes: int, new_store_id: bytes, now: int
+) -> tuple[Journal, RecoveryReport]:
+    """Open the store in the directory ``path``, or make a new one there. The caller holds its lock.
+
+    Raises CorruptionError, UnsupportedFormatError or StoreUnavailableError.
+    """
+    try:
+        with explained(path, "open"):
+            findings = examine(disk, path)
+            if findings is None:
+                return _create(disk, path, max_segment_bytes, new_store_id, now)
+            return _mend(disk, path, findings, max_segment_bytes)
+    except OutcomeUnknown as unknown:
+        reason = f"{unknown.doing}: {unknown.error.strerror}"
+        raise StoreUnavailableError(path, "open", reason) from unknown.error
+
+
+def examine(disk: Disk, path: str) -> Findings | None:
+    """What stands in the directory; None for no store, or one whose creation was cut short. Changes nothing."""
+    names = disk.list(path)
+    firsts = sorted(first for name in names if (first := first_sequence_of(name)) is not None)
+    superfluous = [name for name in names if name.endswith(UNNAMED)]
+    if MANIFEST not in names:
+        if not firsts or (firsts == [0] and _size(disk, _path(path, 0)) <= SEGMENT_HEADER_BYTES):
+            return None
+        raise CorruptionError(f"{path}/{MANIFEST}", 0, "the manifest is missing")
+    manifest = read_manifest(disk, path)
+    if not firsts:
+        raise CorruptionError(_path(path, manifest.first_sequence), 0, "the segment is missing, and there is no other")
+    if firsts[0] != manifest.first_sequence:
+        raise CorruptionError(_path(path, manifest.first_sequence), 0, "the first segment is missing")
+    if len(firsts) > 1 and _is_empty(disk, path, manifest, firsts[-1]):
+        superfluous.append(segment_name(firsts.pop()))
+        unfinished_seal = True
+    else:
+        unfinished_seal = False
+    sealed, before = _examine_sealed(disk, path, manifest, firsts)
+    findings = _examine_active(disk, path, manifest, firsts[-1], before, unfinished_seal)
+    findings.sealed = sealed
+    findings.superfluous = superfluous
+    return findings
+
+
+def read_manifest(disk: Disk, path: str) -> Manifest:
+    """The manifest of a store. Raises CorruptionError or UnsupportedFormatError."""
+    name = f"{path}/{MANIFEST}"
+    with _opened(disk, name) as descriptor:
+        data = disk.read(descriptor, MANIFEST_BYTES + 1, 0)
+    try:
+        return Manifest.decode(data)
+    except Damage as damage:
+        raise CorruptionError(name, 0, str(damage)) from None
+    except Unsupported as unsupported:
+        raise UnsupportedFormatError(name, str(unsupported)) from None
+
+
+def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> Iterator[CorruptionError]:
+    """Read every frame of the sealed ones among these segments; what does not check comes out, one a segment.
+
+    The active one was read whole when it was examined.
+    """
+    for extent in extents:
+        with _opened(disk, extent.path) as descriptor:
+            try:
+                said = read_footer(disk, descriptor, extent.path, extent.header.seed)
+                if said is None:
+                    continue
+                walk = _walk(extent.header)
+                contents = Contents(extent.first_sequence, extent.header.link)
+                for _, header, _ in walk_frames(disk, descriptor, walk, said.end, progress):
+                    _take(contents, header)
+                _refuse_unknown_flags(walk, extent.path)
+                if walk.offset != said.end:
+                    raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+                if contents != said:
+                    raise CorruptionError(extent.path, said.end, "the footer does not fit the frames")
+            except CorruptionError as error:
+                yield error
+
+
+# examining
+
+
+def _is_empty(disk: Disk, path: str, manifest: Manifest, first_sequence: int) -> bool:
+    """Whether the segment has no frame and never had: a sound header, and nothing behind it."""
+    name = _path(path, first_sequence)
+    with _opened(disk, name) as descriptor:
+        read_header(disk, descriptor, name, manifest.store_id, first_sequence)
+        return disk.size(descriptor) == SEGMENT_HEADER_BYTES
+
+
+def _examine_sealed(disk: Disk, path: str, manifest: Manifest, firsts: list[int]) -> tuple[list[Extent], Contents | None]:
+    """All segments but the last: their headers, their footers, and that each follows the one before."""
+    extents: list[Extent] = []
+    before: Contents | None = None
+    for first in firsts[:-1]:
+        name = _path(path, first)
+        with _opened(disk, name) as descriptor:
+            header = _follow(disk, descriptor, name, manifest, first, before)
+            before = read_footer(disk, descriptor, name, header.seed)
+            if before is None:
+                raise CorruptionError(name, disk.size(descriptor), "the footer of a sealed segment is missing")
+        extents.append(Extent(first, name, header, None))
+    return extents, before
+
+
+def _follow(
+    disk: Disk, descriptor: int, name: str, manifest: Manifest, first: int, before: Contents | None
+) -> SegmentHeader:
+    """The header of a segment that continues where ``before`` ends."""
+    header = read_header(disk, descriptor, name, manifest.store_id, first)
+    if before is not None and before.next_sequence != first:
+        missing = f"sequences {before.next_sequence} to {first - 1} are missing before this segment"
+        raise CorruptionError(name, 0, missing)
+    if before is not None and before.link != header.link:
+        raise CorruptionError(name, 0, "the segment does not follow the one before it")
+    return header
+
+
+def _examine_active(
+    disk: Disk, path: str, manifest: Manifest, first: int, before: Contents | None, unfinished_seal: bool
+) -> Findings:
+    """The last segment, frame by frame."""
+    name = _path(path, first)
+    with _opened(disk, name) as descriptor:
+        header = _follow(disk, descriptor, name, manifest, first, before)
+        size = end = disk.size(descriptor)
+        footer = _footer_if_sound(disk, descriptor, name, header.seed)
+        if footer is not None:
+            if not unfinished_seal:
+                raise CorruptionError(name, footer.end, "the segment is sealed, but the one behind it is missing")
+            end = footer.end
+        contents = Contents(first, header.link)
+        marked = False
+        walk = _walk(header)
+        for _, frame, _ in walk_frames(disk, descriptor, walk, end):
+            _take(contents, frame)
+            marked = frame.watermark == frame.next_sequence
+        _refuse_unknown_flags(walk, name)
+        torn = _judge_tail(disk, descriptor, name, walk, end)
+    extent = Extent(first, name, header, contents.index)
+    return Findings(manifest, [], extent, contents, walk.watermark, marked and size == contents.end, size, torn)
+
+
+def _footer_if_sound(disk: Disk, descriptor: int, name: str, seed: int) -> Contents | None:
+    """The footer of a segment that may never have been sealed: what does not check there is no footer."""
+    try:
+        return read_footer(disk, descriptor, name, seed)
+    except CorruptionError:
+        return None
+
+
+def _judge_tail(disk: Disk, descriptor: int, name: str, walk: Walk, end: int) -> Torn | None:
+    """What the bytes behind the last sound frame are: nothing but zeros, a torn tail, or damage."""
+    last = 0  # the offset behind the last byte that is not zero
+    records, owed, frames = 0, True, 0
+    reason = walk.fault or "the file ends within a frame"
+    for offset, piece in _pieces(disk, descriptor, walk.offset, end):
+        filled = len(piece.rstrip(b"\0"))
+        if filled:
+            last = offset + filled
+        for _, header in search(piece, 0, walk.seed):
+            if header.watermark > walk.sequence:
+                proof = f"{reason}, but a later frame proves that sequence {walk.sequence} had been synced"
+                raise CorruptionError(name, walk.offset, proof)
+            frames += 1
+            records += header.records
+            owed = owed and bool(header.flags & Flag.OWES_SYNC)
+    if not last:
+        return None
+    return Torn(walk.offset, last - walk.offset, reason, records, not (frames and owed))
+
+
+def _pieces(disk: Disk, descriptor: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """The bytes from start to end, in pieces that overlap by less than a frame header, so that none falls between two."""
+    offset = start
+    while offset < end:
+        piece = disk.read(descriptor, min(READ_BYTES, end - offset), offset)
+        yield offset, piece
+        if offset + len(piece) >= end or len(piece) < HEADER_BYTES:
+            return
+        offset += len(piece) - HEADER_BYTES + 1
+
+
+def _walk(header: SegmentHeader) -> Walk:
+    return Walk(seed=header.seed, offset=SEGMENT_HEADER_BYTES, sequence=header.first_sequence, link=header.link)
+
+
+def _take(contents: Contents, header: Header) -> None:
+    contents.take(header.first_sequence, header.records, header.time, header.size, header.check)
+
+
+def _refuse_unknown_flags(walk: Walk, name: str) -> None:
+    if walk.unknown_flags:
+        raise UnsupportedFormatError(name, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
+
+
+# mending
+
+
+def _create(disk: Disk, path: str, max_segment_bytes: int, store_id: bytes, now: int) -> tuple[Journal, RecoveryReport]:
+    """A new store: the first segment, and then the manifest that says that there is one."""
+    segment = Segment.create(disk, _path(path, 0), SegmentHeader(store_id, 0, now, 0))
+    try:
+        _write_durably(disk, f"{path}/{MANIFEST}", [Manifest(store_id, 0).encode()])
+    except BaseException:
+        segment.close()
+        raise
+    journal = Journal(disk, path, [], segment, synced_sequence=0, max_segment_bytes=max_segment_bytes, marked=False)
+    return journal, RecoveryReport(created=True, clean=True, first_sequence=0, next_sequence=0, segments=1)
+
+
+def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> tuple[Journal, RecoveryReport]:
+    """Bring the files into the state that the findings describe, and continue there."""
+    active, contents, torn = findings.active, findings.contents, findings.torn
+    report = RecoveryReport(
+        created=False,
+        clean=findings.is_clean,
+        first_sequence=findings.manifest.first_sequence,
+        next_sequence=contents.next_sequence,
+        segments=len(findings.extents),
+    )
+    descriptor = disk.open(active.path, writable=True)
+    try:
+        if torn is not None:
+            kept = f"{path}/{cut_name(active.first_sequence, torn.offset)}"
+            _write_durably(disk, kept, [disk.read(descriptor, torn.size, torn.offset)])
+            report = report._replace(
+                cut_bytes=torn.size,
+                cut_from=active.path,
+                cut_offset=torn.offset,
+                cut_reason=torn.reason,
+                cut_kept_in=kept,
+                cut_records=torn.records,
+                cut_possibly_acknowledged=torn.possibly_acknowledged,
+            )
+        if not findings.marked:
+            report = report._replace(rewritten_bytes=_make_sure(disk, descriptor, findings))
+        for name in findings.superfluous:
+            disk.remove(f"{path}/{name}")
+        if findings.superfluous:
+            sync_directory(disk, path)
+        segment = Segment(disk, active.path, descriptor, active.header, contents, contents.end)
+        journal = Journal(
+            disk,
+            path,
+            findings.sealed,
+            segment,
+            synced_sequence=contents.next_sequence,
+            max_segment_bytes=max_segment_bytes,
+            marked=findings.marked,
+        )
+        if not findings.marked:
+            journal.mark()
+        return journal, report
+    except BaseException:
+        disk.close(descriptor)
+        raise
+
+
+def _make_sure(disk: Disk, descriptor: int, findings: Findings) -> int:
+    """Trim what is behind the frames, and write once more the frames that no watermark proves. How many bytes that were."""
+    contents = findings.contents
+    disk.truncate(descriptor, contents.end)
+    start = contents.offset_before(findings.watermark)
+    for offset in range(start, contents.end, READ_BYTES):
+        piece = disk.read(descriptor, min(READ_BYTES, contents.end - offset), offset)
+        disk.write(descriptor, [piece], offset)
+    sync(disk, descriptor)
+    return contents.end - start
+
+
+def _write_durably(disk: Disk, path: str, buffers: list[bytes]) -> None:
+    """A whole file, there under its name with all its bytes, or not at all."""
+    descriptor = disk.create(path + UNNAMED)
+    try:
+        disk.write(descriptor, buffers, 0)
+        sync(disk, descriptor)
+    finally:
+        disk.close(descriptor)
+    disk.rename(path + UNNAMED, path)
+    sync_directory(disk, path.rpartition("/")[0])
+
+
+# the operating system
+
+
+def _path(path: str, first_sequence: int) -> str:
+    return f"{path}/{segment_name(first_sequence)}"
+
+
+def _size(disk: Disk, name: str) -> int:
+    with _opened(disk, name) as descriptor:
+        return disk.size(descriptor)
+
+
+@contextmanager
+def _opened(disk: Disk, name: str) -> Iterator[int]:
+    descriptor = disk.open(name)
+    try:
+        yield descriptor
+    finally:
+        disk.close(descriptor)

@@ -1,0 +1,193 @@
+"""One file of the log: created, appended to, synced, sealed; and read back frame by frame. Blocking.
+
+Only the worker thread touches a `Segment`. Two kinds of failure leave it: an OSError says that a write did not go through,
+and `contents` counts only what was written whole; `OutcomeUnknown` says that what is on the disk is no longer known.
+
+**Space written ahead.** A sync of a file that grows must also journal the file's new size, which costs about as much as
+the data. So for small commits that are synced, zeros are written a stride ahead and synced along; the frames then replace
+zeros that are on the disk already. Zeros are never a frame, so a reader stops there. A large commit gains nothing by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from aquipu.disk import Disk, is_no_space
+from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.frame import Encoded, Header, Walk
+from aquipu.layout import (
+    FOOTER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    UNNAMED,
+    Contents,
+    Damage,
+    SegmentHeader,
+    Unsupported,
+    footer_bytes,
+    is_sealed,
+)
+
+AHEAD_BYTES = 1024 * 1024
+"""How far zeros are written ahead at a time."""
+_SMALL_BYTES = AHEAD_BYTES // 8
+READ_BYTES = 1024 * 1024
+"""How much of a file is read at a time."""
+
+
+class OutcomeUnknown(Exception):
+    """A sync failed, or undoing a failed write did. Whatever the reason: what the disk holds now is not known."""
+
+    def __init__(self, doing: str, error: OSError) -> None:
+        super().__init__(doing, error)
+        self.doing, self.error = doing, error
+
+
+class Segment:
+    """The segment that is being written. ``dirty`` says whether it holds anything that no sync has covered."""
+
+    def __init__(
+        self, disk: Disk, path: str, descriptor: int, header: SegmentHeader, contents: Contents, size: int
+    ) -> None:
+        self.path = path
+        self.header = header
+        self.contents = contents
+        self.dirty = False
+        self._disk = disk
+        self._descriptor = descriptor
+        self._size = size  # of the file; zeros between the end of the frames and here
+
+    @classmethod
+    def create(cls, disk: Disk, path: str, header: SegmentHeader) -> Segment:
+        """A new segment whose header and name are both durable. After an OSError nothing of it is left."""
+        unnamed = path + UNNAMED
+        descriptor = disk.create(unnamed)
+        try:
+            disk.write(descriptor, [header.encode()], 0)
+            sync(disk, descriptor)
+            disk.rename(unnamed, path)
+            sync_directory(disk, path.rpartition("/")[0])
+        except OSError:
+            disk.close(descriptor)
+            disk.remove(unnamed)
+            raise
+        except OutcomeUnknown:
+            disk.close(descriptor)
+            raise
+        contents = Contents(header.first_sequence, header.link)
+        return cls(disk, path, descriptor, header, contents, SEGMENT_HEADER_BYTES)
+
+    @property
+    def seed(self) -> int:
+        return self.header.seed
+
+    def append(self, frame: Encoded, first_sequence: int, count: int, time: int, *, durable: bool) -> None:
+        """Write a frame at the end. With ``durable`` it may be synced in the same call; `dirty` says whether it was."""
+        offset = self.contents.end
+        end = offset + frame.size
+        if durable and end > self._size and frame.size <= _SMALL_BYTES:
+            self._write_ahead(end)
+        covers_all = durable and not self.dirty
+        if not (covers_all and self._disk.write_synced(self._descriptor, frame.buffers, offset)):
+            self.dirty = True
+            self._disk.write(self._descriptor, frame.buffers, offset)
+        self._size = max(self._size, end)
+        self.contents.take(first_sequence, count, time, frame.size, frame.check)
+
+    def _write_ahead(self, end: int) -> None:
+        """Lengthen the file with zeros to a stride beyond ``end``. Without the space for them it stays as it was."""
+        ahead = end + AHEAD_BYTES
+        self.dirty = True
+        try:
+            self._disk.write(self._descriptor, [bytes(ahead - self._size)], self._size)
+        except OSError as error:
+            if not is_no_space(error):
+                raise
+            self._truncate(self._size)
+        else:
+            self._size = ahead
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        sync(self._disk, self._descriptor)
+        self.dirty = False
+
+    def cut_back(self) -> None:
+        """Remove whatever stands behind the last whole frame, durably: half a commit must not come back after a crash."""
+        self._truncate(self.contents.end)
+        self.sync()
+
+    def _truncate(self, size: int) -> None:
+        try:
+            self._disk.truncate(self._descriptor, size)
+        except OSError as error:
+            raise OutcomeUnknown("truncating a segment", error) from error
+        self._size = size
+        self.dirty = True
+
+    def seal(self) -> None:
+        """Write the footer behind the frames and make the whole segment durable."""
+        self._truncate(self.contents.end)
+        footer = self.contents.encode_footer(self.seed)
+        self._disk.write(self._descriptor, [footer], self.contents.end)
+        self.sync()
+
+    def close(self) -> None:
+        self._disk.close(self._descriptor)
+
+
+def sync(disk: Disk, descriptor: int) -> None:
+    """Make a file durable. Raises OutcomeUnknown; the sync is never repeated: it might report success for lost pages."""
+    try:
+        disk.sync(descriptor)
+    except OSError as error:
+        raise OutcomeUnknown("fdatasync", error) from error
+
+
+def sync_directory(disk: Disk, path: str) -> None:
+    """Make the names in a directory durable. Raises OutcomeUnknown."""
+    try:
+        disk.sync_directory(path)
+    except OSError as error:
+        raise OutcomeUnknown("fsync of the directory", error) from error
+
+
+def read_header(disk: Disk, descriptor: int, path: str, store_id: bytes, first_sequence: int) -> SegmentHeader:
+    """The header of a segment file. Raises CorruptionError or UnsupportedFormatError."""
+    data = disk.read(descriptor, SEGMENT_HEADER_BYTES, 0)
+    try:
+        return SegmentHeader.decode(data, store_id, first_sequence)
+    except Damage as damage:
+        raise CorruptionError(path, 0, str(damage)) from None
+    except Unsupported as unsupported:
+        raise UnsupportedFormatError(path, str(unsupported)) from None
+
+
+def read_footer(disk: Disk, descriptor: int, path: str, seed: int) -> Contents | None:
+    """What the footer says; None for a file without one. Raises CorruptionError for a footer that does not check."""
+    size = disk.size(descriptor)
+    tail = disk.read(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
+    if not is_sealed(tail):
+        return None
+    offset = max(size - footer_bytes(tail), SEGMENT_HEADER_BYTES)
+    try:
+        contents = Contents.decode_footer(disk.read(descriptor, size - offset, offset), seed)
+    except Damage as damage:
+        raise CorruptionError(path, offset, str(damage)) from None
+    if contents.end != offset:
+        raise CorruptionError(path, offset, "the footer of the segment stands in another place than it says")
+    return contents
+
+
+def walk_frames(
+    disk: Disk, descriptor: int, walk: Walk, end: int, progress: Callable[[int], None] = lambda size: None
+) -> Iterator[tuple[int, Header, bytes]]:
+    """The frames of a file up to ``end``, until one does not check (`walk.fault`). ``progress`` hears of bytes read."""
+    position = walk.offset
+    while position < end and walk.fault is None:
+        piece = disk.read(descriptor, min(max(READ_BYTES, walk.wanted), end - position), position)
+        if not piece:
+            return
+        position += len(piece)
+        progress(len(piece))
+        walk.feed(piece)
+        yield from walk

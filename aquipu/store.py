@@ -1,0 +1,587 @@
+"""Store: the face of the engine.
+
+An append checks its record, takes a place in the commit that is forming, and a future. At the end of the loop's tick, if
+the worker is idle, the commit is handed over, so all appends of one tick travel together; what gathers while the disk is
+busy leaves as the next one. When a commit comes back, its futures are resolved. The loop thread owns all of this: there is
+no lock and, on this way, no timer.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
+from collections.abc import Generator, Iterable
+from functools import partial
+from pathlib import Path
+from time import time_ns
+from types import TracebackType
+from typing import NamedTuple
+
+import anyio
+
+from aquipu.commit import Commit, GroupCommit, Landing, Pending
+from aquipu.disk import Disk, StrPath, at_fork
+from aquipu.errors import (
+    AquipuError,
+    BatchTooLargeError,
+    BufferFullError,
+    ForkedStoreError,
+    RecordNotWrittenError,
+    RecordPurgedError,
+    RecordTooLargeError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreFullError,
+    WrongLoopError,
+    twin,
+)
+from aquipu.handoff import Handoff
+from aquipu.opening import Opened, open_files
+from aquipu.options import MIB, Options
+from aquipu.policy import EveryN, Stage, SyncPolicy
+from aquipu.reader import Scan, View, get
+from aquipu.record import Receipt, Record, checked_data, checked_relations
+from aquipu.recovery import RecoveryReport
+from aquipu.worker import Worker, before_exit
+
+Data = bytes | bytearray | memoryview
+Waiter = Future[Receipt] | Future[list[Receipt]] | Future[None]
+
+
+class Statistics(NamedTuple):
+    """A snapshot of a store; counts are since its opening."""
+
+    records: int
+    """Acknowledged."""
+    bytes: int
+    """Of their data."""
+    commits: int
+    """That carried these records to the disk."""
+    syncs: int
+    """fdatasync calls (or writes that sync by themselves) on the log."""
+    buffered_records: int
+    """Accepted, not yet acknowledged."""
+    buffered_bytes: int
+    waiting: int
+    """Callers that wait for room in the buffer."""
+    unsynced_records: int
+    """Acknowledged, but not known to be synced: what a power cut could take now."""
+    first_sequence: int
+    next_sequence: int
+    synced_sequence: int
+    segments: int
+
+
+class Store:
+    """A durable log. Made by `Store.open`; belongs to the event loop that opened it, and to this process."""
+
+    def __init__(
+        self, path: str, options: Options, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, opened: Opened
+    ) -> None:
+        """Not called by users: `Store.open` does."""
+        journal, report, lock = opened
+        self._path = path
+        self._loop = loop
+        self._handoff = handoff
+        self._disk = disk
+        self._journal = journal
+        self._report = report
+        self._stage = options.sync_policy.stage
+        self._within = options.sync_policy.within
+        self._max_record_bytes = options.max_record_bytes
+        self._group: GroupCommit[Waiter] = GroupCommit(
+            options.sync_policy,
+            next_sequence=report.next_sequence,
+            synced_sequence=report.next_sequence,
+            last_time=journal.last_time,
+            buffer_records=options.buffer_records,
+            buffer_bytes=options.buffer_bytes,
+        )
+        self._refusal: AquipuError | None = None  # why nothing more is accepted
+        self._failure: StoreFailedError | None = None
+        self._scheduled = False  # _depart will run at the end of this tick
+        self._sync_timer: TimerHandle | None = None
+        self._closed: Future[None] | None = None  # from the beginning of aclose on
+        self._over = False  # the worker has been told to finish
+        self._records = self._bytes = self._commits = self._syncs = 0
+        self._worker = Worker(journal, lock, loop, handoff)
+        _open_stores.add(self)
+
+    @staticmethod
+    def open(
+        path: StrPath,
+        *,
+        sync_policy: SyncPolicy = EveryN(64),
+        max_segment_bytes: int = 64 * MIB,
+        max_record_bytes: int = 16 * MIB,
+        buffer_records: int = 65_536,
+        buffer_bytes: int = 64 * MIB,
+        lock_timeout: float = 20.0,
+        disk: Disk | None = None,
+    ) -> Opening:
+        """Open the store in the directory ``path``; await it, or enter it: ``async with Store.open("audit") as store``.
+
+        A missing directory is created, durably. What opening finds after a crash, and does about it, is in
+        ``store.recovery``.
+
+        Args:
+            sync_policy: when ``append`` returns, and so what a power cut can take: `Always`, `EveryN`, `OsManaged`.
+            max_segment_bytes: a segment file that has reached this size is sealed and the next one begun.
+            max_record_bytes: the most data that one record may hold; at most ``buffer_bytes``.
+            buffer_records, buffer_bytes: how much may be accepted and not yet acknowledged. A process crash takes what is
+                in the buffer, none of it acknowledged. When it is full, ``append`` waits and ``append_nowait`` raises.
+            lock_timeout: seconds to wait for another process that is still writing the store.
+            disk: the door to the operating system; a test may hand in one that fails.
+
+        Raises (when awaited or entered): StoreLockedError, CorruptionError, UnsupportedFormatError, NotAStoreError,
+        StoreUnavailableError; nothing was changed. TypeError or ValueError at once for an option that cannot be.
+        """
+        options = Options(
+            sync_policy,
+            max_segment_bytes,
+            max_record_bytes,
+            buffer_records,
+            buffer_bytes,
+            lock_timeout,
+        )
+        return Opening(str(Path(path).absolute()), options.checked(), Disk() if disk is None else disk)
+
+    # writing
+
+    async def append(self, data: Data, *, relations: Iterable[str] = (), durability: Stage | None = None) -> Receipt:
+        """Store one record; returns when it has reached the stage that the policy, or ``durability``, asks for.
+
+        ``data`` is copied (or, as bytes, kept) before anything else happens. ``relations`` are labels such as
+        ``"user:7"`` that are stored with the record. ``durability`` asks for more than the policy (``Stage.SYNCED``) or
+        for less (``Stage.FLUSHED``) for this record.
+
+        Waits for room when the buffer is full. Cancelled while it waits for room: nothing is written. Cancelled after
+        that: the record keeps its place and is written; only its caller stops waiting.
+
+        Raises StoreFullError (no space; nothing kept; try again), StoreFailedError (outcome unknown), StoreClosedError,
+        RecordTooLargeError, WrongLoopError, ForkedStoreError; TypeError or ValueError for what is no record or label.
+        """
+        return await self._accept(data, relations, durability, True)
+
+    def append_nowait(
+        self, data: Data, *, relations: Iterable[str] = (), durability: Stage | None = None
+    ) -> Future[Receipt]:
+        """As `append`, without waiting: the future resolves when `append` would have returned.
+
+        Raises BufferFullError when there is no room, and at once whatever else `append` raises before it accepts.
+        """
+        return self._accept(data, relations, durability, False)
+
+    async def append_many(
+        self, data: Iterable[Data], *, relations: Iterable[str] = (), durability: Stage | None = None
+    ) -> list[Receipt]:
+        """Store several records as one commit: after a crash all of them are there, or none.
+
+        ``relations`` and ``durability`` hold for each of them. An empty collection returns an empty list. Raises what
+        `append` raises, and BatchTooLargeError for more than the buffer can hold.
+        """
+        self._check()
+        if isinstance(data, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"append_many takes a collection of records, not {type(data).__name__}; use append")
+        payloads = [checked_data(item) for item in data]
+        labels = checked_relations(relations)
+        stage = self._stage if durability is None else _checked_stage(durability)
+        largest = max(map(len, payloads), default=0)
+        if largest > self._max_record_bytes:
+            raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
+        if not payloads:
+            return []
+        size = sum(map(len, payloads)) + len(payloads) * sum(map(len, labels))
+        if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
+            raise BatchTooLargeError(self._path, len(payloads), size)
+        waiter: Future[list[Receipt]] = self._loop.create_future()
+        pending: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True)
+        if self._group.has_room(len(payloads), size):
+            self._group.add_batch(pending, time_ns())
+            self._schedule()
+        else:
+            self._group.waiting.append(pending)
+        return await waiter
+
+    async def flush(self) -> None:
+        """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.
+
+        Raises StoreFullError when some of it found no space, StoreFailedError, StoreClosedError.
+        """
+        await self._barrier(Stage.FLUSHED)
+
+    async def sync(self) -> None:
+        """Wait until everything accepted so far is SYNCED: a power cut takes none of it. Raises as `flush`."""
+        await self._barrier(Stage.SYNCED)
+
+    # reading
+
+    async def get(self, sequence: int) -> Record:
+        """The record with this sequence.
+
+        Raises RecordPurgedError or RecordNotWrittenError (both also LookupError), CorruptionError when it does not
+        check, StoreUnavailableError when the file cannot be read.
+        """
+        _check_sequence(sequence, "sequence")
+        self._check_readable()
+        if sequence < self.first_sequence:
+            raise RecordPurgedError(self._path, sequence, self.first_sequence)
+        if sequence >= self._readable_until:
+            raise RecordNotWrittenError(self._path, sequence, self._readable_until)
+        return await get(self._view(sequence, sequence + 1), self._handoff)
+
+    def scan(self, start: int | None = None, stop: int | None = None) -> Scan:
+        """The records from ``start`` up to, not including, ``stop``, in order: ``async for record in store.scan()``.
+
+        Without them: from the first one kept, up to the last one acknowledged when the scan takes its first step; what
+        is appended later is not part of it. Raises TypeError or ValueError for a negative sequence or a start after
+        the stop, RecordPurgedError (at its first step) for a start that is no longer kept.
+        """
+        for sequence, name in ((start, "start"), (stop, "stop")):
+            if sequence is not None:
+                _check_sequence(sequence, name)
+        if start is not None and stop is not None and start > stop:
+            raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
+        self._check_readable()
+        return Scan(partial(self._view, start, stop), self._handoff)
+
+    @property
+    def first_sequence(self) -> int:
+        """Of the first record kept."""
+        return self._report.first_sequence
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+        return self._group.next_sequence
+
+    @property
+    def synced_sequence(self) -> int:
+        """Everything below is on the disk."""
+        return self._group.synced_sequence
+
+    @property
+    def path(self) -> str:
+        """The directory, absolute."""
+        return self._path
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What opening found and did."""
+        return self._report
+
+    def statistics(self) -> Statistics:
+        """A snapshot; never touches the worker or the disk."""
+        group = self._group
+        return Statistics(
+            records=self._records,
+            bytes=self._bytes,
+            commits=self._commits,
+            syncs=self._syncs,
+            buffered_records=group.records,
+            buffered_bytes=group.bytes,
+            waiting=len(group.waiting),
+            unsynced_records=group.unsynced,
+            first_sequence=self.first_sequence,
+            next_sequence=group.next_sequence,
+            synced_sequence=group.synced_sequence,
+            segments=len(self._journal.catalogue),
+        )
+
+    # closing
+
+    async def aclose(self) -> None:
+        """Accept no more, wait for everything accepted, sync it, and let go of the store; also when it is cancelled itself.
+
+        Callers that still wait for room get StoreClosedError. Raises StoreFailedError when the store has failed; it is
+        closed and unlocked all the same. The second call waits for the first.
+        """
+        self._check_owner()
+        if self._closed is None:
+            self._begin_closing()
+        assert self._closed is not None
+        cancelled: CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not self._closed.done():
+                try:
+                    await shield(self._closed)
+                except CancelledError as error:
+                    cancelled = error
+                except AquipuError:
+                    break
+        if cancelled is not None:
+            raise cancelled
+        failure = self._closed.exception()
+        if failure is not None:
+            raise twin(failure)
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):
+            self._leave()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed is not None else "failed" if self._failure is not None else "open"
+        return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
+
+    # accepting
+
+    def _accept(self, data: Data, relations: Iterable[str], durability: Stage | None, wait: bool) -> Future[Receipt]:
+        if self._refusal is not None or get_running_loop() is not self._loop:
+            self._check()
+        payload = data if type(data) is bytes else checked_data(data)
+        size = len(payload)
+        if size > self._max_record_bytes:
+            raise RecordTooLargeError(self._path, size, self._max_record_bytes)
+        labels: tuple[str, ...] = ()
+        if relations:
+            labels = checked_relations(relations)
+            size += sum(map(len, labels))
+        stage = self._stage if durability is None else _checked_stage(durability)
+        group = self._group
+        waiter: Future[Receipt] = self._loop.create_future()
+        if group.has_room(1, size):
+            group.add(payload, size, labels, stage, waiter, time_ns())
+            if not self._scheduled:
+                self._schedule()
+        elif wait:
+            group.waiting.append(Pending((payload,), size, labels, stage, waiter, False))
+        else:
+            raise BufferFullError(self._path, group.records, group.bytes)
+        return waiter
+
+    async def _barrier(self, stage: Stage) -> None:
+        self._check()
+        waiter: Future[None] = self._loop.create_future()
+        if self._group.barrier(stage, waiter):
+            self._schedule()
+            await waiter
+
+    def _check(self) -> None:
+        """Raise unless the store takes records from here and now."""
+        self._check_owner()
+        if self._refusal is not None:
+            raise twin(self._refusal)
+
+    def _check_owner(self) -> None:
+        if isinstance(self._refusal, ForkedStoreError):
+            raise twin(self._refusal)
+        try:
+            loop = get_running_loop()
+        except RuntimeError:
+            raise WrongLoopError(self._path) from None
+        if loop is not self._loop:
+            raise WrongLoopError(self._path)
+
+    # the way of a commit
+
+    def _schedule(self) -> None:
+        """Let the forming commit leave at the end of this tick, unless one is under way: then it leaves after that."""
+        if not self._scheduled and self._group.under_way is None:
+            self._scheduled = True
+            self._loop.call_soon(self._depart)
+
+    def _depart(self) -> None:
+        self._scheduled = False
+        commit = self._group.depart()
+        if commit is not None:
+            self._worker.send(commit, self._arrived)
+        elif self._closed is not None and self._group.under_way is None and not self._over:
+            self._over = True
+            self._worker.finish(self._finished)
+
+    def _arrived(self, outcome: Landing | AquipuError) -> None:
+        """A commit has come back from the worker."""
+        self._handoff.arrived()
+        if isinstance(outcome, Landing):
+            first = self._group.next_sequence
+            commit = self._group.arrive(outcome)
+            self._syncs = outcome.syncs
+            if commit.payloads:
+                self._commits += 1
+                self._records += len(commit)
+                self._bytes += commit.size
+            _tell(commit, commit.receipts(first))
+        elif isinstance(outcome, StoreFullError):
+            commit, behind = self._group.refuse()
+            _fail([*commit.everyone(), *behind], outcome)
+        else:
+            self._fail(outcome)
+        if self._group.waiting:
+            self._group.admit(time_ns(), _is_done)
+        self._watch_age()
+        self._depart()
+
+    def _fail(self, outcome: AquipuError) -> None:
+        """The journal is poisoned: everyone is told, and nothing more is accepted."""
+        assert isinstance(outcome, StoreFailedError)
+        self._failure = outcome
+        if not isinstance(self._refusal, StoreClosedError):
+            self._refusal = outcome
+        _fail(self._group.abandon(), outcome)
+
+    def _watch_age(self) -> None:
+        """Keep a timer while there are acknowledged records that are not synced, if the policy bounds their age."""
+        if not self._group.unsynced or self._failure is not None:
+            if self._sync_timer is not None:
+                self._sync_timer.cancel()
+                self._sync_timer = None
+        elif self._within is not None and self._sync_timer is None:
+            self._sync_timer = self._loop.call_later(self._within / 2, self._sync_aged)
+
+    def _sync_aged(self) -> None:
+        self._sync_timer = None
+        if self._failure is None and self._group.barrier(Stage.SYNCED, None):
+            self._schedule()
+
+    # reading
+
+    @property
+    def _readable_until(self) -> int:
+        return self.next_sequence if self._failure is None else self.synced_sequence
+
+    def _check_readable(self) -> None:
+        self._check_owner()
+        if self._closed is not None:
+            raise StoreClosedError(self._path)
+
+    def _view(self, start: int | None, stop: int | None) -> View:
+        self._check_readable()
+        end = self._readable_until
+        first = self.first_sequence if start is None else start
+        if first < self.first_sequence:
+            raise RecordPurgedError(self._path, first, self.first_sequence)
+        return View(self._disk, self._journal.catalogue, first, end if stop is None else min(stop, end))
+
+    # closing
+
+    def _begin_closing(self) -> None:
+        self._closed = self._loop.create_future()
+        closed = StoreClosedError(self._path)
+        self._refusal = closed
+        _fail(self._group.give_up_waiting(), closed)
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+            self._sync_timer = None
+        if self._group.under_way is None and not self._scheduled:
+            self._depart()
+
+    def _finished(self, outcome: Landing | AquipuError) -> None:
+        self._handoff.arrived()
+        _open_stores.discard(self)
+        assert self._closed is not None
+        if isinstance(outcome, Landing):
+            self._group.synced_sequence = outcome.synced_sequence
+            self._syncs = outcome.syncs
+            self._closed.set_result(None)
+        else:
+            self._closed.set_exception(outcome)
+            self._closed.exception()  # aclose raises it; not the garbage collector
+
+    def _leave(self) -> None:
+        """The program has let go of an open store: write what was accepted, in the background, and say so."""
+        if self._over or isinstance(self._refusal, ForkedStoreError):
+            return
+        self._over = True
+        warnings.warn(
+            f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
+        )
+        self._worker.leave(self._group.remaining())
+
+
+class Opening:
+    """What `Store.open` gives: await it for the store, or enter it for a store that is closed at the end."""
+
+    def __init__(self, path: str, options: Options, disk: Disk) -> None:
+        self._path = path
+        self._options = options
+        self._disk = disk
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[None, None, Store]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._store is not None
+        await self._store.aclose()
+
+    async def _open(self) -> Store:
+        loop = get_running_loop()
+        handoff = Handoff(loop)
+        opened = await open_files(self._path, self._options, self._disk, handoff)
+        return Store(self._path, self._options, self._disk, loop, handoff, opened)
+
+
+def _checked_stage(durability: object) -> Stage:
+    if not isinstance(durability, Stage):
+        raise TypeError(f"durability is a Stage or None, not {type(durability).__name__}")
+    if durability is Stage.BUFFERED:
+        raise ValueError("an append waits at least for Stage.FLUSHED; append_nowait does not wait at all")
+    return durability
+
+
+def _check_sequence(sequence: object, name: str) -> None:
+    if not isinstance(sequence, int) or isinstance(sequence, bool):
+        raise TypeError(f"{name} is a sequence, a whole number, not {type(sequence).__name__}")
+    if sequence < 0:
+        raise ValueError(f"{name} is a sequence, from 0 on, not {sequence}")
+
+
+def _tell(commit: Commit[Waiter], receipts: list[Receipt]) -> None:
+    """Resolve the futures of a commit; one that its caller has cancelled is left as it is."""
+    if commit.batches:
+        for first, count in commit.batches.items():
+            batch = commit.waiters[first]
+            commit.waiters[first] = None
+            if batch is not None and not batch.done():
+                batch.set_result(receipts[first : first + count])  # type: ignore[arg-type]
+    for waiter, receipt in zip(commit.waiters, receipts, strict=True):
+        if waiter is not None and not waiter.done():
+            waiter.set_result(receipt)  # type: ignore[arg-type]
+    for barrier in commit.barriers:
+        if not barrier.done():
+            barrier.set_result(None)  # type: ignore[arg-type]
+
+
+def _is_done(waiter: Waiter) -> bool:
+    return waiter.done()
+
+
+def _fail(waiters: Iterable[Waiter], error: AquipuError) -> None:
+    """Give each of them an exception object of its own."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(twin(error))
+
+
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for store in list(_open_stores):
+        store._leave()
+
+
+def _stay_with_parent() -> None:
+    """In a forked child: the stores of the parent refuse everything."""
+    for store in list(_open_stores):
+        store._refusal = ForkedStoreError(store.path)
+    _open_stores.clear()
+
+
+before_exit(_leave_all)
+at_fork(_stay_with_parent)

@@ -1,0 +1,139 @@
+"""The dedicated thread, and the one way back to the loop.
+
+The thread owns the journal: one commit after another is encoded, written and synced there, and one wake brings each whole
+commit back. The thread is a daemon, so that a program that is told to stop twice does stop; what a store that was never
+closed still holds is written at the exit of the interpreter, for at most `EXIT_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import atexit
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from contextlib import suppress
+from logging import getLogger
+from queue import SimpleQueue
+from threading import Thread
+from time import monotonic
+from typing import Any, NamedTuple
+
+from aquipu.commit import Commit, Landing
+from aquipu.disk import at_fork
+from aquipu.errors import AquipuError
+from aquipu.handoff import Handoff
+from aquipu.journal import Journal
+from aquipu.lock import Lock
+
+_log = getLogger(__name__)
+
+EXIT_SECONDS = 4.0
+"""How long the exit of the interpreter waits for what was accepted."""
+
+Told = Callable[[Landing | AquipuError], None]
+
+
+class _Job(NamedTuple):
+    commit: Commit[Any] | None
+    """None: close the journal and end."""
+    told: Told | None
+    """Called in the loop with the outcome; None when nobody is left to hear of it."""
+
+
+class Worker:
+    """Runs a journal on a thread of its own. `send` and `finish` return at once; jobs are done in their order."""
+
+    def __init__(self, journal: Journal, lock: Lock, loop: AbstractEventLoop, handoff: Handoff) -> None:
+        self.path = journal.path
+        self._journal = journal
+        self._lock = lock
+        self._loop = loop
+        self._handoff = handoff
+        self._inbox: SimpleQueue[_Job] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="aquipu", daemon=True)
+        self._thread.start()
+        _living.add(self)
+
+    def send(self, commit: Commit[Any], told: Told) -> None:
+        """Have a commit written; ``told`` is called in the loop with a Landing, or an error of the tree."""
+        self._handoff.hand_over(self._inbox.put, _Job(commit, told))
+
+    def finish(self, told: Told) -> None:
+        """After all that was sent: close the journal, let go of the lock, end the thread."""
+        self._handoff.hand_over(self._inbox.put, _Job(None, told))
+
+    def leave(self, commits: list[Commit[Any]]) -> None:
+        """From any thread, when the loop is gone: write these, and finish. Nobody is told."""
+        for commit in commits:
+            self._inbox.put(_Job(commit, None))
+        self._inbox.put(_Job(None, None))
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread; False when it has not ended in time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            job = self._inbox.get()
+            if job.commit is None:
+                break
+            self._tell(job.told, self._write(job.commit))
+            del job  # an idle thread keeps no records
+            with suppress(AquipuError):  # a failure is kept by the journal, for the next commit
+                self._journal.tidy()
+        outcome = self._close()
+        _living.discard(self)
+        self._tell(job.told, outcome)
+
+    def _write(self, commit: Commit[Any]) -> Landing | AquipuError:
+        try:
+            prepared = self._journal.prepare(commit)
+            self._handoff.airborne()
+            return self._journal.write(prepared)
+        except AquipuError as error:
+            return error
+        except Exception as error:  # a defect, or no memory: it must not leave anybody waiting
+            return self._journal.fail("an unexpected error", error)
+
+    def _close(self) -> Landing | AquipuError:
+        try:
+            return self._journal.close()
+        except AquipuError as error:
+            return error
+        except Exception as error:
+            return self._journal.fail("an unexpected error while closing", error)
+        finally:
+            self._lock.release()
+
+    def _tell(self, told: Told | None, outcome: Landing | AquipuError) -> None:
+        if told is not None:
+            with suppress(RuntimeError):  # the loop was closed under the store
+                self._loop.call_soon_threadsafe(told, outcome)
+        self._handoff.landed()
+
+
+_living: set[Worker] = set()
+_leaving: list[Callable[[], None]] = []
+
+
+def before_exit(leave: Callable[[], None]) -> None:
+    """Have ``leave`` called at the exit of the interpreter, before its workers are waited for."""
+    _leaving.append(leave)
+
+
+@atexit.register
+def _drain() -> None:
+    for leave in _leaving:
+        leave()
+    deadline = monotonic() + EXIT_SECONDS
+    for worker in list(_living):
+        if not worker.join(max(deadline - monotonic(), 0)):
+            _log.error(
+                "%s was not closed, and its disk did not take what it held within %s s of the exit: "
+                "records that were accepted and not yet acknowledged may be missing; use aclose() or `async with`",
+                worker.path,
+                EXIT_SECONDS,
+            )
+
+
+at_fork(_living.clear)
