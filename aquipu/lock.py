@@ -15,7 +15,7 @@ _PID_BYTES_MAX = 20
 
 
 class Lock:
-    """A lock that is held, until `release`. A forked child lets go of its copy at once, so it never outlives the parent's."""
+    """A lock that is held, until `release`. A forked child drops its copy at once, so the lock ends with the parent."""
 
     def __init__(self, disk: Disk, descriptor: int) -> None:
         self._disk = disk

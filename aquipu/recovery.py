@@ -116,8 +116,10 @@ class Findings:
     size: int
     """Of the active segment's file."""
     torn: Torn | None
-    superfluous: list[str] = field(default_factory=list)
-    """Names that opening removes."""
+    unnamed: list[str] = field(default_factory=list)
+    """Files that were never finished."""
+    empty_successor: str | None = None
+    """What is left of a roll that was cut short."""
 
     @property
     def extents(self) -> list[Extent]:
@@ -125,7 +127,7 @@ class Findings:
 
     @property
     def is_clean(self) -> bool:
-        return self.marked and self.torn is None and not self.superfluous
+        return self.marked and self.torn is None and not self.unnamed and self.empty_successor is None
 
 
 def check_place(disk: Disk, path: str) -> None:
@@ -165,7 +167,6 @@ def examine(disk: Disk, path: str) -> Findings | None:
     """What stands in the directory; None for no store, or one whose creation was cut short. Changes nothing."""
     names = disk.list(path)
     firsts = sorted(first for name in names if (first := first_sequence_of(name)) is not None)
-    superfluous = [name for name in names if name.endswith(UNNAMED)]
     if MANIFEST not in names:
         if not firsts or (firsts == [0] and _size(disk, _path(path, 0)) <= SEGMENT_HEADER_BYTES):
             return None
@@ -175,15 +176,14 @@ def examine(disk: Disk, path: str) -> Findings | None:
         raise CorruptionError(_path(path, manifest.first_sequence), 0, "the segment is missing, and there is no other")
     if firsts[0] != manifest.first_sequence:
         raise CorruptionError(_path(path, manifest.first_sequence), 0, "the first segment is missing")
+    empty_successor = None
     if len(firsts) > 1 and _is_empty(disk, path, manifest, firsts[-1]):
-        superfluous.append(segment_name(firsts.pop()))
-        unfinished_seal = True
-    else:
-        unfinished_seal = False
+        empty_successor = segment_name(firsts.pop())
     sealed, before = _examine_sealed(disk, path, manifest, firsts)
-    findings = _examine_active(disk, path, manifest, firsts[-1], before, unfinished_seal)
+    findings = _examine_active(disk, path, manifest, firsts[-1], before, unfinished_seal=empty_successor is not None)
     findings.sealed = sealed
-    findings.superfluous = superfluous
+    findings.unnamed = [name for name in names if name.endswith(UNNAMED)]
+    findings.empty_successor = empty_successor
     return findings
 
 
@@ -264,7 +264,7 @@ def _follow(
 
 
 def _examine_active(
-    disk: Disk, path: str, manifest: Manifest, first: int, before: Contents | None, unfinished_seal: bool
+    disk: Disk, path: str, manifest: Manifest, first: int, before: Contents | None, *, unfinished_seal: bool
 ) -> Findings:
     """The last segment, frame by frame."""
     name = _path(path, first)
@@ -368,6 +368,7 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
     )
     descriptor = disk.open(active.path, writable=True)
     try:
+        _remove(disk, path, findings.unnamed)
         if torn is not None:
             kept = f"{path}/{cut_name(active.first_sequence, torn.offset)}"
             _write_durably(disk, kept, [disk.read(descriptor, torn.size, torn.offset)])
@@ -382,10 +383,9 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
             )
         if not findings.marked:
             report = report._replace(rewritten_bytes=_make_sure(disk, descriptor, findings))
-        for name in findings.superfluous:
-            disk.remove(f"{path}/{name}")
-        if findings.superfluous:
-            sync_directory(disk, path)
+        if findings.empty_successor is not None:
+            # only now: as long as a footer may come back after a power cut, a successor must be there
+            _remove(disk, path, [findings.empty_successor])
         segment = Segment(disk, active.path, descriptor, active.header, contents, contents.end)
         journal = Journal(
             disk,
@@ -414,6 +414,13 @@ def _make_sure(disk: Disk, descriptor: int, findings: Findings) -> int:
         disk.write(descriptor, [piece], offset)
     sync(disk, descriptor)
     return contents.end - start
+
+
+def _remove(disk: Disk, path: str, names: list[str]) -> None:
+    for name in names:
+        disk.remove(f"{path}/{name}")
+    if names:
+        sync_directory(disk, path)
 
 
 def _write_durably(disk: Disk, path: str, buffers: list[bytes]) -> None:

@@ -1,0 +1,279 @@
+"""Power cuts at every moment of a running store; each state is opened by the real `Store.open` and judged by the contract.
+
+A store lives on a disk that forgets: bursts of appends, batches, syncs, rolls, clean closes, killed processes in between.
+Each acknowledgement is noted with the moment (the length of the disk's log) at which the caller was told. Then, for
+moments all along the log, the states that a power cut may leave are opened, and:
+
+* what reads back at a sequence is what was written there, with its timestamp and labels; the sequences are dense;
+* nothing that was promised SYNCED is missing; under `EveryN(n)` at most n - 1 acknowledged records are; under `OsManaged`
+  what is left is a clean prefix;
+* when all that was written is still there (the process died, not the machine), nothing acknowledged is missing;
+* after opening, all that was found is synced: a second power cut takes none of it (some states live on, and are cut again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from random import Random
+
+import aquipu.segment
+from aquipu import Always, AquipuError, EveryN, OsManaged, Receipt, Record, Stage, Store, SyncPolicy
+from tests.faults.forgetful import Files, ForgetfulDisk, Replay
+from tests.faults.tally import Tally
+
+PATH = "/store"
+POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(64, within=None), OsManaged())
+_LABELS = ((), (), (), ("user:7",), ("user:7", "document:42"))
+_AHEAD_BYTES = 2048  # space is written ahead in strides that fit these small stores
+
+
+@dataclass
+class History:
+    """What was written, and what was promised at which moment of the log."""
+
+    policy: SyncPolicy
+    records: list[Record] = field(default_factory=list)
+    """By sequence."""
+    moments: dict[Stage, list[int]] = field(default_factory=lambda: {Stage.FLUSHED: [0], Stage.SYNCED: [0]})
+    """For each stage, the moments at which more was promised to have reached it ..."""
+    reached: dict[Stage, list[int]] = field(default_factory=lambda: {Stage.FLUSHED: [0], Stage.SYNCED: [0]})
+    """... and one past the last sequence that had."""
+
+    def wrote(self, receipt: Receipt, data: bytes, labels: tuple[str, ...]) -> None:
+        """What must be read back at this sequence."""
+        self.records += [Record(0, 0, b"")] * (receipt.sequence + 1 - len(self.records))
+        self.records[receipt.sequence] = Record(receipt.sequence, receipt.timestamp, data, labels)
+
+    def promise(self, moment: int, stage: Stage, next_sequence: int) -> None:
+        """At this moment somebody was told that all before ``next_sequence`` had reached the stage."""
+        for lesser in (Stage.FLUSHED, Stage.SYNCED)[: stage - 1]:
+            if next_sequence > self.reached[lesser][-1]:
+                self.moments[lesser].append(moment)
+                self.reached[lesser].append(next_sequence)
+
+    def promised(self, moment: int, stage: Stage) -> int:
+        """One past the last sequence that was promised to have reached the stage by this moment."""
+        return self.reached[stage][bisect_right(self.moments[stage], moment) - 1]
+
+    def after(self, next_sequence: int) -> History:
+        """The history of a store that was opened with so many records: all of them are synced."""
+        later = History(self.policy, self.records[:next_sequence])
+        later.reached = {stage: [next_sequence] for stage in later.reached}
+        return later
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How the users of one store behave."""
+
+    sizes: tuple[int, ...]
+    asking: bool
+    """They ask for stages of their own, and for syncs."""
+    segment_bytes: int
+
+
+HABITS = (
+    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096),
+    Habits(sizes=(0, 40, 100), asking=False, segment_bytes=65536),
+)
+
+
+@contextmanager
+def small_strides() -> Iterator[None]:
+    """Space is written ahead in small strides while this lasts."""
+    before = aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES
+    aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = _AHEAD_BYTES, _AHEAD_BYTES
+    try:
+        yield
+    finally:
+        aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = before
+
+
+# living
+
+
+@dataclass
+class Life:
+    """A store on a disk, its users, and what is noted of them."""
+
+    disk: ForgetfulDisk
+    history: History
+    habits: Habits
+    random: Random
+
+    async def live(self, *, sessions: int, bursts: int) -> None:
+        """Several sessions, each ended by a close or by the death of the process."""
+        for _ in range(sessions):
+            store = await self.open()
+            for _ in range(self.random.randrange(1, bursts + 1)):
+                await self._burst(store)
+            if self.random.random() < 0.5:
+                await store.aclose()
+                self._promise(Stage.SYNCED)
+            else:
+                await self.die(store)
+
+    async def open(self) -> Store:
+        """The store on this disk. What opening finds is synced."""
+        store = await self.open_only()
+        self.history.promise(len(self.disk.log), Stage.SYNCED, store.next_sequence)
+        return store
+
+    async def open_only(self) -> Store:
+        return await Store.open(
+            PATH,
+            sync_policy=self.history.policy,
+            max_segment_bytes=self.habits.segment_bytes,
+            lock_timeout=0,
+            disk=self.disk,
+        )
+
+    async def die(self, store: Store) -> None:
+        """The process is killed; its store finds that its disk refuses everything."""
+        self.disk.kill_process()
+        with suppress(AquipuError):
+            await store.aclose()
+
+    async def _burst(self, store: Store) -> None:
+        """Some callers at once, or a batch, or a sync."""
+        kind = self.random.random()
+        if kind < 0.7:
+            await asyncio.gather(*(self._append(store) for _ in range(self.random.choice((1, 1, 1, 2, 5, 20)))))
+        elif kind < 0.9:
+            batch, labels = [self._data() for _ in range(self.random.randrange(1, 6))], self.random.choice(_LABELS)
+            receipts = await store.append_many(batch, relations=labels)
+            for receipt, data in zip(receipts, batch, strict=True):
+                self.history.wrote(receipt, data, labels)
+            self._promise(receipts[-1].stage)
+        elif self.habits.asking:
+            await store.sync()
+            self._promise(Stage.SYNCED)
+
+    async def _append(self, store: Store) -> None:
+        data, labels = self._data(), self.random.choice(_LABELS)
+        receipt = await store.append(data, relations=labels, durability=self._durability())
+        self.history.wrote(receipt, data, labels)
+        self.history.promise(len(self.disk.log), receipt.stage, receipt.sequence + 1)
+
+    def _durability(self) -> Stage | None:
+        if not self.habits.asking or self.random.random() < 0.8:
+            return None
+        if isinstance(self.history.policy, Always):
+            return Stage.SYNCED  # less would be a promise of less: not what Always is judged by
+        return self.random.choice((Stage.SYNCED, Stage.FLUSHED))
+
+    def _promise(self, stage: Stage) -> None:
+        self.history.promise(len(self.disk.log), stage, len(self.history.records))
+
+    def _data(self) -> bytes:
+        return self.random.randbytes(self.random.choice(self.habits.sizes))
+
+
+# dying, and being judged
+
+
+@dataclass
+class Judge:
+    """Opens what power cuts leave, and holds it against the history."""
+
+    tally: Tally
+    random: Random
+    lost: Counter[int] = field(default_factory=Counter)
+    """How often so many acknowledged records were missing."""
+
+    async def judge_life(self, life: Life, *, several: int, every: int, again: float) -> None:
+        """Power cuts along a life's log, at one in ``every`` moments; a share of ``again`` lives on and is cut again."""
+        replay, found = Replay(life.disk), dict[int, int | None]()
+        for moment, event in enumerate(life.disk.log, 1):
+            replay.take(event)
+            if self.random.randrange(every):
+                continue
+            for number, files in enumerate(replay.states(self.random, several)):
+                shape = hash(frozenset(files.items()))
+                if shape not in found:
+                    found[shape] = await self._open(life, files, again)
+                    self.tally.counts[f"states, {_name(life.history.policy)}"] += 1
+                next_sequence = found[shape]
+                if next_sequence is not None:
+                    self._judge(life.history, moment, next_sequence, all_there=number == 1)
+
+    async def _open(self, life: Life, files: Files, again: float) -> int | None:
+        """Open a state and read everything: one past the last record that is there; None when it is not as written."""
+        later = Life(ForgetfulDisk(files), life.history, life.habits, self.random)
+        try:
+            store = await later.open_only()
+        except AquipuError as error:
+            self.tally.violated(f"refused what a power cut may leave: {error!r}")
+            return None
+        try:
+            found = [record async for record in store.scan()]
+        except AquipuError as error:
+            self.tally.violated(f"cannot read what a power cut may leave: {error!r}")
+            return None
+        finally:
+            await (store.aclose() if self.random.random() < 0.1 else later.die(store))
+        self.tally.counts["records read back"] += len(found)
+        if found != life.history.records[: len(found)]:
+            self.tally.violated("records read back other than they were written")
+            return None
+        if again and self.random.random() < again:
+            await self._cut_again(life, files, len(found))
+        return len(found)
+
+    async def _cut_again(self, life: Life, files: Files, next_sequence: int) -> None:
+        """A life after the power cut, and power cuts in it: during recovery and after."""
+        later = Life(ForgetfulDisk(files), life.history.after(0), life.habits, self.random)
+        later.history.records = life.history.records[:next_sequence]
+        await later.live(sessions=1, bursts=2)
+        self.tally.counts["lives after a power cut"] += 1
+        await self.judge_life(later, several=1, every=4, again=0)
+
+    def _judge(self, history: History, moment: int, next_sequence: int, *, all_there: bool) -> None:
+        acknowledged = history.promised(moment, Stage.FLUSHED)
+        missing = max(acknowledged - next_sequence, 0)
+        self.tally.counts["judgements"] += 1
+        bound = loss_bound(history.policy)
+        if all_there and missing:
+            self.tally.violated(f"a process crash took {missing} acknowledged records")
+        if bound is not None and missing > bound:
+            self.tally.violated(f"{_name(history.policy)}: a power cut took {missing} acknowledged records")
+        if next_sequence < history.promised(moment, Stage.SYNCED):
+            self.tally.violated(f"{_name(history.policy)}: a power cut took records that were SYNCED")
+        self.lost[missing] += 1
+
+
+def loss_bound(policy: SyncPolicy) -> int | None:
+    """The most acknowledged records that a power cut may take."""
+    match policy:
+        case Always():
+            return 0
+        case EveryN(n):
+            return n - 1
+    return None
+
+
+def _name(policy: SyncPolicy) -> str:
+    return type(policy).__name__
+
+
+async def crash(
+    policy: SyncPolicy, size: int, seed: int, tick: Callable[[int], None] = lambda n: None
+) -> tuple[Tally, Counter[int]]:
+    """Judge at least ``size`` distinct states under a policy. Also how often how many acknowledged records were lost."""
+    judge, counted, number = Judge(Tally(), Random(seed)), 0, 0
+    key = f"states, {_name(policy)}"
+    with small_strides():
+        while judge.tally.counts[key] < size and len(judge.tally.violations) < 20:
+            habits = HABITS[number % len(HABITS)]
+            life = Life(ForgetfulDisk(one_call_syncs=number % 3 > 0), History(policy), habits, judge.random)
+            number += 1
+            await life.live(sessions=3, bursts=12 if habits.asking else 60)
+            await judge.judge_life(life, several=3, every=1 if habits.asking else 3, again=0.01)
+            tick(judge.tally.counts[key] - counted)
+            counted = judge.tally.counts[key]
+    return judge.tally, judge.lost
