@@ -40,6 +40,16 @@ def explained(path: str, action: str) -> Iterator[None]:
         raise StoreUnavailableError(str(error.filename or path), action, error.strerror or str(error)) from error
 
 
+@contextmanager
+def opened(disk: Disk, path: str) -> Iterator[int]:
+    """A descriptor for reading, closed at the end."""
+    descriptor = disk.open(path)
+    try:
+        yield descriptor
+    finally:
+        disk.close(descriptor)
+
+
 def at_fork(in_child: Callable[[], None]) -> None:
     """Run ``in_child`` in every child process made by a fork from now on."""
     os.register_at_fork(after_in_child=in_child)

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from aquipu.commit import Commit, Landing
 from aquipu.disk import Disk, is_no_space
+from aquipu.durable import OutcomeUnknown, sync_directory
 from aquipu.errors import StoreFailedError, StoreFullError, twin
 from aquipu.frame import Encoded, encode
-from aquipu.layout import Index, SegmentHeader, segment_name
-from aquipu.segment import OutcomeUnknown, Segment, sync_directory
+from aquipu.layout import Index, Manifest, SegmentHeader, segment_name
+from aquipu.manifest import write_manifest
+from aquipu.segment import Segment
 
 
 class Extent(NamedTuple):
@@ -47,6 +49,7 @@ class Journal:
         self,
         disk: Disk,
         path: str,
+        manifest: Manifest,
         sealed: list[Extent],
         active: Segment,
         *,
@@ -62,6 +65,7 @@ class Journal:
         self.failure: StoreFailedError | None = None
         self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
         self._disk = disk
+        self._manifest = manifest
         self._active = active
         self._max_segment_bytes = max_segment_bytes
         self._marked = marked  # the last frame is a mark: its watermark proves all that stands before it
@@ -112,9 +116,23 @@ class Journal:
             if not self._marked:
                 self.mark()
                 self._cut_back()
+            self._note_end()
             return self.landing()
         finally:
             self._active.close()
+
+    def _note_end(self) -> None:
+        """Write into the manifest how far the log reaches. Without space for it, nothing is lost but that proof."""
+        if self._manifest.synced_sequence == self.synced_sequence:
+            return
+        self._manifest = self._manifest._replace(synced_sequence=self.synced_sequence)
+        try:
+            write_manifest(self._disk, self.path, self._manifest)
+        except OutcomeUnknown as unknown:
+            raise self.fail(unknown.doing, unknown.error) from unknown.error
+        except OSError as error:
+            if not is_no_space(error):
+                raise self.fail("writing the manifest", error) from error
 
     def drop(self) -> None:
         """Let go of the file and write nothing: for an opening that nobody waits for any more."""

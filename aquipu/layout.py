@@ -12,14 +12,14 @@
 A segment is named by the sequence of its first record in twenty digits, so that a listing is the log in order.
 All numbers are little-endian, all checksums CRC32C::
 
-    manifest, 44 bytes                      segment header, 64 bytes
+    manifest, 52 bytes                      segment header, 64 bytes
     0   8  magic "aquipuMF"                 0   8  magic "aquipuSG"
     8   4  format version                   8   4  format version
     12  4  flags                            12  4  flags
     16 16  store id                         16 16  store id
     32  8  first sequence kept              32  8  first sequence
-    40  4  check of the above               40  8  time of creation, ns
-                                            48  4  link: check of the last frame before this segment
+    40  8  synced sequence                  40  8  time of creation, ns
+    48  4  check of the above               48  4  link: check of the last frame before this segment
                                             52  8  zeros
                                             60  4  check of the above, from the seed
 
@@ -41,6 +41,8 @@ What the files promise each other (recovery relies on it, and a violation is cor
 * The footer is on the disk before the successor gets its first frame. So only the last two segments can be unfinished: a
   predecessor without a footer has an empty successor.
 * The first segment has its name before the manifest has its own. So a manifest without any segment has lost them all.
+* A clean close writes its last sequence into the manifest, when everything is synced. So a log that ends before it has lost
+  its end, also when what is left is sound: an older copy of a segment, for example.
 
 The index has one entry for the first frame that begins in each stride of `INDEX_STRIDE` bytes; it is a help for finding,
 never a source of truth. Downside: to find a frame between two entries, the headers in between must be read.
@@ -51,7 +53,7 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
@@ -68,10 +70,11 @@ INDEX_STRIDE = 64 * 1024
 _MANIFEST_MAGIC = b"aquipuMF"
 _SEGMENT_MAGIC = b"aquipuSG"
 _FOOTER_MAGIC = b"aquipuFT"
-_MANIFEST = Struct("<8sII16sQI")
+_MANIFEST = Struct("<8sII16sQQI")
 _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
 _SEGMENT_NAME = re.compile(r"(\d{20})\.segment")
+_SEQUENCE_MAX = 2**64 - 1
 _CUT_NAME = re.compile(r"\d{20}\.cut-\d+")
 
 MANIFEST_BYTES = _MANIFEST.size
@@ -98,7 +101,8 @@ def cut_name(first_sequence: int, offset: int) -> str:
 def first_sequence_of(name: str) -> int | None:
     """The first sequence that a segment's file name tells; None for a name of something else."""
     match = _SEGMENT_NAME.fullmatch(name)
-    return int(match[1]) if match else None
+    first = int(match[1]) if match else _SEQUENCE_MAX + 1
+    return first if first <= _SEQUENCE_MAX else None
 
 
 def is_ours(name: str) -> bool:
@@ -123,9 +127,11 @@ class Manifest(NamedTuple):
     """16 random bytes."""
     first_sequence: int
     """The first sequence kept: what lies before was purged."""
+    synced_sequence: int
+    """Everything below was on the disk when this was written: at the creation, and at each clean close."""
 
     def encode(self) -> bytes:
-        return _checked(_MANIFEST.pack(_MANIFEST_MAGIC, VERSION, 0, self.store_id, self.first_sequence, 0), 0)
+        return _checked(_MANIFEST.pack(_MANIFEST_MAGIC, VERSION, 0, *self, 0), 0)
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
@@ -135,9 +141,9 @@ class Manifest(NamedTuple):
         _check_version(int.from_bytes(data[8:12], "little"))
         if len(data) != MANIFEST_BYTES or not _is_sound(data, 0):
             raise Damage("the manifest does not check")
-        _, _, flags, store_id, first_sequence, _ = _MANIFEST.unpack(data)
+        _, _, flags, *fields, _ = _MANIFEST.unpack(data)
         _check_flags(flags)
-        return cls(store_id, first_sequence)
+        return cls(*fields)
 
 
 class SegmentHeader(NamedTuple):
@@ -226,12 +232,10 @@ class Contents:
         self.end += size
         self.link = check
 
-    def offset_before(self, sequence: int) -> int:
-        """The offset of a frame at or before the one that holds the sequence; the end of the frames when none does."""
-        place = self.index.place_before(sequence)
-        if sequence >= self.next_sequence or place is None:
-            return self.end
-        return place[1]
+    def unproven_from(self, watermark: int) -> int:
+        """An offset before which the watermark proves every frame to be on the disk, the empty ones too."""
+        entry = bisect_left(self.index.sequences, watermark) - 1
+        return self.index.offsets[entry] if entry >= 0 else SEGMENT_HEADER_BYTES
 
     def encode_footer(self, seed: int) -> bytes:
         columns = b"".join(map(_u64s, self.index))

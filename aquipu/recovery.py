@@ -6,13 +6,15 @@ First the directory is *examined*, which changes nothing and either explains eve
 found                                                  done
 =====================================================  ================================================================
 nothing, or the first steps of a creation              a new store
-a mark (or any frame whose watermark says "all
-of it") as the last frame                              nothing: everything is proven to be on the disk
-sound frames that no watermark proves                  written once more, and synced: what is read may be a page that a
-                                                       failed sync left in memory, and syncing a clean page does nothing
+a mark as the last frame: its watermark says "all      nothing, but that the mark itself, which nothing proves, is written
+of it"                                                 once more, to be synced with the first commit
+sound frames that no watermark proves                  written once more, and synced, the names too: what is read may be a
+                                                       page that a failed sync left in memory, and syncing a clean page
+                                                       does nothing
 zeros behind the last frame                            nothing: space written ahead
 bytes behind the last sound frame, none proven         torn tail: kept aside in a ``.cut-`` file, then trimmed
-bytes behind it, and a later frame proves them         CorruptionError
+bytes behind it, and a later frame proves them, or
+the manifest does                                      CorruptionError
 an empty last segment behind another                   a roll that was cut short: removed, the one before goes on
 a footer, header, link or segment that does not fit    CorruptionError
 =====================================================  ================================================================
@@ -23,11 +25,11 @@ After mending, an empty frame with the new watermark is written: from then on wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aquipu.disk import Disk, explained
+from aquipu.disk import Disk, explained, opened
+from aquipu.durable import OutcomeUnknown, sync, sync_directory, write_whole
 from aquipu.errors import (
     CorruptionError,
     NotAStoreError,
@@ -38,29 +40,18 @@ from aquipu.frame import HEADER_BYTES, Flag, Header, Walk, search
 from aquipu.journal import Extent, Journal
 from aquipu.layout import (
     MANIFEST,
-    MANIFEST_BYTES,
     SEGMENT_HEADER_BYTES,
     UNNAMED,
     Contents,
-    Damage,
     Manifest,
     SegmentHeader,
-    Unsupported,
     cut_name,
     first_sequence_of,
     is_ours,
     segment_name,
 )
-from aquipu.segment import (
-    READ_BYTES,
-    OutcomeUnknown,
-    Segment,
-    read_footer,
-    read_header,
-    sync,
-    sync_directory,
-    walk_frames,
-)
+from aquipu.manifest import read_manifest, write_manifest
+from aquipu.segment import READ_BYTES, Segment, read_footer, read_header, walk_frames
 
 Progress = Callable[[int], None]
 
@@ -176,28 +167,15 @@ def examine(disk: Disk, path: str) -> Findings | None:
         raise CorruptionError(_path(path, manifest.first_sequence), 0, "the segment is missing, and there is no other")
     if firsts[0] != manifest.first_sequence:
         raise CorruptionError(_path(path, manifest.first_sequence), 0, "the first segment is missing")
-    empty_successor = None
-    if len(firsts) > 1 and _is_empty(disk, path, manifest, firsts[-1]):
-        empty_successor = segment_name(firsts.pop())
+    successor = _empty_header(disk, path, manifest, firsts[-1]) if len(firsts) > 1 else None
+    if successor is not None:
+        firsts.pop()
     sealed, before = _examine_sealed(disk, path, manifest, firsts)
-    findings = _examine_active(disk, path, manifest, firsts[-1], before, unfinished_seal=empty_successor is not None)
+    findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
     findings.sealed = sealed
     findings.unnamed = [name for name in names if name.endswith(UNNAMED)]
-    findings.empty_successor = empty_successor
+    findings.empty_successor = None if successor is None else segment_name(successor.first_sequence)
     return findings
-
-
-def read_manifest(disk: Disk, path: str) -> Manifest:
-    """The manifest of a store. Raises CorruptionError or UnsupportedFormatError."""
-    name = f"{path}/{MANIFEST}"
-    with _opened(disk, name) as descriptor:
-        data = disk.read(descriptor, MANIFEST_BYTES + 1, 0)
-    try:
-        return Manifest.decode(data)
-    except Damage as damage:
-        raise CorruptionError(name, 0, str(damage)) from None
-    except Unsupported as unsupported:
-        raise UnsupportedFormatError(name, str(unsupported)) from None
 
 
 def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> Iterator[CorruptionError]:
@@ -206,7 +184,7 @@ def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> 
     The active one was read whole when it was examined.
     """
     for extent in extents:
-        with _opened(disk, extent.path) as descriptor:
+        with opened(disk, extent.path) as descriptor:
             try:
                 said = read_footer(disk, descriptor, extent.path, extent.header.seed)
                 if said is None:
@@ -227,12 +205,12 @@ def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> 
 # examining
 
 
-def _is_empty(disk: Disk, path: str, manifest: Manifest, first_sequence: int) -> bool:
-    """Whether the segment has no frame and never had: a sound header, and nothing behind it."""
+def _empty_header(disk: Disk, path: str, manifest: Manifest, first_sequence: int) -> SegmentHeader | None:
+    """The header of a segment that has no frame and never had one: nothing stands behind it."""
     name = _path(path, first_sequence)
-    with _opened(disk, name) as descriptor:
-        read_header(disk, descriptor, name, manifest.store_id, first_sequence)
-        return disk.size(descriptor) == SEGMENT_HEADER_BYTES
+    with opened(disk, name) as descriptor:
+        header = read_header(disk, descriptor, name, manifest.store_id, first_sequence)
+        return header if disk.size(descriptor) == SEGMENT_HEADER_BYTES else None
 
 
 def _examine_sealed(disk: Disk, path: str, manifest: Manifest, firsts: list[int]) -> tuple[list[Extent], Contents | None]:
@@ -241,7 +219,7 @@ def _examine_sealed(disk: Disk, path: str, manifest: Manifest, firsts: list[int]
     before: Contents | None = None
     for first in firsts[:-1]:
         name = _path(path, first)
-        with _opened(disk, name) as descriptor:
+        with opened(disk, name) as descriptor:
             header = _follow(disk, descriptor, name, manifest, first, before)
             before = read_footer(disk, descriptor, name, header.seed)
             if before is None:
@@ -264,16 +242,16 @@ def _follow(
 
 
 def _examine_active(
-    disk: Disk, path: str, manifest: Manifest, first: int, before: Contents | None, *, unfinished_seal: bool
+    disk: Disk, path: str, manifest: Manifest, first: int, before: Contents | None, successor: SegmentHeader | None
 ) -> Findings:
-    """The last segment, frame by frame."""
+    """The last segment with frames, frame by frame; ``successor`` is what a roll behind it left when it was cut short."""
     name = _path(path, first)
-    with _opened(disk, name) as descriptor:
+    with opened(disk, name) as descriptor:
         header = _follow(disk, descriptor, name, manifest, first, before)
         size = end = disk.size(descriptor)
         footer = _footer_if_sound(disk, descriptor, name, header.seed)
         if footer is not None:
-            if not unfinished_seal:
+            if successor is None or (successor.first_sequence, successor.link) != (footer.next_sequence, footer.link):
                 raise CorruptionError(name, footer.end, "the segment is sealed, but the one behind it is missing")
             end = footer.end
         contents = Contents(first, header.link)
@@ -284,6 +262,9 @@ def _examine_active(
             marked = frame.watermark == frame.next_sequence
         _refuse_unknown_flags(walk, name)
         torn = _judge_tail(disk, descriptor, name, walk, end)
+    if contents.next_sequence < manifest.synced_sequence:
+        lost = f"sequences {contents.next_sequence} to {manifest.synced_sequence - 1} are missing: they had been synced"
+        raise CorruptionError(name, contents.end, f"{torn.reason}; {lost}" if torn else lost)
     extent = Extent(first, name, header, contents.index)
     return Findings(manifest, [], extent, contents, walk.watermark, marked and size == contents.end, size, torn)
 
@@ -348,11 +329,14 @@ def _create(disk: Disk, path: str, max_segment_bytes: int, store_id: bytes, now:
     """A new store: the first segment, and then the manifest that says that there is one."""
     segment = Segment.create(disk, _path(path, 0), SegmentHeader(store_id, 0, now, 0))
     try:
-        _write_durably(disk, f"{path}/{MANIFEST}", [Manifest(store_id, 0).encode()])
+        manifest = Manifest(store_id, 0, 0)
+        write_manifest(disk, path, manifest)
     except BaseException:
         segment.close()
         raise
-    journal = Journal(disk, path, [], segment, synced_sequence=0, max_segment_bytes=max_segment_bytes, marked=False)
+    journal = Journal(
+        disk, path, manifest, [], segment, synced_sequence=0, max_segment_bytes=max_segment_bytes, marked=False
+    )
     return journal, RecoveryReport(created=True, clean=True, first_sequence=0, next_sequence=0, segments=1)
 
 
@@ -371,7 +355,7 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
         _remove(disk, path, findings.unnamed)
         if torn is not None:
             kept = f"{path}/{cut_name(active.first_sequence, torn.offset)}"
-            _write_durably(disk, kept, [disk.read(descriptor, torn.size, torn.offset)])
+            write_whole(disk, kept, disk.read(descriptor, torn.size, torn.offset))
             report = report._replace(
                 cut_bytes=torn.size,
                 cut_from=active.path,
@@ -381,15 +365,20 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
                 cut_records=torn.records,
                 cut_possibly_acknowledged=torn.possibly_acknowledged,
             )
+        rewritten = _write_again(disk, descriptor, findings)
         if not findings.marked:
-            report = report._replace(rewritten_bytes=_make_sure(disk, descriptor, findings))
+            sync(disk, descriptor)
+            sync_directory(disk, path)  # a process that died may have made a name, and not made it durable
+            report = report._replace(rewritten_bytes=rewritten)
         if findings.empty_successor is not None:
             # only now: as long as a footer may come back after a power cut, a successor must be there
             _remove(disk, path, [findings.empty_successor])
         segment = Segment(disk, active.path, descriptor, active.header, contents, contents.end)
+        segment.dirty = findings.marked  # the mark was written again, and not synced
         journal = Journal(
             disk,
             path,
+            findings.manifest,
             findings.sealed,
             segment,
             synced_sequence=contents.next_sequence,
@@ -404,15 +393,18 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
         raise
 
 
-def _make_sure(disk: Disk, descriptor: int, findings: Findings) -> int:
-    """Trim what is behind the frames, and write once more the frames that no watermark proves. How many bytes that were."""
+def _write_again(disk: Disk, descriptor: int, findings: Findings) -> int:
+    """Trim what is behind the frames, and write once more those that no watermark proves. How many bytes that were.
+
+    Of a clean store that is the mark: its own sync may be the one that failed.
+    """
     contents = findings.contents
-    disk.truncate(descriptor, contents.end)
-    start = contents.offset_before(findings.watermark)
+    if findings.size != contents.end:
+        disk.truncate(descriptor, contents.end)
+    start = contents.unproven_from(findings.watermark)
     for offset in range(start, contents.end, READ_BYTES):
         piece = disk.read(descriptor, min(READ_BYTES, contents.end - offset), offset)
         disk.write(descriptor, [piece], offset)
-    sync(disk, descriptor)
     return contents.end - start
 
 
@@ -423,18 +415,6 @@ def _remove(disk: Disk, path: str, names: list[str]) -> None:
         sync_directory(disk, path)
 
 
-def _write_durably(disk: Disk, path: str, buffers: list[bytes]) -> None:
-    """A whole file, there under its name with all its bytes, or not at all."""
-    descriptor = disk.create(path + UNNAMED)
-    try:
-        disk.write(descriptor, buffers, 0)
-        sync(disk, descriptor)
-    finally:
-        disk.close(descriptor)
-    disk.rename(path + UNNAMED, path)
-    sync_directory(disk, path.rpartition("/")[0])
-
-
 # the operating system
 
 
@@ -443,14 +423,5 @@ def _path(path: str, first_sequence: int) -> str:
 
 
 def _size(disk: Disk, name: str) -> int:
-    with _opened(disk, name) as descriptor:
+    with opened(disk, name) as descriptor:
         return disk.size(descriptor)
-
-
-@contextmanager
-def _opened(disk: Disk, name: str) -> Iterator[int]:
-    descriptor = disk.open(name)
-    try:
-        yield descriptor
-    finally:
-        disk.close(descriptor)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from aquipu.disk import Disk, is_no_space
+from aquipu.durable import OutcomeUnknown, sync, sync_directory
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.frame import Encoded, Header, Walk
 from aquipu.layout import (
@@ -32,14 +33,6 @@ AHEAD_BYTES = 1024 * 1024
 _SMALL_BYTES = AHEAD_BYTES // 8
 READ_BYTES = 1024 * 1024
 """How much of a file is read at a time."""
-
-
-class OutcomeUnknown(Exception):
-    """A sync failed, or undoing a failed write did. Whatever the reason: what the disk holds now is not known."""
-
-    def __init__(self, doing: str, error: OSError) -> None:
-        super().__init__(doing, error)
-        self.doing, self.error = doing, error
 
 
 class Segment:
@@ -133,22 +126,6 @@ class Segment:
 
     def close(self) -> None:
         self._disk.close(self._descriptor)
-
-
-def sync(disk: Disk, descriptor: int) -> None:
-    """Make a file durable. Raises OutcomeUnknown; the sync is never repeated: it might report success for lost pages."""
-    try:
-        disk.sync(descriptor)
-    except OSError as error:
-        raise OutcomeUnknown("fdatasync", error) from error
-
-
-def sync_directory(disk: Disk, path: str) -> None:
-    """Make the names in a directory durable. Raises OutcomeUnknown."""
-    try:
-        disk.sync_directory(path)
-    except OSError as error:
-        raise OutcomeUnknown("fsync of the directory", error) from error
 
 
 def read_header(disk: Disk, descriptor: int, path: str, store_id: bytes, first_sequence: int) -> SegmentHeader:

@@ -277,3 +277,8 @@ async def crash(
             tick(judge.tally.counts[key] - counted)
             counted = judge.tally.counts[key]
     return judge.tally, judge.lost
+
+
+def run(policy: SyncPolicy, size: int, seed: int, tick: Callable[[int], None]) -> tuple[Tally, Counter[int]]:
+    """Judge crash states; see `crash`."""
+    return asyncio.run(crash(policy, size, seed, tick))

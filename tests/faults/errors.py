@@ -1,0 +1,269 @@
+"""Every call to the disk fails, in every way.
+
+One scenario (open, bursts of appends and batches, a sync, rolls, a close, a second opening) is run once for each call that
+it makes, each error, and each thing that the error may leave behind: half of a write, or what a failed fdatasync does to
+its pages. Then the process dies, or the power does, and the store is opened again on a sound disk. It must hold:
+
+* every future ends, in a receipt or in an error of the tree;
+* after a failed sync that store issues no further call that writes or syncs;
+* what was acknowledged is there, as the policy bounds it, and reads back as it was written;
+* what was refused for lack of space is not there; what failed with its outcome unknown may be, in the order of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from errno import EDQUOT, EINTR, EIO, ENOSPC, errorcode
+from itertools import product
+from random import Random
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from aquipu import AquipuError, Receipt, Stage, Store, StoreFailedError, StoreFullError, SyncPolicy
+from tests.faults.crashes import PATH, POLICIES, loss_bound, small_strides
+from tests.faults.forgetful import Failure, Fault, Files, ForgetfulDisk, Replay
+from tests.faults.tally import Tally
+
+ERRORS = (EIO, ENOSPC, EDQUOT, EINTR)
+_CHANGING = frozenset({"create", "write", "write_synced", "sync", "truncate", "rename", "remove", "sync_directory"})
+_SECONDS = 30.0  # nothing may wait for ever; a run takes some milliseconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """Which call of the scenario fails, and how."""
+
+    policy: SyncPolicy
+    call: int
+    fault: Fault
+    lasting: bool
+    """The same kind of call fails from then on, until the process ends."""
+
+    def __str__(self) -> str:
+        how = f"{errorcode[self.fault.error]}, part {self.fault.part}, {self.fault.failure.name}"
+        return f"{type(self.policy).__name__}, call {self.call}{' and later' if self.lasting else ''}: {how}"
+
+
+@dataclass
+class Machine:
+    """A disk whose calls are traced, and one of which may fail."""
+
+    case: Case | None
+    trace: list[str] = field(default_factory=list)
+    failed: str | None = None
+    """The call that failed."""
+    after: int = 0
+    """Length of the trace at that moment."""
+
+    def trap(self, call: str, count: int) -> Fault | None:
+        self.trace.append(call)
+        case = self.case
+        if case is None or count < case.call:
+            return None
+        if count == case.call:
+            self.failed, self.after = call, len(self.trace)
+            return case.fault
+        return case.fault if case.lasting and call == self.failed else None
+
+
+@dataclass
+class Outcome:
+    """What the callers were told."""
+
+    stored: dict[int, bytes] = field(default_factory=dict)
+    synced: int = 0
+    """One past the last sequence promised to be SYNCED."""
+    refused: set[bytes] = field(default_factory=set)
+    unknown: list[bytes] = field(default_factory=list)
+    poisoned: bool = False
+
+    @property
+    def acknowledged(self) -> int:
+        return 1 + max(self.stored, default=-1)
+
+    def told(self, data: bytes, answer: Receipt | BaseException) -> None:
+        """The answer to one append."""
+        if isinstance(answer, Receipt):
+            self.stored[answer.sequence] = data
+            if answer.stage is Stage.SYNCED:
+                self.synced = max(self.synced, answer.sequence + 1)
+        elif isinstance(answer, StoreFullError):
+            self.refused.add(data)
+        elif isinstance(answer, AquipuError):
+            self.unknown.append(data)
+            self.poisoned = self.poisoned or isinstance(answer, StoreFailedError)
+        else:
+            raise answer
+
+
+async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -> None:
+    """Two sessions, as a program would have them that takes each error and goes on."""
+    number = iter(range(10_000))
+
+    def data() -> bytes:
+        return b"%d " % next(number) * 40
+
+    for _ in range(2):
+        try:
+            store = await Store.open(PATH, sync_policy=policy, max_segment_bytes=4096, lock_timeout=0, disk=disk)
+        except AquipuError:
+            continue
+        outcome.synced = max(outcome.synced, store.next_sequence)
+        for burst in (1, 3, 1, 8, 2):
+            payloads = [data() for _ in range(burst)]
+            answers = await asyncio.gather(*map(store.append, payloads), return_exceptions=True)
+            for payload, answer in zip(payloads, answers, strict=True):
+                outcome.told(payload, answer)
+        batch = [data(), data(), data()]
+        for payload, answer in zip(batch, await _answers(store, batch), strict=True):
+            outcome.told(payload, answer)
+        with suppress(AquipuError):
+            await store.sync()
+            outcome.synced = max(outcome.synced, outcome.acknowledged)
+        with suppress(AquipuError):
+            await store.aclose()
+            outcome.synced = max(outcome.synced, outcome.acknowledged)
+
+
+async def _answers(store: Store, batch: list[bytes]) -> Sequence[Receipt | BaseException]:
+    try:
+        return await store.append_many(batch)
+    except AquipuError as error:
+        return [error] * len(batch)
+
+
+async def _judge(case: Case, machine: Machine, disk: ForgetfulDisk, outcome: Outcome, random: Random, tally: Tally) -> None:
+    """Hold what was called against the rules, and open what is left: after a power cut, after the death of the process, and
+    after a power cut that follows that opening."""
+    if machine.failed in ("sync", "sync_directory"):
+        later = machine.trace[machine.after :]
+        session = later[: later.index("try_lock")] if "try_lock" in later else later
+        again = _CHANGING.intersection(session)
+        if again:
+            tally.violated(f"{case}: after the failed sync the disk was called again: {sorted(again)}")
+    bound = loss_bound(case.policy)
+    for files in _states(disk, random):
+        await _open_and_judge(case, ForgetfulDisk(files), outcome, tally, lost=bound, synced=outcome.synced)
+    disk.trap = None
+    disk.kill_process()
+    kept = case.fault.failure is not Failure.REVERTED
+    found = await _open_and_judge(case, disk, outcome, tally, lost=0 if kept else bound, synced=outcome.synced)
+    for files in _states(disk, random):
+        await _open_and_judge(case, ForgetfulDisk(files), outcome, tally, lost=None, synced=found)
+
+
+def _states(disk: ForgetfulDisk, random: Random) -> Iterator[Files]:
+    """What a power cut now may leave."""
+    replay = Replay(disk)
+    for event in disk.log:
+        replay.take(event)
+    return replay.states(random, 1)
+
+
+async def _open_and_judge(
+    case: Case, disk: ForgetfulDisk, outcome: Outcome, tally: Tally, *, lost: int | None, synced: int
+) -> int:
+    """Open a sound disk, hold the records against what the callers were told, and tell how many there are."""
+    tally.counts["openings after an error"] += 1
+    try:
+        store = await Store.open(PATH, lock_timeout=0, disk=disk)
+    except AquipuError as error:
+        tally.violated(f"{case}: a sound disk is refused: {error!r}")
+        return 0
+    try:
+        found = [record async for record in store.scan()]
+    except AquipuError as error:
+        tally.violated(f"{case}: what was opened cannot be read: {error!r}")
+        return 0
+    finally:
+        await store.aclose()
+    extra = [record.data for record in found if record.sequence not in outcome.stored]
+    if any(outcome.stored.get(record.sequence, record.data) != record.data for record in found):
+        tally.violated(f"{case}: a record reads back other than it was written")
+    if any(data in outcome.refused for data in extra):
+        tally.violated(f"{case}: a record is there that was refused")
+    if extra != [data for data in outcome.unknown if data in extra]:
+        tally.violated(f"{case}: records are there that were not written, or in another order")
+    if len(found) < synced:
+        tally.violated(f"{case}: {synced - len(found)} SYNCED records are missing")
+    if lost is not None and outcome.acknowledged - len(found) > lost:
+        tally.violated(f"{case}: {outcome.acknowledged - len(found)} acknowledged records are missing")
+    return len(found)
+
+
+async def fail_once(case: Case, random: Random, tally: Tally) -> None:
+    """One run of the scenario with one failing call."""
+    machine = Machine(case)
+    disk, outcome = ForgetfulDisk(trap=machine.trap), Outcome()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            await _scenario(disk, case.policy, outcome)
+    except TimeoutError:
+        tally.violated(f"{case}: somebody waits for ever")
+        return
+    if machine.failed is not None:
+        tally.counts["injected errors"] += 1
+        tally.counts[f"injected into {machine.failed}"] += 1
+        await _judge(case, machine, disk, outcome, random, tally)
+
+
+async def cases() -> list[Case]:
+    """Every call of the scenario, under every policy, with every error and what it may leave behind."""
+    every: list[Case] = []
+    for policy in POLICIES:
+        machine = Machine(None)
+        await _scenario(ForgetfulDisk(trap=machine.trap), policy, Outcome())
+        for number, call in enumerate(machine.trace, 1):
+            parts = (0.0, 0.5, 1.0) if call in ("write", "write_synced") else (0.0,)
+            failures = tuple(Failure) if call == "sync" else (Failure.DIRTY,)
+            for error, part, failure, lasting in product(ERRORS, parts, failures, (False, True)):
+                every.append(Case(policy, number, Fault(error, part, failure), lasting))
+    return every
+
+
+async def fail(size: int, seed: int, tick: Callable[[int], None] = lambda n: None) -> Tally:
+    """A sample of ``size`` of all cases; all of them for 0."""
+    random, tally = Random(seed), Tally()
+    with small_strides():
+        every = await cases()
+        chosen = every if not size or size >= len(every) else random.sample(every, size)
+        for case in chosen:
+            await fail_once(case, random, tally)
+            tick(1)
+            if len(tally.violations) >= 20:
+                break
+    return tally
+
+
+def short_writes() -> Tally:
+    """The real disk, on which each system call writes at most some bytes: everything must be there nevertheless."""
+    tally = Tally()
+    whole = os.pwritev
+
+    def short(descriptor: int, buffers: Sequence[bytes], offset: int, flags: int = 0) -> int:
+        tally.counts["short writes"] += 1
+        return whole(descriptor, [b"".join(buffers)[:100]], offset, flags)
+
+    async def scenario(path: str) -> None:
+        data = [bytes([number]) * 300 for number in range(20)]
+        async with Store.open(path, max_segment_bytes=4096) as store:
+            await asyncio.gather(*map(store.append, data))
+        async with Store.open(path) as store:
+            if [record.data async for record in store.scan()] != data:
+                tally.violated("short writes: records read back other than they were written")
+
+    with TemporaryDirectory() as directory, patch("os.pwritev", short):
+        try:
+            asyncio.run(asyncio.wait_for(scenario(f"{directory}/store"), _SECONDS))
+        except (AquipuError, TimeoutError) as error:
+            tally.violated(f"short writes: {error!r}")
+    return tally
+
+
+def run(size: int, seed: int, tick: Callable[[int], None]) -> Tally:
+    """Inject errors; see `fail`."""
+    return asyncio.run(fail(size, seed, tick))

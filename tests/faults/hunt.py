@@ -1,0 +1,63 @@
+"""A short run of every kind of fault, one after another until one finds a violation: exit status 1, and its name.
+
+Exit status 0: all is well. Anything else is a defect of the hunt itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from aquipu import SyncPolicy
+from tests.faults import crashes, errors, flips, model
+from tests.faults.tally import Tally
+
+_SECONDS = 60
+
+
+def _quiet(done: int) -> None:
+    """No progress is shown."""
+
+
+def _power_cuts(policy: SyncPolicy, seed: int) -> Tally:
+    return crashes.run(policy, 800, seed, _quiet)[0]
+
+
+def parts(seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
+    """The parts of the hunt, cheapest first."""
+    yield "short writes", errors.short_writes
+    yield "model", partial(model.run, 60, seed, _quiet)
+    for policy in crashes.POLICIES:
+        yield f"power cuts, {type(policy).__name__}", partial(_power_cuts, policy, seed)
+    yield "errors", partial(errors.run, 400, seed, _quiet)
+    yield "flips", partial(flips.run, 4000, seed, _quiet)
+
+
+def _nobody_may_wait_for_ever(name: str) -> None:
+    """End the hunt with a find when this part takes longer than any sound engine needs."""
+
+    def found(*_: object) -> None:
+        os.write(1, f"{name}: somebody waits for ever\n".encode())
+        os._exit(1)
+
+    signal.signal(signal.SIGALRM, found)
+    signal.alarm(_SECONDS)
+
+
+def main() -> int:
+    """Hunt."""
+    for name, hunt in parts(seed=1):
+        _nobody_may_wait_for_ever(name)
+        violations = hunt().violations
+        if violations:
+            sys.stdout.write(f"{name}: {violations[0]}\n")
+            return 1
+    sys.stdout.write("nothing found\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Each mutant of the engine is found by a short run of the suite; the engine itself is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mutants import MUTANTS, hunted, mutate
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_found(name: str, tmp_path: Path) -> None:
+    """The suite is able to fail: it finds this wrong variant."""
+    mutate(MUTANTS[name], tmp_path)
+    found, said = hunted(tmp_path)
+    assert found, said
+
+
+@pytest.mark.timeout(300)
+def test_the_engine_itself_is_not_taken_for_a_mutant(tmp_path: Path) -> None:
+    """The hunt finds nothing in the engine as it is: what it finds in a mutant is the mutant's."""
+    mutate((), tmp_path)
+    found, said = hunted(tmp_path)
+    assert not found, said
+    assert "nothing found" in said
