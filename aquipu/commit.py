@@ -74,11 +74,14 @@ class Commit(Generic[Waiter]):
         yield from (waiter for waiter in self.waiters if waiter is not None)
         yield from self.barriers
 
-    def receipts(self, first_sequence: int) -> list[Receipt]:
-        """One for each record, now that the commit has reached the stage that it owed."""
+    def receipts(self, first_sequence: int) -> Iterator[Receipt]:
+        """One for each record, now that the commit has reached the stage that it owed.
+
+        Made one by one: a thousand at once would live just long enough to burden the garbage collector.
+        """
         stage = Stage.SYNCED if self.sync else Stage.FLUSHED
         sequences = range(first_sequence, first_sequence + len(self.payloads))
-        return list(map(_receipt, zip(sequences, self.timestamps, repeat(stage))))
+        return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
 
 
 @dataclass(slots=True)
@@ -118,6 +121,7 @@ class GroupCommit(Generic[Waiter]):
         self.under_way: Commit[Waiter] | None = None
         self.waiting: deque[Pending[Waiter]] = deque()
         self._forming: deque[Commit[Waiter]] = deque()
+        self._last: Commit[Waiter] | None = None  # of the forming ones
         self._last_time = last_time
 
     @property
@@ -130,18 +134,18 @@ class GroupCommit(Generic[Waiter]):
         """Whether something waits to depart."""
         return bool(self._forming)
 
-    def has_room(self, records: int, size: int) -> bool:
-        """Whether an append of so many records and bytes can be accepted now, and nobody waits before it."""
-        return not self.waiting and self._fits(records, size)
-
-    def _fits(self, records: int, size: int) -> bool:
-        return self.records + records <= self.buffer_records and self.bytes + size <= self.buffer_bytes
+    def _has_no_room(self, records: int, size: int) -> bool:
+        return bool(self.waiting) or self.records + records > self.buffer_records or self.bytes + size > self.buffer_bytes
 
     # accepting
 
-    def add(self, payload: bytes, size: int, labels: tuple[str, ...], stage: Stage, waiter: Waiter, now: int) -> None:
-        """Accept one record; its place in the log is settled from here on."""
-        commit = self._open()
+    def add(self, payload: bytes, size: int, labels: tuple[str, ...], stage: Stage, waiter: Waiter, now: int) -> bool:
+        """Accept one record, whose place in the log is settled from here on; False when there is no room for it now."""
+        if self.waiting or self.records >= self.buffer_records or self.bytes + size > self.buffer_bytes:
+            return False
+        commit = self._last
+        if commit is None or commit.size >= COMMIT_BYTES:
+            commit = self._open()
         if labels:
             commit.labels[len(commit.payloads)] = labels
         if stage > commit.stage:
@@ -154,10 +158,14 @@ class GroupCommit(Generic[Waiter]):
         commit.size += size
         self.records += 1
         self.bytes += size
+        return True
 
-    def add_batch(self, pending: Pending[Waiter], now: int) -> None:
-        """Accept records that belong together: they share one commit."""
-        commit, first, count = self._open(), 0, len(pending.payloads)
+    def add_batch(self, pending: Pending[Waiter], now: int) -> bool:
+        """Accept records that belong together, so that they share one commit; False when there is no room for them now."""
+        count = len(pending.payloads)
+        if self._has_no_room(count, pending.size):
+            return False
+        commit = self._open()
         first = len(commit.payloads)
         commit.batches[first] = count
         if pending.labels:
@@ -171,24 +179,24 @@ class GroupCommit(Generic[Waiter]):
         commit.size += pending.size
         self.records += count
         self.bytes += pending.size
+        return True
 
     def admit(self, now: int, is_gone: Callable[[Waiter], bool]) -> None:
         """Accept those who wait for room, in their order, as far as there is room. Who is gone was never accepted."""
-        while self.waiting:
-            pending = self.waiting[0]
-            if not is_gone(pending.waiter):
-                if not self._fits(len(pending.payloads), pending.size):
-                    return
-                if pending.batch:
-                    self.add_batch(pending, now)
-                else:
-                    self.add(pending.payloads[0], pending.size, pending.labels, pending.stage, pending.waiter, now)
-            self.waiting.popleft()
+        waiting, self.waiting = self.waiting, deque()
+        while waiting and (is_gone(waiting[0].waiter) or self._admit(waiting[0], now)):
+            waiting.popleft()
+        self.waiting = waiting
+
+    def _admit(self, pending: Pending[Waiter], now: int) -> bool:
+        if pending.batch:
+            return self.add_batch(pending, now)
+        return self.add(pending.payloads[0], pending.size, pending.labels, pending.stage, pending.waiter, now)
 
     def barrier(self, stage: Stage, waiter: Waiter | None) -> bool:
         """Have ``waiter`` told when everything accepted so far has reached ``stage``; False when it has already."""
-        if self._forming:
-            commit = self._forming[-1]
+        if self._last is not None:
+            commit = self._last
             commit.stage = max(commit.stage, stage)
         elif self.under_way is not None and (stage is Stage.FLUSHED or self.under_way.sync):
             commit = self.under_way
@@ -203,9 +211,10 @@ class GroupCommit(Generic[Waiter]):
 
     def _open(self) -> Commit[Waiter]:
         """The commit that still takes records."""
-        if not self._forming or self._forming[-1].size >= COMMIT_BYTES:
-            self._forming.append(Commit())
-        return self._forming[-1]
+        if self._last is None or self._last.size >= COMMIT_BYTES:
+            self._last = Commit()
+            self._forming.append(self._last)
+        return self._last
 
     # leaving and arriving
 
@@ -214,6 +223,8 @@ class GroupCommit(Generic[Waiter]):
         if self.under_way is not None or not self._forming:
             return None
         commit = self._forming.popleft()
+        if not self._forming:
+            self._last = None
         commit.sync = commit.stage is Stage.SYNCED or self.policy.owes_sync(self.unsynced, len(commit))
         self.under_way = commit
         return commit
@@ -241,6 +252,7 @@ class GroupCommit(Generic[Waiter]):
         everyone += self.give_up_waiting()
         self.under_way = None
         self._forming.clear()
+        self._last = None
         self.records = self.bytes = 0
         return everyone
 
@@ -248,6 +260,7 @@ class GroupCommit(Generic[Waiter]):
         """The loop is gone: what was accepted and has not departed, each commit to be synced."""
         commits = list(self._forming)
         self._forming.clear()
+        self._last = None
         for commit in commits:
             commit.sync = True
         return commits

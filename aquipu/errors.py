@@ -97,8 +97,8 @@ class StoreLockedError(AquipuError):
     def __str__(self) -> str:
         holder = "another process" if self.pid is None else f"process {self.pid}"
         return (
-            f"{self.path} is being written by {holder}; nothing was changed; "
-            "close it there first, or wait longer with lock_timeout"
+            f"{self.path} is in use by {holder}; nothing was changed; "
+            "close it there first, or wait until it is (Store.open does, for lock_timeout seconds)"
         )
 
 

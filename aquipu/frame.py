@@ -220,8 +220,10 @@ def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], in
     at += 2 * len(lengths)
     if at + sum(lengths) != end or end > len(body):
         raise ValueError("the labels of a frame do not fill their columns")
-    spelled = [text.decode() for text in _slices(body, at, lengths)]
-    each = iter(spelled)
+    try:
+        each = iter([text.decode() for text in _slices(body, at, lengths)])
+    except UnicodeDecodeError:
+        raise ValueError("a label of a frame is no UTF-8") from None
     return [tuple(next(each) for _ in range(n)) if n else () for n in counts], end
 
 

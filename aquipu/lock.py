@@ -1,12 +1,13 @@
 """The lock of a store: one process writes. Blocking, but never waiting: who wants to wait tries again.
 
-The lock is the operating system's (flock), so it ends with the process that holds it, however that ends. The file holds the
-pid of the last holder, for the message of those who find it taken.
+The lock is the operating system's (flock), so it ends with the process that holds it, however that ends. While it is
+held the file holds the holder's pid, for the message of those who find it taken.
 """
 
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 
 from aquipu.disk import Disk, at_fork, process_id
 from aquipu.layout import LOCK
@@ -17,8 +18,9 @@ _PID_BYTES_MAX = 20
 class Lock:
     """A lock that is held, until `release`. A forked child drops its copy at once, so the lock ends with the parent."""
 
-    def __init__(self, disk: Disk, descriptor: int) -> None:
+    def __init__(self, disk: Disk, descriptor: int, *, names_us: bool) -> None:
         self._disk = disk
+        self._names_us = names_us
         self._descriptor: int | None = descriptor
         _held.add(self)
 
@@ -28,7 +30,7 @@ class Lock:
         descriptor = disk.try_lock(f"{path}/{LOCK}", shared=shared)
         if descriptor is None:
             return None
-        lock = cls(disk, descriptor)
+        lock = cls(disk, descriptor, names_us=not shared)
         if not shared:
             try:
                 pid = b"%d\n" % process_id()
@@ -40,7 +42,13 @@ class Lock:
         return lock
 
     def release(self) -> None:
-        """Let go. Does nothing the second time."""
+        """Let go, and name no holder any more. Does nothing the second time."""
+        if self._descriptor is not None and self._names_us:
+            with suppress(OSError):
+                self._disk.truncate(self._descriptor, 0)
+        self._close()
+
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         _held.discard(self)
         if descriptor is not None:
@@ -67,7 +75,7 @@ _held: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 def _let_go_in_child() -> None:
     for lock in list(_held):
-        lock.release()
+        lock._close()
 
 
 at_fork(_let_go_in_child)

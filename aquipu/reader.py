@@ -131,7 +131,7 @@ class Scan:
         if self._next >= part.end:
             self._part = None
             await part.stream.close()
-        elif walk.fault is not None or not chunk:
+        elif (walk.fault is not None or not chunk) and not found:  # what is sound is given first
             raise _damage(part.extent.path, walk)
         return found
 

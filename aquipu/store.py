@@ -11,16 +11,17 @@ from __future__ import annotations
 import warnings
 import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from time import time_ns
 from types import TracebackType
 from typing import NamedTuple
 
 import anyio
 
-from aquipu.commit import Commit, GroupCommit, Landing, Pending
+from aquipu.commit import GroupCommit, Landing, Pending
 from aquipu.disk import Disk, StrPath, at_fork
 from aquipu.errors import (
     AquipuError,
@@ -43,6 +44,7 @@ from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.reader import Scan, View, get
 from aquipu.record import Receipt, Record, checked_data, checked_relations
 from aquipu.recovery import RecoveryReport
+from aquipu.waiter import Kept, resume
 from aquipu.worker import Worker, before_exit
 
 Data = bytes | bytearray | memoryview
@@ -83,6 +85,7 @@ class Store:
         journal, report, lock = opened
         self._path = path
         self._loop = loop
+        self._thread = get_ident()
         self._handoff = handoff
         self._disk = disk
         self._journal = journal
@@ -162,7 +165,9 @@ class Store:
         Raises StoreFullError (no space; nothing kept; try again), StoreFailedError (outcome unknown), StoreClosedError,
         RecordTooLargeError, WrongLoopError, ForkedStoreError; TypeError or ValueError for what is no record or label.
         """
-        return await self._accept(data, relations, durability, True)
+        waiter: Future[Receipt] = self._loop.create_future()
+        self._accept(data, relations, durability, waiter, True)
+        return await waiter
 
     def append_nowait(
         self, data: Data, *, relations: Iterable[str] = (), durability: Stage | None = None
@@ -171,7 +176,9 @@ class Store:
 
         Raises BufferFullError when there is no room, and at once whatever else `append` raises before it accepts.
         """
-        return self._accept(data, relations, durability, False)
+        waiter = Kept(loop=self._loop)
+        self._accept(data, relations, durability, waiter, False)
+        return waiter
 
     async def append_many(
         self, data: Iterable[Data], *, relations: Iterable[str] = (), durability: Stage | None = None
@@ -197,8 +204,7 @@ class Store:
             raise BatchTooLargeError(self._path, len(payloads), size)
         waiter: Future[list[Receipt]] = self._loop.create_future()
         pending: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True)
-        if self._group.has_room(len(payloads), size):
-            self._group.add_batch(pending, time_ns())
+        if self._group.add_batch(pending, time_ns()):
             self._schedule()
         else:
             self._group.waiting.append(pending)
@@ -334,8 +340,11 @@ class Store:
 
     # accepting
 
-    def _accept(self, data: Data, relations: Iterable[str], durability: Stage | None, wait: bool) -> Future[Receipt]:
-        if self._refusal is not None or get_running_loop() is not self._loop:
+    def _accept(
+        self, data: Data, relations: Iterable[str], durability: Stage | None, waiter: Future[Receipt], wait: bool
+    ) -> None:
+        """Check one record and accept it; without room for it, line it up or raise BufferFullError."""
+        if get_ident() != self._thread or self._refusal is not None or not self._loop.is_running():
             self._check()
         payload = data if type(data) is bytes else checked_data(data)
         size = len(payload)
@@ -346,17 +355,13 @@ class Store:
             labels = checked_relations(relations)
             size += sum(map(len, labels))
         stage = self._stage if durability is None else _checked_stage(durability)
-        group = self._group
-        waiter: Future[Receipt] = self._loop.create_future()
-        if group.has_room(1, size):
-            group.add(payload, size, labels, stage, waiter, time_ns())
+        if self._group.add(payload, size, labels, stage, waiter, time_ns()):
             if not self._scheduled:
                 self._schedule()
         elif wait:
-            group.waiting.append(Pending((payload,), size, labels, stage, waiter, False))
+            self._group.waiting.append(Pending((payload,), size, labels, stage, waiter, False))
         else:
-            raise BufferFullError(self._path, group.records, group.bytes)
-        return waiter
+            raise BufferFullError(self._path, self._group.records, self._group.bytes)
 
     async def _barrier(self, stage: Stage) -> None:
         self._check()
@@ -401,24 +406,47 @@ class Store:
     def _arrived(self, outcome: Landing | AquipuError) -> None:
         """A commit has come back from the worker."""
         self._handoff.arrived()
-        if isinstance(outcome, Landing):
-            first = self._group.next_sequence
-            commit = self._group.arrive(outcome)
-            self._syncs = outcome.syncs
-            if commit.payloads:
-                self._commits += 1
-                self._records += len(commit)
-                self._bytes += commit.size
-            _tell(commit, commit.receipts(first))
-        elif isinstance(outcome, StoreFullError):
-            commit, behind = self._group.refuse()
-            _fail([*commit.everyone(), *behind], outcome)
-        else:
-            self._fail(outcome)
-        if self._group.waiting:
-            self._group.admit(time_ns(), _is_done)
-        self._watch_age()
-        self._depart()
+        try:
+            if isinstance(outcome, Landing):
+                self._acknowledge(outcome)
+            elif isinstance(outcome, StoreFullError):
+                commit, behind = self._group.refuse()
+                _fail([*commit.everyone(), *behind], outcome)
+            else:
+                self._fail(outcome)
+        finally:
+            if self._group.waiting:
+                self._group.admit(time_ns(), _is_done)
+            self._watch_age()
+            self._depart()
+
+    def _acknowledge(self, landing: Landing) -> None:
+        """Resolve what waits for the commit that has come back."""
+        first = self._group.next_sequence
+        commit = self._group.arrive(landing)
+        self._syncs = landing.syncs
+        if commit.payloads:
+            self._commits += 1
+            self._records += len(commit)
+            self._bytes += commit.size
+        for barrier in commit.barriers:
+            _resolve(barrier, None)
+        receipts = commit.receipts(first)
+        if commit.batches:
+            every = list(receipts)
+            for index, count in commit.batches.items():
+                batch, commit.waiters[index] = commit.waiters[index], None
+                _resolve(batch, every[index : index + count])
+            receipts = iter(every)
+        self._resume(zip(commit.waiters, receipts, strict=True))
+
+    def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]]) -> None:
+        """Let the callers go on, also those behind one whose task ends the program."""
+        try:
+            resume(told)
+        except BaseException:
+            self._loop.call_soon(self._resume, told)
+            raise
 
     def _fail(self, outcome: AquipuError) -> None:
         """The journal is poisoned: everyone is told, and nothing more is accepted."""
@@ -541,20 +569,9 @@ def _check_sequence(sequence: object, name: str) -> None:
         raise ValueError(f"{name} is a sequence, from 0 on, not {sequence}")
 
 
-def _tell(commit: Commit[Waiter], receipts: list[Receipt]) -> None:
-    """Resolve the futures of a commit; one that its caller has cancelled is left as it is."""
-    if commit.batches:
-        for first, count in commit.batches.items():
-            batch = commit.waiters[first]
-            commit.waiters[first] = None
-            if batch is not None and not batch.done():
-                batch.set_result(receipts[first : first + count])  # type: ignore[arg-type]
-    for waiter, receipt in zip(commit.waiters, receipts, strict=True):
-        if waiter is not None and not waiter.done():
-            waiter.set_result(receipt)  # type: ignore[arg-type]
-    for barrier in commit.barriers:
-        if not barrier.done():
-            barrier.set_result(None)  # type: ignore[arg-type]
+def _resolve(waiter: Waiter | None, result: object) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(result)  # type: ignore[arg-type]
 
 
 def _is_done(waiter: Waiter) -> bool:
