@@ -1,0 +1,23 @@
+"""``aquipu`` and ``python -m aquipu``: the command line, or one line that says what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+_EXTRA = frozenset({"click", "rich", "typer"})
+
+
+def main() -> None:
+    """Run the command line. Without the packages of the extra ``cli``: exit code 2 and how to get them."""
+    try:
+        from aquipu.cli import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write(f"aquipu: the command line needs {error.name}: pip install 'aquipu[cli]'\n")
+        sys.exit(2)
+    run()
+
+
+if __name__ == "__main__":
+    main()
