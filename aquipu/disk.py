@@ -10,7 +10,7 @@ import fcntl
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP
 from typing import BinaryIO
 
@@ -78,10 +78,17 @@ class Disk:
         """Create the directory and those above it that are missing, each made durable in the one above."""
         path = os.path.abspath(path)
         parent = os.path.dirname(path)
-        if not os.path.isdir(parent):
+        if os.path.isdir(parent):
+            self.sync_name(parent)  # somebody may have died between making it and this
+        else:
             self.make_directories(parent)
         os.mkdir(path, _DIRECTORY_MODE)
         self.sync_directory(parent)
+
+    def sync_name(self, path: str) -> None:
+        """Make the name of a directory durable in the one above it; if that may not be read, others answer for it."""
+        with suppress(PermissionError):
+            self.sync_directory(os.path.dirname(path))
 
     def sync_directory(self, path: str) -> None:
         """Make the names in a directory durable."""

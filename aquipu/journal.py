@@ -61,7 +61,7 @@ class Journal:
         self.next_sequence = active.contents.next_sequence
         self.synced_sequence = synced_sequence
         self.syncs = 0
-        self.last_time = active.contents.last_time
+        self.last_time = active.contents.last_time or active.header.created
         self.failure: StoreFailedError | None = None
         self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
         self._disk = disk
@@ -202,10 +202,14 @@ class Journal:
         except OSError as error:
             self._unroll(successor)
             raise error
+        except OutcomeUnknown:
+            successor.close()
+            raise
         self.syncs += 1
         self.synced_sequence = self.next_sequence
         old.close()
         self._active = successor
+        self._marked = False
         sealed = self.catalogue[-1]._replace(growing=None)
         self.catalogue = (*self.catalogue[:-1], sealed, _extent(successor))
 

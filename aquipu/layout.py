@@ -75,7 +75,7 @@ _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
 _SEGMENT_NAME = re.compile(r"(\d{20})\.segment")
 _SEQUENCE_MAX = 2**64 - 1
-_CUT_NAME = re.compile(r"\d{20}\.cut-\d+")
+_CUT_NAME = re.compile(r"\d{20}\.cut-\d+(-\d+)?")
 
 MANIFEST_BYTES = _MANIFEST.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size
@@ -94,8 +94,9 @@ def segment_name(first_sequence: int) -> str:
     return f"{first_sequence:020d}.segment"
 
 
-def cut_name(first_sequence: int, offset: int) -> str:
-    return f"{first_sequence:020d}.cut-{offset}"
+def cut_name(first_sequence: int, offset: int, number: int = 1) -> str:
+    """The file that keeps a torn tail; a second one, torn at the same offset, has the number 2."""
+    return f"{first_sequence:020d}.cut-{offset}" + (f"-{number}" if number > 1 else "")
 
 
 def first_sequence_of(name: str) -> int | None:
@@ -105,11 +106,16 @@ def first_sequence_of(name: str) -> int | None:
     return first if first <= _SEQUENCE_MAX else None
 
 
+def is_unnamed(name: str) -> bool:
+    """Whether a file of this name was being made into one of the store, and never got there."""
+    return name.endswith(UNNAMED) and is_ours(name.removesuffix(UNNAMED))
+
+
 def is_ours(name: str) -> bool:
     """Whether a store may hold a file of this name."""
     return (
         name in (LOCK, MANIFEST)
-        or name.endswith(UNNAMED)
+        or is_unnamed(name)
         or first_sequence_of(name) is not None
         or _CUT_NAME.fullmatch(name) is not None
     )

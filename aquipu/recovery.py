@@ -25,7 +25,9 @@ After mending, an empty frame with the new watermark is written: from then on wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 from aquipu.disk import Disk, explained, opened
@@ -33,6 +35,7 @@ from aquipu.durable import OutcomeUnknown, sync, sync_directory, write_whole
 from aquipu.errors import (
     CorruptionError,
     NotAStoreError,
+    StoreFailedError,
     StoreUnavailableError,
     UnsupportedFormatError,
 )
@@ -41,13 +44,13 @@ from aquipu.journal import Extent, Journal
 from aquipu.layout import (
     MANIFEST,
     SEGMENT_HEADER_BYTES,
-    UNNAMED,
     Contents,
     Manifest,
     SegmentHeader,
     cut_name,
     first_sequence_of,
     is_ours,
+    is_unnamed,
     segment_name,
 )
 from aquipu.manifest import read_manifest, write_manifest
@@ -125,8 +128,8 @@ def check_place(disk: Disk, path: str) -> None:
     """Make the directory if there is none, durably; refuse a file, or a directory that holds something else."""
     with explained(path, "use"):
         if not disk.exists(path):
-            disk.make_directories(path)
-            return
+            with suppress(FileExistsError):  # another process is as fast
+                disk.make_directories(path)
         try:
             names = disk.list(path)
         except NotADirectoryError:
@@ -149,6 +152,8 @@ def recover(
             if findings is None:
                 return _create(disk, path, max_segment_bytes, new_store_id, now)
             return _mend(disk, path, findings, max_segment_bytes)
+    except StoreFailedError as failed:
+        raise StoreUnavailableError(path, "open", failed.reason) from failed.__cause__
     except OutcomeUnknown as unknown:
         reason = f"{unknown.doing}: {unknown.error.strerror}"
         raise StoreUnavailableError(path, "open", reason) from unknown.error
@@ -173,7 +178,7 @@ def examine(disk: Disk, path: str) -> Findings | None:
     sealed, before = _examine_sealed(disk, path, manifest, firsts)
     findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
     findings.sealed = sealed
-    findings.unnamed = [name for name in names if name.endswith(UNNAMED)]
+    findings.unnamed = [name for name in names if is_unnamed(name)]
     findings.empty_successor = None if successor is None else segment_name(successor.first_sequence)
     return findings
 
@@ -280,7 +285,7 @@ def _footer_if_sound(disk: Disk, descriptor: int, name: str, seed: int) -> Conte
 def _judge_tail(disk: Disk, descriptor: int, name: str, walk: Walk, end: int) -> Torn | None:
     """What the bytes behind the last sound frame are: nothing but zeros, a torn tail, or damage."""
     last = 0  # the offset behind the last byte that is not zero
-    records, owed, frames = 0, True, 0
+    records, owed, frames, expected = 0, True, 0, walk.sequence
     reason = walk.fault or "the file ends within a frame"
     for offset, piece in _pieces(disk, descriptor, walk.offset, end):
         filled = len(piece.rstrip(b"\0"))
@@ -292,7 +297,8 @@ def _judge_tail(disk: Disk, descriptor: int, name: str, walk: Walk, end: int) ->
                 raise CorruptionError(name, walk.offset, proof)
             frames += 1
             records += header.records
-            owed = owed and bool(header.flags & Flag.OWES_SYNC)
+            owed = owed and bool(header.flags & Flag.OWES_SYNC) and header.first_sequence == expected
+            expected = header.next_sequence
     if not last:
         return None
     return Torn(walk.offset, last - walk.offset, reason, records, not (frames and owed))
@@ -327,6 +333,7 @@ def _refuse_unknown_flags(walk: Walk, name: str) -> None:
 
 def _create(disk: Disk, path: str, max_segment_bytes: int, store_id: bytes, now: int) -> tuple[Journal, RecoveryReport]:
     """A new store: the first segment, and then the manifest that says that there is one."""
+    disk.sync_name(path)
     segment = Segment.create(disk, _path(path, 0), SegmentHeader(store_id, 0, now, 0))
     try:
         manifest = Manifest(store_id, 0, 0)
@@ -354,8 +361,7 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
     try:
         _remove(disk, path, findings.unnamed)
         if torn is not None:
-            kept = f"{path}/{cut_name(active.first_sequence, torn.offset)}"
-            write_whole(disk, kept, disk.read(descriptor, torn.size, torn.offset))
+            kept = _keep(disk, path, active.first_sequence, torn.offset, disk.read(descriptor, torn.size, torn.offset))
             report = report._replace(
                 cut_bytes=torn.size,
                 cut_from=active.path,
@@ -391,6 +397,19 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
     except BaseException:
         disk.close(descriptor)
         raise
+
+
+def _keep(disk: Disk, path: str, first_sequence: int, offset: int, data: bytes) -> str:
+    """Put the bytes of a torn tail aside, durably, and beside those of an earlier one. The name of their file."""
+    for number in count(1):
+        name = f"{path}/{cut_name(first_sequence, offset, number)}"
+        if not disk.exists(name):
+            break
+        with opened(disk, name) as descriptor:
+            if disk.read(descriptor, len(data) + 1, 0) == data:
+                break
+    write_whole(disk, name, data)
+    return name
 
 
 def _write_again(disk: Disk, descriptor: int, findings: Findings) -> int:

@@ -11,6 +11,7 @@ zeros that are on the disk already. Zeros are never a frame, so a reader stops t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from aquipu.disk import Disk, is_no_space
 from aquipu.durable import OutcomeUnknown, sync, sync_directory
@@ -125,7 +126,9 @@ class Segment:
         self.sync()
 
     def close(self) -> None:
-        self._disk.close(self._descriptor)
+        """Let go of the file. An error says nothing of what is on the disk: what matters was synced before."""
+        with suppress(OSError):
+            self._disk.close(self._descriptor)
 
 
 def read_header(disk: Disk, descriptor: int, path: str, store_id: bytes, first_sequence: int) -> SegmentHeader:

@@ -1,0 +1,1 @@
+"""How fast aquipu is, against what it is compared with in the same run: ``python -m benchmarks`` (see README.md)."""

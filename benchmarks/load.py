@@ -1,0 +1,67 @@
+"""A load generator: connections that each send the next request when the answer to the last one is there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.latency import Latencies
+from benchmarks.measure import Sample
+
+BUSY_CONNECTIONS = 32
+APPEND_CONNECTIONS = 16
+
+
+async def generate(port: int, pid: int, seconds: float) -> Sample:
+    """Keep the server busy, and append beside that. How long the appending requests took, as seen from outside."""
+    appends, answers = Latencies(), Latencies()
+    connections = [asyncio.create_task(_connection(port, "/busy", answers)) for _ in range(BUSY_CONNECTIONS)]
+    connections += [asyncio.create_task(_connection(port, "/append", appends)) for _ in range(APPEND_CONNECTIONS)]
+    before = _cpu_seconds(pid)
+    began = perf_counter()
+    done, _ = await asyncio.wait(connections, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    elapsed = perf_counter() - began
+    cpu = _cpu_seconds(pid) - before
+    for connection in connections:
+        connection.cancel()
+    await asyncio.wait(connections)
+    for connection in done:
+        connection.result()  # a connection ends before its time only by an error
+    return {
+        "p50": appends.percentile(50),
+        "p99": appends.percentile(99),
+        "appends/s": len(appends) / elapsed,
+        "busy/s": len(answers) / elapsed,
+        "cpu": cpu / elapsed,
+    }
+
+
+async def _connection(port: int, path: str, taken: Latencies) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = f"GET {path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode()
+    try:
+        while True:
+            began = perf_counter()
+            writer.write(request)
+            await _answer(reader)
+            taken.note(perf_counter() - began)
+    finally:
+        writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> None:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if not head.startswith(b"http/1.1 200"):
+        raise RuntimeError(f"the server answers {head.splitlines()[0].decode()}")
+    await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r", 1)[0]))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has computed so far; 0 where the system does not tell in this way."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
