@@ -47,13 +47,25 @@ class Landing(NamedTuple):
 class Commit(Generic[Waiter]):
     """Records that share one write and at most one sync, in the order of their calls. Without records: a sync alone."""
 
-    __slots__ = ("barriers", "batches", "labels", "payloads", "size", "stage", "sync", "timestamps", "waiters")
+    __slots__ = (
+        "barriers",
+        "batches",
+        "label_bytes",
+        "labels",
+        "payloads",
+        "size",
+        "stage",
+        "sync",
+        "timestamps",
+        "waiters",
+    )
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
         self.timestamps: list[int] = []
         self.labels: dict[int, tuple[str, ...]] = {}
         """By the index of those records that have any."""
+        self.label_bytes = 0
         self.waiters: list[Waiter | None] = []
         """One place for each record; None for the second and later ones of a batch."""
         self.batches: dict[int, int] = {}
@@ -84,7 +96,7 @@ class Commit(Generic[Waiter]):
         return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pending(Generic[Waiter]):
     """An append, or a batch that must stay together, that waits for room."""
 
@@ -134,20 +146,22 @@ class GroupCommit(Generic[Waiter]):
         """Whether something waits to depart."""
         return bool(self._forming)
 
-    def _has_no_room(self, records: int, size: int) -> bool:
-        return bool(self.waiting) or self.records + records > self.buffer_records or self.bytes + size > self.buffer_bytes
-
     # accepting
 
     def add(self, payload: bytes, size: int, labels: tuple[str, ...], stage: Stage, waiter: Waiter, now: int) -> bool:
         """Accept one record, whose place in the log is settled from here on; False when there is no room for it now."""
-        if self.waiting or self.records >= self.buffer_records or self.bytes + size > self.buffer_bytes:
+        if self.waiting or self.records >= self.buffer_records:
+            return False
+        if (
+            self.bytes + size > self.buffer_bytes and self.records
+        ):  # a record larger than the buffer, by its labels, goes alone
             return False
         commit = self._last
         if commit is None or commit.size >= COMMIT_BYTES:
             commit = self._open()
         if labels:
             commit.labels[len(commit.payloads)] = labels
+            commit.label_bytes += size - len(payload)
         if stage > commit.stage:
             commit.stage = stage
         if now > self._last_time:
@@ -163,13 +177,14 @@ class GroupCommit(Generic[Waiter]):
     def add_batch(self, pending: Pending[Waiter], now: int) -> bool:
         """Accept records that belong together, so that they share one commit; False when there is no room for them now."""
         count = len(pending.payloads)
-        if self._has_no_room(count, pending.size):
+        if self.waiting or self.records + count > self.buffer_records or self.bytes + pending.size > self.buffer_bytes:
             return False
         commit = self._open()
         first = len(commit.payloads)
         commit.batches[first] = count
         if pending.labels:
             commit.labels.update(zip(range(first, first + count), repeat(pending.labels)))
+            commit.label_bytes += pending.size - sum(map(len, pending.payloads))
         commit.stage = max(commit.stage, pending.stage)
         self._last_time = max(self._last_time, now)
         commit.payloads += pending.payloads
@@ -187,6 +202,12 @@ class GroupCommit(Generic[Waiter]):
         while waiting and (is_gone(waiting[0].waiter) or self._admit(waiting[0], now)):
             waiting.popleft()
         self.waiting = waiting
+
+    def leave_line(self, pending: Pending[Waiter], now: int, is_gone: Callable[[Waiter], bool]) -> None:
+        """Who waited for room is gone: nothing of it is written, and it stands in nobody's way."""
+        if pending in self.waiting:
+            self.waiting.remove(pending)
+            self.admit(now, is_gone)
 
     def _admit(self, pending: Pending[Waiter], now: int) -> bool:
         if pending.batch:

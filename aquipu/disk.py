@@ -82,7 +82,8 @@ class Disk:
             self.sync_name(parent)  # somebody may have died between making it and this
         else:
             self.make_directories(parent)
-        os.mkdir(path, _DIRECTORY_MODE)
+        with suppress(FileExistsError):  # another process is as fast
+            os.mkdir(path, _DIRECTORY_MODE)
         self.sync_directory(parent)
 
     def sync_name(self, path: str) -> None:

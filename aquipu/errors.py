@@ -228,14 +228,20 @@ class RecordPurgedError(NoSuchRecordError):
     """The sequence lies before ``bound``, the first sequence that the store still keeps."""
 
     def __str__(self) -> str:
-        return f"{self.path} no longer keeps sequence {self.sequence}; the first one kept is {self.bound}"
+        return (
+            f"{self.path} no longer keeps sequence {self.sequence}: it was purged; nothing else was lost; "
+            f"read from {self.bound} on"
+        )
 
 
 class RecordNotWrittenError(NoSuchRecordError):
     """The sequence is ``bound`` (the next one to be written) or beyond it."""
 
     def __str__(self) -> str:
-        return f"{self.path} has not yet stored sequence {self.sequence}; the next one will be {self.bound}"
+        return (
+            f"{self.path} has not yet stored sequence {self.sequence}; nothing was lost; "
+            f"ask for one below {self.bound}, or wait until it is written"
+        )
 
 
 E = TypeVar("E", bound=BaseException)

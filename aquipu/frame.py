@@ -170,8 +170,12 @@ def is_sound(header: Header, body: bytes, seed: int) -> bool:
 
 
 def key_of(header: Header, body: bytes) -> Key | None:
-    """The key of the commit, if it was given one."""
-    return Key(*_KEY.unpack_from(body)) if header.flags & Flag.KEYED else None
+    """The key of the commit, if it was given one. ValueError as in `records`."""
+    if not header.flags & Flag.KEYED:
+        return None
+    if len(body) < _KEY.size:
+        raise ValueError("a frame ends before its key")
+    return Key(*_KEY.unpack_from(body))
 
 
 def records(header: Header, body: bytes) -> list[Record]:

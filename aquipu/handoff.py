@@ -83,8 +83,8 @@ class Handoff:
 
         The call ends also when its caller is cancelled; ``undo`` is then given what came of it.
         """
-        self.departed()
         future = self._loop.run_in_executor(None, call, *arguments)
+        self.departed()
         try:
             return await shield(future)
         except CancelledError:

@@ -61,7 +61,8 @@ class Journal:
         self.next_sequence = active.contents.next_sequence
         self.synced_sequence = synced_sequence
         self.syncs = 0
-        self.last_time = active.contents.last_time or active.header.created
+        # a segment that follows another was created at the time of the last commit before it
+        self.last_time = active.contents.last_time or (active.header.created if sealed else 0)
         self.failure: StoreFailedError | None = None
         self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
         self._disk = disk

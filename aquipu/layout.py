@@ -73,9 +73,9 @@ _FOOTER_MAGIC = b"aquipuFT"
 _MANIFEST = Struct("<8sII16sQQI")
 _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
-_SEGMENT_NAME = re.compile(r"(\d{20})\.segment")
+_SEGMENT_NAME = re.compile(r"([0-9]{20})\.segment")
 _SEQUENCE_MAX = 2**64 - 1
-_CUT_NAME = re.compile(r"\d{20}\.cut-\d+(-\d+)?")
+_CUT_NAME = re.compile(r"[0-9]{20}\.cut-[0-9]+(-[0-9]+)?")
 
 MANIFEST_BYTES = _MANIFEST.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size

@@ -52,7 +52,8 @@ class Lock:
         descriptor, self._descriptor = self._descriptor, None
         _held.discard(self)
         if descriptor is not None:
-            self._disk.close(descriptor)
+            with suppress(OSError):  # the lock is gone with the descriptor, whatever the system says
+                self._disk.close(descriptor)
 
 
 def holder_of(disk: Disk, path: str) -> int | None:

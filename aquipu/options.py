@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aquipu.policy import SyncPolicy
+from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
 
 MIB = 1024 * 1024
 _BUFFER_BYTES_MAX = 1024 * MIB  # a commit's size is a u32 in its frame
+_BUFFER_RECORDS_MAX = 16 * 1024 * 1024  # and so are its columns
 _SEGMENT_BYTES_MIN = 4096
 
 
@@ -23,7 +24,7 @@ class Options(NamedTuple):
 
     def checked(self) -> Options:
         """Itself; TypeError or ValueError for what cannot be."""
-        if not isinstance(self.sync_policy, SyncPolicy):
+        if not isinstance(self.sync_policy, (Always, EveryN, OsManaged)):
             raise TypeError(f"sync_policy is Always(), EveryN() or OsManaged(), not {self.sync_policy!r}")
         for name, least in (
             ("max_segment_bytes", _SEGMENT_BYTES_MIN),
@@ -36,6 +37,8 @@ class Options(NamedTuple):
                 raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
             if value < least:
                 raise ValueError(f"{name} is at least {least}, not {value}")
+        if self.buffer_records > _BUFFER_RECORDS_MAX:
+            raise ValueError(f"buffer_records is at most {_BUFFER_RECORDS_MAX}, not {self.buffer_records}")
         if self.buffer_bytes > _BUFFER_BYTES_MAX:
             raise ValueError(f"buffer_bytes is at most {_BUFFER_BYTES_MAX}, not {self.buffer_bytes}")
         if self.max_record_bytes > self.buffer_bytes:

@@ -7,6 +7,7 @@ holds beyond (a commit under way, zeros written ahead) is never looked at. Each 
 
 from __future__ import annotations
 
+from asyncio import CancelledError, Future, ensure_future, shield
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ class Scan:
         self._ready: Iterator[Record] = iter(())
         self._next = 0
         self._part: _Part | None = None
+        self._reading: Future[bytes] | None = None
         self._closed = False
 
     def __aiter__(self) -> Scan:
@@ -87,9 +89,15 @@ class Scan:
         """Close the file at hand; the scan has ended. Does nothing the second time."""
         self._closed = True
         self._ready = iter(())
+        self._drop()
+
+    def _drop(self) -> None:
+        """Close the file at hand: at once (it was only read, so that takes no time), or when a thread has left it."""
         part, self._part = self._part, None
-        if part is not None:
-            await part.stream.close()
+        if part is not None and self._reading is not None:
+            self._reading.add_done_callback(part.drop_after)
+        elif part is not None:
+            part.drop()
 
     async def _refill(self) -> Record:
         """Read on until there are records, and give the first of them."""
@@ -115,12 +123,7 @@ class Scan:
             extent, end = view.holding(self._next)
             self._part = await self._handoff.run(_open, view.disk, extent, self._next, end, undo=_Part.drop)
         part, walk = self._part, self._part.walk
-        self._handoff.departed()
-        try:
-            with explained(part.extent.path, "read"):
-                chunk = await part.stream.read(max(CHUNK_BYTES, walk.wanted))
-        finally:
-            self._handoff.arrived()
+        chunk = await self._chunk(part, max(CHUNK_BYTES, walk.wanted))
         walk.feed(chunk)
         found: list[Record] = []
         while walk.sequence < part.end and (frame := next(walk, None)) is not None:
@@ -129,11 +132,25 @@ class Scan:
                 found += _within(header, body, self._next, part.end, part.extent.path, walk)
                 self._next = min(header.next_sequence, part.end)
         if self._next >= part.end:
-            self._part = None
-            await part.stream.close()
+            self._drop()
         elif (walk.fault is not None or not chunk) and not found:  # what is sound is given first
             raise _damage(part.extent.path, walk)
         return found
+
+    async def _chunk(self, part: _Part, size: int) -> bytes:
+        """The next bytes of the file. Cancelled, the file is closed when the thread has left it, and not before."""
+        self._handoff.departed()
+        self._reading = ensure_future(part.stream.read(size))
+        try:
+            with explained(part.extent.path, "read"):
+                chunk: bytes = await shield(self._reading)
+        except CancelledError:
+            self._drop()
+            raise
+        finally:
+            self._reading = None
+            self._handoff.arrived()
+        return chunk
 
 
 class _Part(NamedTuple):
@@ -146,8 +163,14 @@ class _Part(NamedTuple):
     """The first sequence that is not to be given any more."""
 
     def drop(self) -> None:
-        """Close the file, for a scan that was cancelled while it was opened."""
+        """Close the file. Nobody may be reading it."""
         self.stream._file.close()
+
+    def drop_after(self, reading: Future[bytes]) -> None:
+        """Close the file when a read has ended that nobody waits for any more."""
+        if not reading.cancelled():  # else the loop itself has ended, the thread may be in the file, and closes it last
+            reading.exception()
+            self.drop()
 
 
 # on a thread

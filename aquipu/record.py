@@ -42,6 +42,11 @@ def checked_data(data: object) -> bytes:
     raise TypeError(f"a record is bytes, bytearray or memoryview, not {type(data).__name__}")
 
 
+def labels_size(labels: tuple[str, ...]) -> int:
+    """Bytes of the labels in UTF-8."""
+    return sum(len(label.encode()) for label in labels)
+
+
 def checked_relations(relations: Iterable[str]) -> tuple[str, ...]:
     """The labels as a tuple; TypeError or ValueError for one that cannot be stored."""
     if isinstance(relations, (str, bytes)):

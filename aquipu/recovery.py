@@ -25,7 +25,6 @@ After mending, an empty frame with the new watermark is written: from then on wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
@@ -125,15 +124,19 @@ class Findings:
 
 
 def check_place(disk: Disk, path: str) -> None:
-    """Make the directory if there is none, durably; refuse a file, or a directory that holds something else."""
+    """Make the directory if there is none, durably; refuse what is no store, before anything is written into it.
+
+    Raises NotAStoreError, CorruptionError or UnsupportedFormatError (of the manifest), StoreUnavailableError.
+    """
     with explained(path, "use"):
         if not disk.exists(path):
-            with suppress(FileExistsError):  # another process is as fast
-                disk.make_directories(path)
+            disk.make_directories(path)
         try:
             names = disk.list(path)
         except NotADirectoryError:
             raise NotAStoreError(path, "it is a file") from None
+        if MANIFEST in names:
+            read_manifest(disk, path)
         foreign = [name for name in names if not is_ours(name)]
         if foreign and MANIFEST not in names:
             raise NotAStoreError(path, f"the directory holds other things, {min(foreign)!r} among them")
@@ -267,6 +270,9 @@ def _examine_active(
             marked = frame.watermark == frame.next_sequence
         _refuse_unknown_flags(walk, name)
         torn = _judge_tail(disk, descriptor, name, walk, end)
+    if torn is None and footer is not None and contents.next_sequence < footer.next_sequence:
+        records = footer.next_sequence - contents.next_sequence
+        torn = Torn(contents.end, size - contents.end, "zeros where the footer tells of frames", records, True)
     if contents.next_sequence < manifest.synced_sequence:
         lost = f"sequences {contents.next_sequence} to {manifest.synced_sequence - 1} are missing: they had been synced"
         raise CorruptionError(name, contents.end, f"{torn.reason}; {lost}" if torn else lost)

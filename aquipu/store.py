@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import get_ident
 from time import time_ns
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import anyio
 
@@ -42,10 +42,14 @@ from aquipu.opening import Opened, open_files
 from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.reader import Scan, View, get
-from aquipu.record import Receipt, Record, checked_data, checked_relations
+from aquipu.record import Receipt, Record, checked_data, checked_relations, labels_size
 from aquipu.recovery import RecoveryReport
 from aquipu.waiter import Kept, resume
 from aquipu.worker import Worker, before_exit
+
+T = TypeVar("T")
+
+_NO_RELATIONS: tuple[str, ...] = ()
 
 Data = bytes | bytearray | memoryview
 Waiter = Future[Receipt] | Future[list[Receipt]] | Future[None]
@@ -152,7 +156,9 @@ class Store:
 
     # writing
 
-    async def append(self, data: Data, *, relations: Iterable[str] = (), durability: Stage | None = None) -> Receipt:
+    async def append(
+        self, data: Data, *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
+    ) -> Receipt:
         """Store one record; returns when it has reached the stage that the policy, or ``durability``, asks for.
 
         ``data`` is copied (or, as bytes, kept) before anything else happens. ``relations`` are labels such as
@@ -166,22 +172,26 @@ class Store:
         RecordTooLargeError, WrongLoopError, ForkedStoreError; TypeError or ValueError for what is no record or label.
         """
         waiter: Future[Receipt] = self._loop.create_future()
-        self._accept(data, relations, durability, waiter, True)
-        return await waiter
+        pending = self._accept(data, relations, durability, waiter)
+        if pending is None:
+            return await waiter
+        self._group.waiting.append(pending)
+        return await self._in_line(pending, waiter)
 
     def append_nowait(
-        self, data: Data, *, relations: Iterable[str] = (), durability: Stage | None = None
+        self, data: Data, *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
     ) -> Future[Receipt]:
         """As `append`, without waiting: the future resolves when `append` would have returned.
 
         Raises BufferFullError when there is no room, and at once whatever else `append` raises before it accepts.
         """
         waiter = Kept(loop=self._loop)
-        self._accept(data, relations, durability, waiter, False)
+        if self._accept(data, relations, durability, waiter) is not None:
+            raise BufferFullError(self._path, self._group.records, self._group.bytes)
         return waiter
 
     async def append_many(
-        self, data: Iterable[Data], *, relations: Iterable[str] = (), durability: Stage | None = None
+        self, data: Iterable[Data], *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
     ) -> list[Receipt]:
         """Store several records as one commit: after a crash all of them are there, or none.
 
@@ -199,16 +209,16 @@ class Store:
             raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
         if not payloads:
             return []
-        size = sum(map(len, payloads)) + len(payloads) * sum(map(len, labels))
+        size = sum(map(len, payloads)) + len(payloads) * labels_size(labels)
         if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
             raise BatchTooLargeError(self._path, len(payloads), size)
         waiter: Future[list[Receipt]] = self._loop.create_future()
         pending: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True)
         if self._group.add_batch(pending, time_ns()):
             self._schedule()
-        else:
-            self._group.waiting.append(pending)
-        return await waiter
+            return await waiter
+        self._group.waiting.append(pending)
+        return await self._in_line(pending, waiter)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.
@@ -331,8 +341,8 @@ class Store:
         await self.aclose()
 
     def __del__(self) -> None:
-        if hasattr(self, "_worker"):
-            self._leave()
+        if hasattr(self, "_worker") and self._leave():
+            self._warn()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "failed" if self._failure is not None else "open"
@@ -341,9 +351,9 @@ class Store:
     # accepting
 
     def _accept(
-        self, data: Data, relations: Iterable[str], durability: Stage | None, waiter: Future[Receipt], wait: bool
-    ) -> None:
-        """Check one record and accept it; without room for it, line it up or raise BufferFullError."""
+        self, data: Data, relations: Iterable[str], durability: Stage | None, waiter: Future[Receipt]
+    ) -> Pending[Waiter] | None:
+        """Check one record and accept it; without room for it, give it back as it would wait."""
         if get_ident() != self._thread or self._refusal is not None or not self._loop.is_running():
             self._check()
         payload = data if type(data) is bytes else checked_data(data)
@@ -351,17 +361,24 @@ class Store:
         if size > self._max_record_bytes:
             raise RecordTooLargeError(self._path, size, self._max_record_bytes)
         labels: tuple[str, ...] = ()
-        if relations:
+        if relations is not _NO_RELATIONS:
             labels = checked_relations(relations)
-            size += sum(map(len, labels))
+            size += labels_size(labels)
         stage = self._stage if durability is None else _checked_stage(durability)
         if self._group.add(payload, size, labels, stage, waiter, time_ns()):
             if not self._scheduled:
                 self._schedule()
-        elif wait:
-            self._group.waiting.append(Pending((payload,), size, labels, stage, waiter, False))
-        else:
-            raise BufferFullError(self._path, self._group.records, self._group.bytes)
+            return None
+        return Pending((payload,), size, labels, stage, waiter, False)
+
+    async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:
+        """Wait for room, and then as anybody; cancelled before there was room, leave the line."""
+        try:
+            return await waiter
+        except CancelledError:
+            self._group.leave_line(pending, time_ns(), _is_done)
+            self._schedule()
+            raise
 
     async def _barrier(self, stage: Stage) -> None:
         self._check()
@@ -428,7 +445,7 @@ class Store:
         if commit.payloads:
             self._commits += 1
             self._records += len(commit)
-            self._bytes += commit.size
+            self._bytes += commit.size - commit.label_bytes
         for barrier in commit.barriers:
             _resolve(barrier, None)
         receipts = commit.receipts(first)
@@ -458,7 +475,7 @@ class Store:
 
     def _watch_age(self) -> None:
         """Keep a timer while there are acknowledged records that are not synced, if the policy bounds their age."""
-        if not self._group.unsynced or self._failure is not None:
+        if not self._group.unsynced or self._failure is not None or self._closed is not None:
             if self._sync_timer is not None:
                 self._sync_timer.cancel()
                 self._sync_timer = None
@@ -514,15 +531,18 @@ class Store:
             self._closed.set_exception(outcome)
             self._closed.exception()  # aclose raises it; not the garbage collector
 
-    def _leave(self) -> None:
-        """The program has let go of an open store: write what was accepted, in the background, and say so."""
+    def _leave(self) -> bool:
+        """The program has let go of the store: if it is still open, have what was accepted written in the background."""
         if self._over or isinstance(self._refusal, ForkedStoreError):
-            return
+            return False
         self._over = True
+        self._worker.leave(self._group.remaining())
+        return True
+
+    def _warn(self) -> None:
         warnings.warn(
             f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
         )
-        self._worker.leave(self._group.remaining())
 
 
 class Opening:
@@ -551,7 +571,11 @@ class Opening:
         loop = get_running_loop()
         handoff = Handoff(loop)
         opened = await open_files(self._path, self._options, self._disk, handoff)
-        return Store(self._path, self._options, self._disk, loop, handoff, opened)
+        try:
+            return Store(self._path, self._options, self._disk, loop, handoff, opened)
+        except BaseException:  # no thread for the worker
+            opened.drop()
+            raise
 
 
 def _checked_stage(durability: object) -> Stage:
@@ -589,8 +613,9 @@ _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 def _leave_all() -> None:
-    for store in list(_open_stores):
-        store._leave()
+    left = [store for store in list(_open_stores) if store._leave()]
+    for store in left:  # when nothing can go wrong any more: the warning may be made an error
+        store._warn()
 
 
 def _stay_with_parent() -> None:

@@ -79,8 +79,7 @@ class Worker:
                 break
             self._tell(job.told, self._write(job.commit))
             del job  # an idle thread keeps no records
-            with suppress(AquipuError):  # a failure is kept by the journal, for the next commit
-                self._journal.tidy()
+            self._tidy()
         outcome = self._close()
         _living.discard(self)
         self._tell(job.told, outcome)
@@ -95,6 +94,15 @@ class Worker:
         except Exception as error:  # a defect, or no memory: it must not leave anybody waiting
             return self._journal.fail("an unexpected error", error)
 
+    def _tidy(self) -> None:
+        """A failure is kept by the journal, for the next commit."""
+        try:
+            self._journal.tidy()
+        except AquipuError:
+            pass
+        except Exception as error:
+            self._journal.fail("an unexpected error between two commits", error)
+
     def _close(self) -> Landing | AquipuError:
         try:
             return self._journal.close()
@@ -103,7 +111,8 @@ class Worker:
         except Exception as error:
             return self._journal.fail("an unexpected error while closing", error)
         finally:
-            self._lock.release()
+            with suppress(OSError):
+                self._lock.release()
 
     def _tell(self, told: Told | None, outcome: Landing | AquipuError) -> None:
         if told is not None:
@@ -123,8 +132,14 @@ def before_exit(leave: Callable[[], None]) -> None:
 
 @atexit.register
 def _drain() -> None:
-    for leave in _leaving:
-        leave()
+    try:
+        for leave in _leaving:
+            leave()
+    finally:
+        _wait_for_workers()
+
+
+def _wait_for_workers() -> None:
     deadline = monotonic() + EXIT_SECONDS
     for worker in list(_living):
         if not worker.join(max(deadline - monotonic(), 0)):

@@ -225,11 +225,13 @@ async def cases() -> list[Case]:
     return every
 
 
-async def fail(size: int, seed: int, tick: Callable[[int], None] = lambda n: None) -> Tally:
-    """A sample of ``size`` of all cases; all of them for 0."""
+async def fail(
+    size: int, seed: int, tick: Callable[[int], None] = lambda n: None, only: Callable[[Case], bool] = lambda case: True
+) -> Tally:
+    """A sample of ``size`` of all cases, or of only some of them; all of those for 0."""
     random, tally = Random(seed), Tally()
     with small_strides():
-        every = await cases()
+        every = [case for case in await cases() if only(case)]
         chosen = every if not size or size >= len(every) else random.sample(every, size)
         for case in chosen:
             await fail_once(case, random, tally)
@@ -237,6 +239,11 @@ async def fail(size: int, seed: int, tick: Callable[[int], None] = lambda n: Non
             if len(tally.violations) >= 20:
                 break
     return tally
+
+
+def forgotten_pages() -> Tally:
+    """Every sync that can fail, fails, and the pages stay in memory as if they were clean."""
+    return asyncio.run(fail(0, 0, only=lambda case: case.fault.failure is Failure.CLEAN and not case.lasting))
 
 
 def short_writes() -> Tally:

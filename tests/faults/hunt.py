@@ -32,6 +32,7 @@ def parts(seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
     yield "model", partial(model.run, 60, seed, _quiet)
     for policy in crashes.POLICIES:
         yield f"power cuts, {type(policy).__name__}", partial(_power_cuts, policy, seed)
+    yield "forgotten pages", errors.forgotten_pages
     yield "errors", partial(errors.run, 400, seed, _quiet)
     yield "flips", partial(flips.run, 4000, seed, _quiet)
 

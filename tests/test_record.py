@@ -1,0 +1,114 @@
+"""record.py: what may be stored, and what comes back."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aquipu.policy import Stage
+from aquipu.record import LABEL_BYTES_MAX, LABELS_MAX, Receipt, Record, checked_data, checked_relations
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@unhurried
+@given(st.binary(max_size=64))
+def test_bytes_and_what_is_like_them(data: bytes) -> None:
+    """bytes, bytearray and memoryview are taken, and become the same plain bytes."""
+    for given_data in (data, bytearray(data), memoryview(data), memoryview(bytearray(data))):
+        checked = checked_data(given_data)
+        assert type(checked) is bytes
+        assert checked == data
+
+
+def test_bytes_are_not_copied() -> None:
+    """bytes cannot change, so they are kept as they are."""
+    data = b"one" * 100
+    assert checked_data(data) is data
+
+
+def test_a_buffer_is_used_again() -> None:
+    """What was taken stays as it was when the caller writes into its buffer."""
+    buffer = bytearray(b"first")
+    taken = [checked_data(buffer), checked_data(memoryview(buffer))]
+    buffer[:] = b"later"
+    assert taken == [b"first", b"first"]
+
+
+def test_a_view_with_gaps_or_wide_items() -> None:
+    """A memoryview is taken by its bytes, whatever its strides and its items are."""
+    assert checked_data(memoryview(b"a-b-c-")[::2]) == b"abc"
+    wide = array("I", [1, 2])
+    assert checked_data(memoryview(wide)) == wide.tobytes()
+
+
+@pytest.mark.parametrize("data", ["secret", None, ["secret"], [115, 101], 7, 0.5, array("B", b"secret"), object()])
+def test_data_that_is_no_bytes(data: object) -> None:
+    """Anything else is a TypeError that names the type and tells nothing of the data."""
+    with pytest.raises(TypeError, match=type(data).__name__) as caught:
+        checked_data(data)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "relations",
+    [
+        (),
+        ("user:7",),
+        ("user:7", "document:42", "user:7"),
+        ("with space", "schlüssel", "鍵", "🔑"),
+        ("x" * LABEL_BYTES_MAX,),
+        ("é" * (LABEL_BYTES_MAX // 2),),
+        tuple(f"label {number}" for number in range(LABELS_MAX)),
+    ],
+)
+def test_labels_as_any_collection(relations: tuple[str, ...]) -> None:
+    """Labels come as any iterable and are kept in their order, twice where they are given twice."""
+    for collection in (relations, list(relations), (label for label in relations)):
+        assert checked_relations(collection) == relations
+
+
+@pytest.mark.parametrize(
+    ("relations", "error", "words"),
+    [
+        ("user:7", TypeError, "written as a tuple"),
+        (b"user:7", TypeError, "written as a tuple"),
+        (None, TypeError, "not iterable"),
+        (7, TypeError, "not iterable"),
+        ((b"user:7",), TypeError, "not bytes"),
+        (("user:7", None), TypeError, "not NoneType"),
+        (("user:7", 7), TypeError, "not int"),
+        (("user:7", ""), ValueError, "not empty"),
+        (("two\nlines",), ValueError, "printable"),
+        (("\x00",), ValueError, "printable"),
+        (("half \ud800",), ValueError, "printable"),
+        (("x" * (LABEL_BYTES_MAX + 1),), ValueError, "at most 1024 bytes"),
+        (("é" * (LABEL_BYTES_MAX // 2) + "x",), ValueError, "at most 1024 bytes"),
+        (("x",) * (LABELS_MAX + 1), ValueError, "at most 255 labels"),
+    ],
+)
+def test_labels_that_cannot_be_stored(relations: object, error: type[Exception], words: str) -> None:
+    """A label is a printable, non-empty str of at most 1,024 bytes, and a record has at most 255 of them."""
+    with pytest.raises(error, match=words):
+        checked_relations(cast("Iterable[str]", relations))
+
+
+@pytest.mark.parametrize("label", ["secret\n", "secret" * 200])
+def test_a_refused_label_is_not_repeated(label: str) -> None:
+    """The message about a label does not hold it: it belongs to the record."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        checked_relations((label,))
+    assert "secret" not in str(caught.value)
+
+
+def test_the_fields_in_their_order() -> None:
+    """Receipt and Record are tuples whose fields have a fixed order; a record has no relations unless it was given some."""
+    assert Receipt(7, 8, Stage.SYNCED)._asdict() == {"sequence": 7, "timestamp": 8, "stage": Stage.SYNCED}
+    assert Record(7, 8, b"one")._asdict() == {"sequence": 7, "timestamp": 8, "data": b"one", "relations": ()}
+    fields: dict[str, Any] = Record(7, 8, b"one", ("user:7",))._asdict()
+    assert fields["relations"] == ("user:7",)
