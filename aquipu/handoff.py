@@ -51,9 +51,9 @@ class Handoff:
 
     # on the loop thread
 
-    def hand_over(self, give: Callable[[T], None], job: T) -> None:
-        """Give a job to a thread, and let the thread take off."""
-        if self.saturated:
+    def hand_over(self, give: Callable[[T], None], job: T, *, at_once: bool = False) -> None:
+        """Give a job to a thread. On a saturated loop, and with ``at_once``, let the thread take off before going on."""
+        if self.saturated or at_once:
             self._takeoff.acquire(blocking=False)
             give(job)
             self._takeoff.acquire(timeout=_TAKEOFF_WAIT)

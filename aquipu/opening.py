@@ -37,7 +37,11 @@ async def open_files(path: str, options: Options, disk: Disk, handoff: Handoff) 
     """Make the directory if need be, wait for its lock, recover what it holds. Raises what `Store.open` raises."""
     await handoff.run(check_place, disk, path)
     lock = await take_lock(path, options.lock_timeout, disk, handoff)
-    return await handoff.run(_recover, path, options, disk, lock, undo=Opened.drop)
+    try:
+        return await handoff.run(_recover, path, options, disk, lock, undo=Opened.drop)
+    except RuntimeError:  # the loop's pool takes no more calls, and the lock with them
+        lock.release()
+        raise
 
 
 async def take_lock(path: str, seconds: float, disk: Disk, handoff: Handoff) -> Lock:

@@ -13,6 +13,7 @@ import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import get_ident
 from time import time_ns
@@ -49,6 +50,7 @@ from aquipu.worker import Worker, before_exit
 
 T = TypeVar("T")
 
+_HALVED_FROM = 256  # records in a commit; below, two half commits take longer than a whole one
 _NO_RELATIONS: tuple[str, ...] = ()
 
 Data = bytes | bytearray | memoryview
@@ -411,11 +413,12 @@ class Store:
             self._scheduled = True
             self._loop.call_soon(self._depart)
 
-    def _depart(self) -> None:
+    def _depart(self, *, at_once: bool = False) -> None:
+        """Hand the next commit over; ``at_once``: before this thread computes on, wait until the disk has it."""
         self._scheduled = False
         commit = self._group.depart()
         if commit is not None:
-            self._worker.send(commit, self._arrived)
+            self._worker.send(commit, self._arrived, at_once=at_once)
         elif self._closed is not None and self._group.under_way is None and not self._over:
             self._over = True
             self._worker.finish(self._finished)
@@ -423,6 +426,7 @@ class Store:
     def _arrived(self, outcome: Landing | AquipuError) -> None:
         """A commit has come back from the worker."""
         self._handoff.arrived()
+        self._scheduled = True  # what the callers append now leaves below
         try:
             if isinstance(outcome, Landing):
                 self._acknowledge(outcome)
@@ -455,7 +459,13 @@ class Store:
                 batch, commit.waiters[index] = commit.waiters[index], None
                 _resolve(batch, every[index : index + count])
             receipts = iter(every)
-        self._resume(zip(commit.waiters, receipts, strict=True))
+        told = zip(commit.waiters, receipts, strict=True)
+        if commit.sync and len(commit) >= _HALVED_FROM:
+            # The callers compute about as long as the disk syncs: let them fall into two halves that take turns.
+            if not self._group.is_forming:
+                self._resume(islice(told, len(commit) // 2))
+            self._depart(at_once=True)
+        self._resume(told)
 
     def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]]) -> None:
         """Let the callers go on, also those behind one whose task ends the program."""

@@ -53,9 +53,9 @@ class Worker:
         self._thread.start()
         _living.add(self)
 
-    def send(self, commit: Commit[Any], told: Told) -> None:
+    def send(self, commit: Commit[Any], told: Told, *, at_once: bool = False) -> None:
         """Have a commit written; ``told`` is called in the loop with a Landing, or an error of the tree."""
-        self._handoff.hand_over(self._inbox.put, _Job(commit, told))
+        self._handoff.hand_over(self._inbox.put, _Job(commit, told), at_once=at_once)
 
     def finish(self, told: Told) -> None:
         """After all that was sent: close the journal, let go of the lock, end the thread."""
