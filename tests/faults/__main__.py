@@ -83,6 +83,9 @@ def shares(arguments: argparse.Namespace) -> Iterator[Share]:
     """All the work, in parts."""
     for kind, chunk in _CHUNK.items():
         total = len(MUTANTS) if kind == "mutants" and arguments.mutants else getattr(arguments, kind)
+        if total is None:
+            yield Share(kind, 0, arguments.seed)
+            continue
         number = 0
         while total > 0:
             seed = number if kind == "mutants" else arguments.seed + number
@@ -105,13 +108,13 @@ def main() -> int:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress, ProcessPoolExecutor(arguments.processes) as pool:
         bars = {
-            kind: progress.add_task(kind, total=sum(share.size for share in every if share.kind == kind))
+            kind: progress.add_task(kind, total=sum(share.size or 1 for share in every if share.kind == kind))
             for kind in dict.fromkeys(share.kind for share in every)
         }
         pending: list[Future[Result]] = [pool.submit(work, share) for share in every]
         for done in as_completed(pending):
             result = done.result()
-            progress.advance(bars[result.share.kind], result.share.size)
+            progress.advance(bars[result.share.kind], result.share.size or 1)
             tally.add(result.tally)
             for policy, counts in result.lost.items():
                 lost.setdefault(policy, Counter()).update(counts)
@@ -122,14 +125,18 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Repeat the proof at any size.")
     parser.add_argument("--states", type=int, default=60_000, help="crash states in all, a third under each policy")
-    parser.add_argument("--errors", type=int, default=3_000, help="injected disk errors")
+    parser.add_argument("--errors", type=_amount, default=3_000, help="injected disk errors; all: every call, every error")
     parser.add_argument("--kills", type=int, default=500, help="processes killed")
-    parser.add_argument("--flips", type=int, default=20_000, help="bits flipped")
+    parser.add_argument("--flips", type=_amount, default=20_000, help="bits flipped; all: every bit, and all other damage")
     parser.add_argument("--examples", type=int, default=300, help="examples of the model")
     parser.add_argument("--mutants", action=argparse.BooleanOptionalAction, default=True, help="hunt the mutants")
     parser.add_argument("--seed", type=int, default=0, help="where the random choices begin")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many at a time")
     return parser.parse_args()
+
+
+def _amount(text: str) -> int | None:
+    return None if text == "all" else int(text)
 
 
 def _report(tally: Tally, lost: dict[str, Counter[int]], seconds: float) -> None:
