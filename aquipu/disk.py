@@ -59,6 +59,19 @@ def process_id() -> int:
     return os.getpid()
 
 
+def random_bytes(size: int) -> bytes:
+    return os.urandom(size)
+
+
+def absolute(path: StrPath) -> str:
+    """The path from the root. ``..`` stays: what it means, only the system can tell. TypeError for what is no text."""
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        raise TypeError(f"a path is a str or an os.PathLike of str, not {type(path).__name__}")
+    parts = os.path.join(os.getcwd(), path).split("/")
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
+
+
 class Disk:
     """Files and directories, as the operating system offers them. Remembers only what the system was seen not to offer."""
 

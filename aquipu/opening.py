@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from secrets import token_bytes
 from time import monotonic, time_ns
 from typing import NamedTuple
 
 import anyio
 
-from aquipu.disk import Disk, explained
+from aquipu.disk import Disk, explained, random_bytes
 from aquipu.errors import StoreLockedError
 from aquipu.handoff import Handoff
 from aquipu.journal import Journal
@@ -75,7 +74,7 @@ def _recover(path: str, options: Options, disk: Disk, lock: Lock) -> Opened:
     """Owns the lock: it is either in what comes back, or released."""
     try:
         journal, report = recover(
-            disk, path, max_segment_bytes=options.max_segment_bytes, new_store_id=token_bytes(16), now=time_ns()
+            disk, path, max_segment_bytes=options.max_segment_bytes, new_store_id=random_bytes(16), now=time_ns()
         )
     except BaseException:
         lock.release()

@@ -2,8 +2,8 @@
 
 An append checks its record, takes a place in the commit that is forming, and a future. At the end of the loop's tick, if
 the worker is idle, the commit is handed over, so all appends of one tick travel together; what gathers while the disk is
-busy leaves as the next one. When a commit comes back, its futures are resolved. The loop thread owns all of this: there is
-no lock and, on this way, no timer.
+busy leaves as the next one. When a commit comes back, its callers go on at once, and what they append then leaves right
+behind them. The loop thread owns all of this: there is no lock and, on this way, no timer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from threading import get_ident
 from time import time_ns
 from types import TracebackType
@@ -23,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import anyio
 
 from aquipu.commit import GroupCommit, Landing, Pending
-from aquipu.disk import Disk, StrPath, at_fork
+from aquipu.disk import Disk, StrPath, absolute, at_fork
 from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
@@ -154,7 +153,7 @@ class Store:
             buffer_bytes,
             lock_timeout,
         )
-        return Opening(str(Path(path).absolute()), options.checked(), Disk() if disk is None else disk)
+        return Opening(absolute(path), options.checked(), Disk() if disk is None else disk)
 
     # writing
 

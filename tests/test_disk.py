@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aquipu.disk import Disk, explained, is_no_space, process_id
+from aquipu.disk import Disk, absolute, explained, is_no_space, process_id
 from aquipu.errors import StoreUnavailableError
 
 needs_synced_writes = pytest.mark.skipif(
@@ -586,3 +586,27 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "1 []\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("store", "/home/me/store"),
+        ("./a//store/.", "/home/me/a/store"),
+        ("../store", "/home/me/../store"),
+        ("/store/", "/store"),
+        ("", "/home/me"),
+        (Path("store"), "/home/me/store"),
+        ("/", "/"),
+    ],
+)
+def test_an_absolute_path(monkeypatch: pytest.MonkeyPatch, path: str | Path, found: str) -> None:
+    """It begins at the root, whatever directory the process changes to later; ``..`` is left to the system."""
+    monkeypatch.setattr(os, "getcwd", lambda: "/home/me")
+    assert absolute(path) == found
+
+
+def test_an_absolute_path_of_bytes() -> None:
+    """A path is text: an error names the type."""
+    with pytest.raises(TypeError, match="bytes"):
+        absolute(b"store")  # type: ignore[arg-type]
