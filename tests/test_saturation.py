@@ -131,7 +131,7 @@ async def test_same_program_without_the_hand_off(tmp_path: Path, monkeypatch: py
     times, and a machine that is that busy throughout proves nothing.
     """
 
-    def hand_over(self: Handoff, give: Callable[[T], None], job: T) -> None:
+    def hand_over(self: Handoff, give: Callable[[T], None], job: T, *, at_once: bool = False) -> None:
         give(job)
         self.departed()
 

@@ -30,7 +30,9 @@ from aquipu.layout import (
     seed_of,
     segment_name,
 )
-from tests.faults.flips import NOTICED, Bench, Image, Specimen, fast_directory, observe, specimens
+from tests.faults.image import Bench, Image, fast_directory
+from tests.faults.outcome import NOTICED, observe
+from tests.faults.specimen import Specimen, specimens
 
 T = TypeVar("T")
 

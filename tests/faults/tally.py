@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """Counts by name, and one line for each violation of the contract. A run without violations has ``violations == []``."""
+    """Counts by name, and a line for each violation of the contract. A run without any has ``violations == []``."""
 
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)

@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 from aquipu import CorruptionError, RecoveryReport, StoreFailedError
 from aquipu.layout import LOCK, MANIFEST
 from tests.faults import fuzz
-from tests.faults.flips import (
-    FLIPS_SHARE,
-    KINDS,
-    SEGMENT_BYTES,
-    Case,
-    HangError,
-    Outcome,
-    Specimen,
-    damaged,
-    judge,
-    run,
-    specimens,
-)
+from tests.faults.damage import KINDS, Case, damaged
+from tests.faults.flips import FLIPS_SHARE, HangError, run
+from tests.faults.outcome import Outcome, judge
+from tests.faults.specimen import SEGMENT_BYTES, Specimen, specimens
 from tests.faults.tally import Tally
 
 SIZE = 25_000

@@ -1,0 +1,115 @@
+"""The log of a store over all of its lives: what must be in it, and what is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from aquipu import Record, Stage
+from aquipu.disk import Disk
+from aquipu.frame import Walk, records
+from aquipu.journal import Extent
+from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.recovery import Findings, examine
+from aquipu.segment import read_footer, walk_frames
+from tests.faults.plan import POLICIES, calls
+from tests.faults.witness import Account, Acknowledgement, check
+
+
+@dataclass
+class Log:
+    """One store, and what it must hold."""
+
+    path: str
+    seed: int
+    policy: int
+    round: int = 0
+    records: list[Record] = field(default_factory=list)
+    """All that was found after the life before."""
+
+    def judge(self, found: list[Record], account: Account, *, whole: bool) -> Iterator[str]:
+        """What is wrong after a life, one line each. ``whole``: everything accepted must be there."""
+        known = len(self.records)
+        if found[:known] != self.records:
+            yield f"what was there before the life has changed: {_difference(self.records, found)}"
+        if [record.sequence for record in found] != list(range(len(found))):
+            yield "the sequences are not dense"
+        times = [record.timestamp for record in found]
+        if times != sorted(times):
+            yield "a timestamp is lower than the one before"
+        if account.opened not in (None, known):
+            yield f"it was opened with next_sequence {account.opened}; {known} records had been left"
+        if account.read not in (None, (known, check(self.records))):
+            yield f"scan gave something else than the {known} records that had been left"
+        if whole and len(found) - known != account.accepted:
+            yield f"{account.accepted} records were accepted, and {len(found) - known} are there"
+        yield from self._judge_data(found[known:])
+        yield from self._judge_receipts(found, sorted(account.acknowledged))
+
+    def _judge_data(self, new: list[Record]) -> Iterator[str]:
+        """This life's records are those of its first calls, each call whole."""
+        plan, at = calls(self.seed, self.round), 0
+        while at < len(new):
+            call = next(plan)
+            part = new[at : at + len(call.payloads)]
+            at += len(call.payloads)
+            if [record.data for record in part] != call.payloads[: len(part)]:
+                yield f"record {call.number} of the life, or one of its batch, is not what was appended"
+            elif len(part) < len(call.payloads):
+                yield f"of a batch of {len(call.payloads)} records {len(part)} are there"
+            if any(record.relations != call.relations for record in part):
+                yield f"record {call.number} of the life, or one of its batch, has other labels than were given"
+
+    def _judge_receipts(self, found: list[Record], receipts: list[Acknowledgement]) -> Iterator[str]:
+        """What was acknowledged is there, as its receipt says, and was not told before its stage."""
+        known = len(self.records)
+        asked = self._asked(receipts[-1].number + 1 if receipts else 0)
+        for number, sequence, timestamp, stage in receipts:
+            if sequence != known + number:
+                yield f"record {number} of the life got sequence {sequence} instead of {known + number}"
+            elif sequence >= len(found):
+                yield f"sequence {sequence} was acknowledged and is missing: there are {len(found)} records"
+            elif found[sequence].timestamp != timestamp:
+                yield f"sequence {sequence} has another timestamp than its receipt"
+            if stage < asked[number]:
+                yield f"sequence {sequence} was acknowledged at stage {stage} instead of {asked[number]}"
+
+    def _asked(self, count: int) -> list[Stage]:
+        """The stage that each of the first records of the life had to reach before it was acknowledged."""
+        asked: list[Stage] = []
+        plan = calls(self.seed, self.round)
+        while len(asked) < count:
+            call = next(plan)
+            asked += repeat(call.durability or POLICIES[self.policy].stage, len(call.payloads))
+        return asked
+
+
+def _difference(expected: list[Record], found: list[Record]) -> str:
+    for record, other in zip(expected, found, strict=False):
+        if record != other:
+            return f"sequence {record.sequence} is another record"
+    return f"there were {len(expected)} records, and there are {len(found)}"
+
+
+def read_all(path: str) -> tuple[list[Record], Findings | None]:
+    """Every record that an opening will find, read without changing anything; and what it will find beside them."""
+    disk = Disk()
+    findings = examine(disk, path) if disk.exists(path) else None
+    found: list[Record] = []
+    for extent in findings.extents if findings is not None else ():
+        descriptor = disk.open(extent.path)
+        try:
+            found += _read_segment(disk, descriptor, extent)
+        finally:
+            disk.close(descriptor)
+    return found, findings
+
+
+def _read_segment(disk: Disk, descriptor: int, extent: Extent) -> Iterator[Record]:
+    header = extent.header
+    footer = read_footer(disk, descriptor, extent.path, header.seed) if extent.growing is None else None
+    end = footer.end if footer is not None else disk.size(descriptor)
+    walk = Walk(seed=header.seed, offset=SEGMENT_HEADER_BYTES, sequence=header.first_sequence, link=header.link)
+    for _, frame, body in walk_frames(disk, descriptor, walk, end):
+        yield from records(frame, body)

@@ -1,0 +1,158 @@
+"""What opening and reading a changed store gave, by the blocking rooms or by the face; and what the contract says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from aquipu import (
+    Always,
+    CorruptionError,
+    NotAStoreError,
+    Record,
+    RecoveryReport,
+    Store,
+    StoreUnavailableError,
+    UnsupportedFormatError,
+)
+from aquipu.disk import Disk
+from aquipu.frame import Header, Walk, records
+from aquipu.journal import Journal
+from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.recovery import check_place, recover
+from aquipu.segment import walk_frames
+from tests.faults.image import Image
+from tests.faults.specimen import SEGMENT_BYTES, Specimen
+
+NOTICED = (CorruptionError, UnsupportedFormatError, NotAStoreError, StoreUnavailableError)
+"""The errors of the tree that tell of changed bytes."""
+
+
+class Outcome(NamedTuple):
+    """What opening and reading gave; without a report, it was the opening that raised the error."""
+
+    error: Exception | None
+    report: RecoveryReport | None
+    records: list[Record]
+
+    def agrees(self, other: Outcome) -> bool:
+        """Whether the other says the same; of what stands before damage it may give less, for it reads in chunks."""
+        mine, its = (
+            (type(self.error), getattr(self.error, "args", ())),
+            (type(other.error), getattr(other.error, "args", ())),
+        )
+        given = self.records if self.error is None else self.records[: len(other.records)]
+        return mine == its and self.report == other.report and given == other.records
+
+
+def observe(path: str) -> Outcome:
+    """Open the store and read all of it with the blocking rooms."""
+    disk, found = Disk(), list[Record]()
+    try:
+        check_place(disk, path)
+        journal, report = recover(disk, path, max_segment_bytes=SEGMENT_BYTES, new_store_id=bytes(16), now=0)
+    except Exception as error:
+        return Outcome(error, None, found)
+    try:
+        for some in _read(disk, journal):
+            found += some
+    except Exception as error:
+        return Outcome(error, report, found)
+    finally:
+        journal.drop()
+    return Outcome(None, report, found)
+
+
+def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
+    """As `aquipu.reader` reads: every segment up to where the next one begins, without the link of its first frame."""
+    ends = [extent.first_sequence for extent in journal.catalogue[1:]] + [journal.next_sequence]
+    for extent, end in zip(journal.catalogue, ends, strict=True):
+        walk = Walk(seed=extent.header.seed, offset=SEGMENT_HEADER_BYTES, sequence=extent.first_sequence, link=None)
+        descriptor = disk.open(extent.path)
+        try:
+            frames = walk_frames(disk, descriptor, walk, disk.size(descriptor))
+            while walk.sequence < end and (frame := next(frames, None)) is not None:
+                yield _records(frame[1], frame[2], extent.path, frame[0])
+        finally:
+            disk.close(descriptor)
+        if walk.sequence < end and walk.unknown_flags:
+            flags = f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}"
+            raise UnsupportedFormatError(extent.path, flags)
+        if walk.sequence < end:
+            raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+
+
+def _records(header: Header, body: bytes, path: str, offset: int) -> list[Record]:
+    try:
+        return records(header, body)
+    except ValueError as error:
+        raise CorruptionError(path, offset, str(error)) from None
+
+
+async def through_store(path: str) -> Outcome:
+    """Open the store and read all of it as a user does. What can be read must still be there after another commit."""
+    found: list[Record] = []
+    try:
+        store = await Store.open(path, sync_policy=Always(), max_segment_bytes=SEGMENT_BYTES, lock_timeout=0)
+    except Exception as error:
+        return Outcome(error, None, found)
+    async with store:
+        try:
+            async for record in store.scan():
+                found.append(record)  # noqa: PERF401 - what came before an error counts
+        except Exception as error:
+            return Outcome(error, store.recovery, found)
+        receipt = await store.append(b"one more")
+    async with Store.open(path, max_segment_bytes=SEGMENT_BYTES, lock_timeout=0) as again:
+        assert [record async for record in again.scan(0, receipt.sequence)] == found
+        assert (await again.get(receipt.sequence)).data == b"one more"
+    return Outcome(None, store.recovery, found)
+
+
+# the judge
+
+
+def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tuple[str, bool]:
+    """What the outcome is, and whether the contract allows it; ``left`` is the directory afterwards."""
+    error, report, found = outcome
+    wrong = _wrong(specimen, image, outcome, left)
+    if wrong is not None:
+        return wrong, False
+    if report is None:
+        return "noticed at opening", True
+    if error is not None:
+        return "noticed when read", True
+    if len(found) == len(specimen.records):
+        return "without effect", True
+    return ("named as a torn tail" if report.cut_bytes else "gone with the end"), True
+
+
+def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> str | None:
+    error, report, found = outcome
+    if error is not None and not isinstance(error, NOTICED):
+        return f"{type(error).__name__} came out: {error}"
+    if found != specimen.records[: len(found)]:
+        return "other records than were written"
+    if report is None:
+        return None if left == image else "refused, but the directory is changed"
+    if specimen.must_be_refused(image):
+        return "opened, with a manifest, name, header or footer that is damaged"
+    if report.cut_bytes and not _is_kept(report, image, left):
+        return "a torn tail is not kept as it was"
+    return _missing(specimen, image, report, len(found)) if error is None else None
+
+
+def _missing(specimen: Specimen, image: Image, report: RecoveryReport, found: int) -> str | None:
+    if found < specimen.proven(image):
+        return f"{len(specimen.records) - found} records are missing without an error"
+    if found < len(specimen.records) and not report.cut_bytes and specimen.behind_sound_frames(image).strip(b"\0"):
+        return "a torn tail is not named"
+    return None
+
+
+def _is_kept(report: RecoveryReport, image: Image, left: Image) -> bool:
+    assert report.cut_from is not None
+    assert report.cut_kept_in is not None
+    torn = image[Path(report.cut_from).name][report.cut_offset : report.cut_offset + report.cut_bytes]
+    return left.get(Path(report.cut_kept_in).name) == torn

@@ -1,0 +1,141 @@
+"""The server: runs one life after another, each in a child, and has what it leaves judged by the log of its store."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from shutil import copytree, rmtree
+from typing import NoReturn
+
+from aquipu import AquipuError, Record
+from aquipu.recovery import Findings
+from tests.faults.lives import live_and_end
+from tests.faults.log import Log, read_all
+from tests.faults.plan import Life
+from tests.faults.tally import Tally
+from tests.faults.witness import Account, Witness
+
+_REAL = 8  # one store in so many is on the real disk
+_SCANS = 4  # one life in so many reads everything right after opening, by the face
+_LINES_MAX = 3  # of one life
+
+
+class Spoilt(Exception):
+    """A store that broke the contract: it is not gone on with."""
+
+
+class Server:
+    """Runs lives and judges what they leave. It forks, so it has one thread and no loop."""
+
+    def __init__(self, fast: str, real: str, seed: int) -> None:
+        self.tally = Tally()
+        self.witness = Witness(f"{fast}/witness")
+        self.seed = seed
+        self.random = Random(seed)
+        self._places = (fast, real)
+        self._stores = 0
+        self._errors = os.open(f"{fast}/errors", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    # stores
+
+    def new_log(self, policy: int, seed: int) -> Log:
+        """A store that does not exist yet."""
+        self._stores += 1
+        place = self._places[self._stores % _REAL == 0]
+        return Log(f"{place}/{self._stores}/within/store", seed, policy)
+
+    def branch(self, log: Log) -> Log:
+        """A store of its own in the same state."""
+        branch = self.new_log(log.policy, log.seed)
+        if os.path.exists(log.path):
+            copytree(log.path, branch.path)
+        branch.round, branch.records = log.round, log.records
+        return branch
+
+    def drop(self, log: Log) -> None:
+        rmtree(Path(log.path).parents[1], ignore_errors=True)
+
+    def next_life(self, log: Log, program: str) -> Life:
+        """The next life of the store."""
+        log.round += 1
+        scan = self.random.random() < 1 / _SCANS
+        return Life(program, log.path, log.seed, log.round, log.policy, self.witness.path, scan=scan)
+
+    def go_on(self, log: Log) -> list[str]:
+        """A short life, from opening to a clean close. The calls that it made to the disk."""
+        return self.live(log, self.next_life(log, "short"), 0, whole=True).trace
+
+    # one life
+
+    def live(
+        self,
+        log: Log,
+        life: Life,
+        status: int,
+        *,
+        whole: bool = False,
+        kill: Callable[[int], None] | None = None,
+        fresh: bool = False,
+    ) -> Account:
+        """Run one life to its end, which must be ``status``, and judge what it leaves. Raises Spoilt."""
+        os.ftruncate(self._errors, 0)
+        self.witness.forget()
+        pid = self._spawn(life) if fresh else self._fork(life)
+        if kill is not None:
+            kill(pid)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        lines = [] if ended == status else [f"it ended with {ended} instead of {status}: {self._last_words()}"]
+        account = self.witness.account()
+        try:
+            found, findings = read_all(log.path)
+        except (AquipuError, OSError) as error:
+            self._violated(log, life, [*lines, f"the store cannot be opened: {error}"])
+        lines += log.judge(found, account, whole=whole)
+        if life.program == "short" and ended == 0 and not (findings is not None and findings.is_clean):
+            lines.append("a clean close has left something to mend")
+        if lines:
+            self._violated(log, life, lines)
+        self.tally.counts["lives on the real disk"] += log.path.startswith(self._places[1])
+        self._count(account, found, findings)
+        log.records = found
+        return account
+
+    def _fork(self, life: Life) -> int:
+        pid = os.fork()
+        if not pid:
+            live_and_end(life, self.witness, self._errors)
+        return pid
+
+    def _spawn(self, life: Life) -> int:
+        command = [sys.executable, "-P", "-m", "tests.faults.lives", json.dumps(life._asdict())]
+        redirect = [(os.POSIX_SPAWN_DUP2, self._errors, 1), (os.POSIX_SPAWN_DUP2, self._errors, 2)]
+        return os.posix_spawn(sys.executable, command, os.environ, file_actions=redirect)
+
+    def _last_words(self) -> str:
+        lines = os.pread(self._errors, 1 << 20, 0).decode(errors="replace").splitlines()
+        return lines[-1] if lines else "no word"
+
+    def _violated(self, log: Log, life: Life, lines: list[str]) -> NoReturn:
+        """Note what is wrong, and keep the store as it was found: a death at random does not come again."""
+        kept = tempfile.mkdtemp(prefix="aquipu-violation-")
+        if os.path.exists(log.path):
+            copytree(log.path, kept, dirs_exist_ok=True)
+        for line in lines[:_LINES_MAX]:
+            self.tally.violated(f"{life}: {line}; kept in {kept}")
+        raise Spoilt
+
+    def _count(self, account: Account, found: list[Record], findings: Findings | None) -> None:
+        counts = self.tally.counts
+        counts["lives"] += 1
+        counts["acknowledged before the end"] += len(account.acknowledged)
+        counts["records checked"] += len(found)
+        counts["records read by the face"] += account.read[0] if account.read is not None else 0
+        if findings is not None:
+            counts["left: a torn tail"] += findings.torn is not None
+            counts["left: frames without a mark"] += not findings.marked
+            counts["left: a roll cut short"] += findings.empty_successor is not None

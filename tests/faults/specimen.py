@@ -1,0 +1,154 @@
+"""Small stores that are known record by record: what was acknowledged, and where each frame stands."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from aquipu import Always, Record, Store
+from aquipu.frame import HEADER_BYTES, MAGIC, Walk
+from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, Manifest, SegmentHeader, first_sequence_of
+from tests.faults.image import Image, fast_directory, read_image
+
+SEGMENT_BYTES = 4096
+
+_ZEROS_KEPT = 100  # of the space written ahead: every bit of it is flipped, too
+
+
+class Place(NamedTuple):
+    """Where a frame stands in its file."""
+
+    start: int
+    end: int
+    first_sequence: int
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A store at rest: its bytes, and what was acknowledged."""
+
+    title: str
+    closed: bool
+    image: Image
+    records: list[Record]
+    frames: dict[str, list[Place]]
+    """Of each segment."""
+
+    @property
+    def segments(self) -> list[str]:
+        return sorted(self.frames)
+
+    @property
+    def tail(self) -> str:
+        """The last segment that holds a frame."""
+        return max(name for name, places in self.frames.items() if places)
+
+    def proven(self, image: Image) -> int:
+        """The sequence below which every record of a changed image is either still there or proven to have been synced."""
+        data, whole, places = image.get(self.tail, b""), self.image[self.tail], self.frames[self.tail]
+        if self.closed or data == whole or data[:SEGMENT_HEADER_BYTES] != whole[:SEGMENT_HEADER_BYTES]:
+            return len(self.records)  # a segment has its name and its header on the disk before its first record
+        left = [place for place in places if whole[place.start : place.start + HEADER_BYTES] in data]
+        witnesses = [place.first_sequence for place in left]
+        sound = self.sound_frames(image)
+        return max(*witnesses, len(self.records) if sound == len(places) else places[sound].first_sequence, 0)
+
+    def sound_frames(self, image: Image) -> int:
+        """How many frames of the tail of a changed image are as they were, up to the first that is not."""
+        data, whole, places = image[self.tail], self.image[self.tail], self.frames[self.tail]
+        same = (data[place.start : place.end] == whole[place.start : place.end] for place in places)
+        return sum(1 for _ in takewhile(bool, same))
+
+    def behind_sound_frames(self, image: Image) -> bytes:
+        """What stands in the tail of a changed image behind those."""
+        sound = self.sound_frames(image)
+        return image[self.tail][self.frames[self.tail][sound - 1].end if sound else SEGMENT_HEADER_BYTES :]
+
+    def must_be_refused(self, image: Image) -> bool:
+        """Whether something is damaged that opening looks at and no crash can leave so: the manifest, a name, the header
+        of a segment, the footer of one that was surely sealed."""
+        if image.get(MANIFEST) != self.image[MANIFEST] or _segments(image) != self.segments:
+            return True
+        return any(self._is_framed_otherwise(name, image[name]) for name in self.segments)
+
+    def _is_framed_otherwise(self, name: str, data: bytes) -> bool:
+        whole = self.image[name]
+        if data[:SEGMENT_HEADER_BYTES] != whole[:SEGMENT_HEADER_BYTES]:
+            return True
+        return name < self.tail and not data.endswith(whole[self.frames[name][-1].end :])
+
+
+def specimens() -> list[Specimen]:
+    """Three stores, each of at least two sealed segments and one active: closed, killed, killed just after a roll."""
+    with fast_directory() as directory:
+        closed_records = asyncio.run(_live(f"{directory}/closed"))
+        closed = read_image(Path(directory, "closed"))
+        killed_records = asyncio.run(_live(f"{directory}/other", killed_as=f"{directory}/killed"))
+        killed = read_image(Path(directory, "killed"))
+    active = max(_segments(closed))
+    killed[active] = killed[active].rstrip(b"\0") + bytes(_ZEROS_KEPT)
+    rolled = {**killed, active: killed[active][:SEGMENT_HEADER_BYTES]}  # what the roll had made, byte for byte
+    made = [
+        _specimen("closed store", True, closed, closed_records),
+        _specimen("killed store", False, killed, killed_records),
+        _specimen("store killed after a roll", False, rolled, killed_records[: first_sequence_of(active)]),
+    ]
+    for specimen in made:
+        assert len(specimen.segments) >= 3, "too few records for two sealed segments and one active"
+    assert 5 <= len(made[0].frames[active]) <= 30, "the active segment of the specimens is to be neither new nor full"
+    return made
+
+
+async def _live(path: str, *, killed_as: str | None = None) -> list[Record]:
+    """Write a store in two lives, always the same; a copy of what a kill before the last close leaves, if wanted."""
+    written: list[Record] = []
+    rng = Random(1)
+    for commits in (35, 65):
+        async with Store.open(path, sync_policy=Always(), max_segment_bytes=SEGMENT_BYTES) as store:
+            for number in range(commits):
+                await _commit(store, number, rng, written)
+            if killed_as is not None:
+                shutil.rmtree(killed_as, ignore_errors=True)
+                shutil.copytree(path, killed_as)
+    return written
+
+
+async def _commit(store: Store, number: int, rng: Random, written: list[Record]) -> None:
+    relations = tuple(f"user:{rng.randrange(9)}" for _ in range(number % 3))
+    data = [_data(number + n, rng) for n in range(5 if number % 8 == 7 else 1)]
+    receipts = await store.append_many(data, relations=relations)
+    written += [Record(r.sequence, r.timestamp, d, relations) for r, d in zip(receipts, data, strict=True)]
+
+
+def _data(number: int, rng: Random) -> bytes:
+    """Now and then something that could be taken for what it is not."""
+    odd = {3: b"", 5: bytes(40), 9: MAGIC * 5, 11: b"aquipuFT" + bytes(56)}
+    return odd.get(number % 13) or rng.randbytes(rng.randrange(1, 90))
+
+
+def _specimen(title: str, closed: bool, image: Image, written: list[Record]) -> Specimen:
+    store_id = Manifest.decode(image[MANIFEST]).store_id
+    return Specimen(title, closed, image, written, {name: _places(image, name, store_id) for name in _segments(image)})
+
+
+def _places(image: Image, name: str, store_id: bytes) -> list[Place]:
+    header = SegmentHeader.decode(image[name], store_id, first_of(name))
+    walk = Walk(seed=header.seed, offset=SEGMENT_HEADER_BYTES, sequence=header.first_sequence, link=header.link)
+    walk.feed(image[name][SEGMENT_HEADER_BYTES:])
+    return [Place(start, start + frame.size, frame.first_sequence) for start, frame, _ in walk]
+
+
+def _segments(image: Iterable[str]) -> list[str]:
+    return sorted(name for name in image if first_sequence_of(name) is not None)
+
+
+def first_of(name: str) -> int:
+    first = first_sequence_of(name)
+    assert first is not None
+    return first

@@ -1,0 +1,111 @@
+"""What a process had come to when it died: memory that it shares with its server, and that outlives it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from aquipu import Receipt, Record
+from tests.faults.mortal import MORTAL
+
+
+class Acknowledgement(NamedTuple):
+    """A caller was told this, and had not done anything since."""
+
+    number: int
+    """Of the record, counted from the beginning of the life."""
+    sequence: int
+    timestamp: int
+    stage: int
+
+
+class Account(NamedTuple):
+    """What a process had come to when it died."""
+
+    acknowledged: list[Acknowledgement]
+    accepted: int
+    """Records."""
+    opened: int | None
+    """How many records the first opening found; None when the life did not get there."""
+    read: tuple[int, int] | None
+    """How many records the face gave right after that, and their check."""
+    trace: list[str]
+    """The calls to the disk that change something, by name."""
+    child: int = 0
+    """The pid of a child that outlives the process; 0 for none."""
+
+
+class Witness:
+    """Takes the account down in a mapping that is shared with the server: it outlives the process."""
+
+    _ENTRIES_MAX = 1 << 15
+    _TRACE_MAX = 1 << 10
+    _ACKNOWLEDGED, _ACCEPTED, _OPENED, _READ, _READ_CHECK, _CHILD, _TRACED, _TRACE = range(8)
+    _ENTRIES = _TRACE + _TRACE_MAX
+
+    def __init__(self, path: str) -> None:
+        size = 8 * (self._ENTRIES + 4 * self._ENTRIES_MAX)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(descriptor, size)
+        self.path = path
+        self._words = memoryview(mmap.mmap(descriptor, size)).cast("Q")
+        os.close(descriptor)
+
+    def opened(self, next_sequence: int) -> None:
+        self._words[self._OPENED] = self._words[self._OPENED] or next_sequence + 1
+
+    def read(self, found: Sequence[Record]) -> None:
+        self._words[self._READ_CHECK] = check(found)
+        self._words[self._READ] = len(found) + 1
+
+    def accepted(self, records: int) -> None:
+        self._words[self._ACCEPTED] += records
+
+    def acknowledged(self, number: int, receipt: Receipt) -> None:
+        index = self._words[self._ACKNOWLEDGED]
+        if index < self._ENTRIES_MAX:
+            for word, value in enumerate((number, *receipt), self._ENTRIES + 4 * index):
+                self._words[word] = value
+            self._words[self._ACKNOWLEDGED] = index + 1  # last: half an entry does not count
+
+    def called(self, call: str) -> None:
+        index = self._words[self._TRACED]
+        self._words[self._TRACE + index] = MORTAL.index(call)
+        self._words[self._TRACED] = index + 1
+
+    def left_behind(self, pid: int) -> None:
+        self._words[self._CHILD] = pid
+
+    # for the server
+
+    @property
+    def count(self) -> int:
+        """Records acknowledged so far."""
+        return self._words[self._ACKNOWLEDGED]
+
+    def account(self) -> Account:
+        words = self._words
+        ends = range(self._ENTRIES + 4, self._ENTRIES + 4 * self.count + 4, 4)
+        return Account(
+            [Acknowledgement._make(words[end - 4 : end]) for end in ends],
+            words[self._ACCEPTED],
+            words[self._OPENED] - 1 if words[self._OPENED] else None,
+            (words[self._READ] - 1, words[self._READ_CHECK]) if words[self._READ] else None,
+            [MORTAL[call] for call in words[self._TRACE : self._TRACE + words[self._TRACED]]],
+            words[self._CHILD],
+        )
+
+    def forget(self) -> None:
+        for word in range(self._TRACE):
+            self._words[word] = 0
+
+
+def check(found: Sequence[Record]) -> int:
+    """A checksum of all that the records hold."""
+    so_far = 0
+    for record in found:
+        so_far = crc32(record.data, crc32(repr((record.sequence, record.timestamp, record.relations)).encode(), so_far))
+    return so_far
