@@ -1,0 +1,195 @@
+"""Where the command line meets the outside: the standard streams, the progress bar, and signals.
+
+Data goes to standard output, everything else to standard error. The streams are used without Python's buffers: what has
+come is there at once, and nothing is left that could fail at exit.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EBADF
+from io import FileIO
+from select import select
+from signal import SIG_DFL, SIG_IGN, SIGHUP, SIGINT, SIGTERM, default_int_handler, getsignal, signal
+from socket import socketpair
+from typing import Protocol, TextIO
+
+from anyio import to_thread
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
+from rich.text import Text
+
+from aquipu.disk import Disk
+
+PIECE_BYTES = 256 * 1024
+"""The most that is read from standard input, or written to standard output, at a time."""
+
+
+# the standard streams
+
+
+def standard_output() -> FileIO:
+    """Standard output; OSError when the program was started without it."""
+    return _standard(sys.stdout, "standard output", "wb")
+
+
+def write(output: FileIO, data: bytes) -> None:
+    """Write all of it to what `standard_output` gave."""
+    left = memoryview(data)
+    with _naming("standard output"):
+        while left:
+            left = left[output.write(left) or 0 :]
+
+
+def write_line(output: FileIO, text: str) -> None:
+    """Write text with its line end; a path that is no UTF-8 comes out as the bytes that it is."""
+    write(output, f"{text}\n".encode(errors="surrogateescape"))
+
+
+def say(text: str) -> None:
+    """A line on standard error. When nobody listens there, the work goes on."""
+    with suppress(OSError):
+        write_line(_standard(sys.stderr, "standard error", "wb"), text)
+
+
+def _standard(stream: TextIO | None, name: str, mode: str) -> FileIO:
+    """A standard stream without its buffer."""
+    if stream is None:
+        raise OSError(EBADF, "it is closed", name)
+    with _naming(name):
+        return FileIO(stream.fileno(), mode, closefd=False)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Have an OSError say which stream it is about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+class Input:
+    """Standard input, as it comes. `stop` ends a read that waits, and all later ones; nothing that was read is dropped."""
+
+    def __init__(self) -> None:
+        self.stopped_by: int | None = None
+        """The signal."""
+        self._file = _standard(sys.stdin, "standard input", "rb")
+        self._ear, self._bell = socketpair()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to come, where that can be told."""
+        if not self._file.seekable():
+            return None
+        return max(Disk().size(self._file.fileno()) - self._file.tell(), 0) or None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._file.isatty()
+
+    async def read(self) -> bytes:
+        """What has come, at least one byte; nothing at the end of the input, or after `stop`."""
+        with _naming("standard input"):
+            return await to_thread.run_sync(self._read)
+
+    def _read(self) -> bytes:
+        # A thread that waits in read() alone could not be called back, and would hold up the exit of the interpreter.
+        while True:
+            ready, _, _ = select([self._file.fileno(), self._ear.fileno()], [], [])
+            if self._ear.fileno() in ready:
+                return b""
+            piece = self._file.read(PIECE_BYTES)
+            if piece is not None:
+                return piece
+
+    def stop(self, signal_number: int) -> None:
+        self.stopped_by = signal_number
+        self._bell.send(b"\0")
+
+    def close(self) -> None:
+        self._ear.close()
+        self._bell.close()
+
+
+# signals
+
+
+def let_interrupt_kill() -> None:
+    """Have Ctrl-C end the program at once, as it does others: a write that blocks must not hold it up."""
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)
+
+
+@contextmanager
+def until_signalled(stop: Callable[[int], None]) -> Iterator[None]:
+    """Give the first signal that asks the program to end to ``stop``; a second one does what it would have done anyway."""
+    loop = get_running_loop()
+    heeded = [number for number in (SIGINT, SIGTERM, SIGHUP) if getsignal(number) is not SIG_IGN]
+
+    def leave() -> None:
+        for number in heeded:
+            loop.remove_signal_handler(number)
+
+    def first(number: int) -> None:
+        leave()
+        stop(number)
+
+    for number in heeded:
+        loop.add_signal_handler(number, first, number)
+    try:
+        yield
+    finally:
+        leave()
+
+
+# the progress bar
+
+
+class Advance(Protocol):
+    """Tells a bar how many bytes, and how many records, have been done since it was told last."""
+
+    def __call__(self, size: int, records: int = 0) -> None: ...
+
+
+@contextmanager
+def bar(total: int | None, *, counts_records: bool = False, shown: bool = True) -> Iterator[Advance]:
+    """A progress bar in bytes on standard error, if that is a terminal."""
+    if not shown or sys.stderr is None or not sys.stderr.isatty():
+        yield _unseen
+        return
+    column = _RecordsColumn() if counts_records else TransferSpeedColumn()
+    progress = Progress(
+        BarColumn(), DownloadColumn(), column, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False
+    )
+    with progress:
+        task = progress.add_task("", total=total, records=0)
+        records_done = 0
+
+        def advance(size: int, records: int = 0) -> None:
+            nonlocal records_done
+            records_done += records
+            progress.update(task, advance=size, records=records_done)
+
+        yield advance
+
+
+def _unseen(size: int, records: int = 0) -> None:
+    """The bar that nobody would see."""
+
+
+class _RecordsColumn(ProgressColumn):
+    """How many records, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        records: int = task.fields["records"]
+        return Text(f"{counted(records, 'record')} {records / (task.elapsed or 1):,.0f} records/s")
+
+
+def counted(number: int, noun: str) -> str:
+    """1 record, 2,000 records."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

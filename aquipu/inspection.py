@@ -1,0 +1,296 @@
+"""What a store at rest holds: examined as opening would, and never changed. Blocking.
+
+`at_rest` holds the store so that nobody writes it meanwhile; others may read it too. Within that, `examined` is what an
+opening would go by, `inspect` sums it up, and `verify_all` reads every byte, also of a store that cannot be opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aquipu.disk import Disk, explained, opened
+from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError, UnsupportedFormatError
+from aquipu.frame import Walk, records
+from aquipu.journal import Extent
+from aquipu.layout import SEGMENT_HEADER_BYTES, VERSION, Contents, first_sequence_of, is_ours
+from aquipu.lock import Lock, holder_of
+from aquipu.manifest import read_manifest
+from aquipu.recovery import Findings, Progress, check_place, examine, verify
+from aquipu.segment import read_footer, read_header, walk_frames
+
+
+class NothingToReadError(NotAStoreError):
+    """As its parent, for those who only read: its advice would lead them astray."""
+
+    def __str__(self) -> str:
+        return f"{self.path} is no store: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    """Bytes behind the last record of which nothing proves that they were ever synced."""
+
+    path: str
+    """The segment file."""
+    offset: int
+    bytes: int
+    reason: str
+    records: int
+    """That they may hold, as far as their frame headers can still be read."""
+    possibly_acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a store holds."""
+
+    path: str
+    store_id: str
+    """32 hexadecimal digits."""
+    format_version: int
+    first_sequence: int
+    """Of the first record kept."""
+    next_sequence: int
+    """One past the last record."""
+    records: int
+    segments: int
+    bytes: int
+    """Of all files of the store."""
+    first_time: str | None
+    """When the first record was accepted, ISO 8601 in UTC; None without any."""
+    last_time: str | None
+    clean: bool
+    """It was closed, and nothing is to be mended."""
+    torn_tail: TornTail | None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that were safe on the disk and are not what was written."""
+
+    path: str
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What reading every byte has shown."""
+
+    path: str
+    records: int | None
+    """None when damage keeps them from being counted."""
+    frames: int | None
+    """Commits and marks, as `records`."""
+    segments: int
+    bytes: int
+    """Of the segment files."""
+    damages: list[Damage]
+    torn_tail: TornTail | None
+
+
+# holding a store
+
+
+@contextmanager
+def at_rest(disk: Disk, path: str) -> Iterator[None]:
+    """Keep everyone from writing the store in the directory ``path``.
+
+    Raises NothingToReadError and StoreLockedError.
+    """
+    if not disk.exists(path):
+        raise NothingToReadError(path, "there is nothing of this name")
+    try:
+        check_place(disk, path)
+    except NotAStoreError as error:
+        raise NothingToReadError(error.path, error.reason) from None
+    except CorruptionError:  # of the manifest: that is what `examined` and `verify_all` are there to say
+        pass
+    lock = _take_shared(disk, path)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _take_shared(disk: Disk, path: str) -> Lock | None:
+    with explained(path, "lock"):
+        try:
+            lock = Lock.take(disk, path, shared=True)
+        except FileNotFoundError:  # a copy, without the file that a writer would have made
+            return None
+    if lock is None:
+        raise StoreLockedError(path, holder_of(disk, path))
+    return lock
+
+
+# what it holds
+
+
+def examined(disk: Disk, path: str) -> Findings:
+    """What an opening would go by. Raises CorruptionError and UnsupportedFormatError as it would."""
+    with explained(path, "read"):
+        findings = examine(disk, path)
+    if findings is None:
+        raise NothingToReadError(path, "the directory holds none")
+    return findings
+
+
+def inspect(disk: Disk, path: str) -> Info:
+    """Sum up what the store holds. Raises what `examined` raises."""
+    findings = examined(disk, path)
+    first, following = findings.manifest.first_sequence, findings.contents.next_sequence
+    with explained(path, "read"):
+        first_time, last_time = _times(disk, findings) if first < following else (None, None)
+        size = sum(_sizes(disk, path, is_ours).values())
+    return Info(
+        path=path,
+        store_id=findings.manifest.store_id.hex(),
+        format_version=VERSION,
+        first_sequence=first,
+        next_sequence=following,
+        records=following - first,
+        segments=len(findings.extents),
+        bytes=size,
+        first_time=first_time,
+        last_time=last_time,
+        clean=findings.is_clean,
+        torn_tail=_torn_tail(findings),
+    )
+
+
+def _times(disk: Disk, findings: Findings) -> tuple[str, str]:
+    """When the first and the last record were accepted, in a store that holds any."""
+    contents: Contents | None = findings.contents
+    if findings.contents.next_sequence == findings.active.first_sequence:  # no record has come since the last roll
+        contents = _footer(disk, findings.sealed[-1])
+    assert contents is not None, "what was examined as sealed has a footer"
+    # a commit has the time of its last record, and a mark that of the commit before it
+    return _iso(_first_time(disk, findings.extents[0])), _iso(contents.last_time)
+
+
+def _first_time(disk: Disk, extent: Extent) -> int:
+    """The timestamp of the first record of a segment."""
+    seed, link = extent.header.seed, extent.header.link
+    walk = Walk(seed=seed, offset=SEGMENT_HEADER_BYTES, sequence=extent.first_sequence, link=link)
+    with explained(extent.path, "read"), opened(disk, extent.path) as descriptor:
+        for offset, header, body in walk_frames(disk, descriptor, walk, disk.size(descriptor)):
+            if header.records:
+                try:
+                    return records(header, body)[0].timestamp
+                except ValueError as error:
+                    raise CorruptionError(extent.path, offset, str(error)) from None
+    if walk.unknown_flags:
+        raise UnsupportedFormatError(extent.path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
+    raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+
+
+def _iso(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _torn_tail(findings: Findings) -> TornTail | None:
+    torn = findings.torn
+    if torn is None:
+        return None
+    return TornTail(findings.active.path, torn.offset, torn.size, torn.reason, torn.records, torn.possibly_acknowledged)
+
+
+def _footer(disk: Disk, extent: Extent) -> Contents | None:
+    with opened(disk, extent.path) as descriptor:
+        return read_footer(disk, descriptor, extent.path, extent.header.seed)
+
+
+def _sizes(disk: Disk, path: str, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """The sizes of the files in the directory whose names are wanted."""
+    sizes: dict[str, int] = {}
+    for name in sorted(filter(wanted, disk.list(path))):
+        with opened(disk, f"{path}/{name}") as descriptor:
+            sizes[name] = disk.size(descriptor)
+    return sizes
+
+
+# whether it is sound
+
+
+def segment_bytes(disk: Disk, path: str) -> int:
+    """How much `verify_all` has to read."""
+    with explained(path, "read"):
+        return sum(_sizes(disk, path, _is_segment).values())
+
+
+def verify_all(disk: Disk, path: str, progress: Progress = lambda size: None) -> Verdict:
+    """Read every byte of the segments and check it. ``progress`` hears of what was read, in the end of `segment_bytes`."""
+    with explained(path, "read"):
+        sizes = _sizes(disk, path, _is_segment)
+        total = left = sum(sizes.values())
+
+        def read(size: int) -> None:
+            nonlocal left
+            left -= size
+            progress(size)
+
+        findings, errors = _check(disk, path, read)
+        progress(left)  # headers and footers, and what stands behind a damage
+        frames = None if findings is None else _frames(disk, findings)
+    return Verdict(
+        path=path,
+        records=None if findings is None else findings.contents.next_sequence - findings.manifest.first_sequence,
+        frames=frames,
+        segments=len(sizes),
+        bytes=total,
+        damages=[Damage(error.path, error.offset, error.reason) for error in errors],
+        torn_tail=None if findings is None else _torn_tail(findings),
+    )
+
+
+def _check(disk: Disk, path: str, progress: Progress) -> tuple[Findings | None, list[CorruptionError]]:
+    """Everything that is damaged, each once; no findings of a store that could not be opened."""
+    findings: Findings | None = None
+    errors: list[CorruptionError] = []
+    try:
+        findings = examined(disk, path)
+        progress(findings.size)  # the last segment was read whole
+        sealed = findings.sealed
+    except CorruptionError as error:
+        errors.append(error)
+        sealed = list(_readable(disk, path, errors))
+    for found in verify(disk, path, sealed, progress):
+        _note(errors, found)
+    return findings, errors
+
+
+def _readable(disk: Disk, path: str, errors: list[CorruptionError]) -> Iterator[Extent]:
+    """The segments with a sound header, in a store that cannot be opened; the damage of the others is noted."""
+    try:
+        manifest = read_manifest(disk, path)
+    except (CorruptionError, FileNotFoundError):  # noted by who examined it; without the store's id nothing can be checked
+        return
+    for name in sorted(filter(_is_segment, disk.list(path))):
+        file, first = f"{path}/{name}", first_sequence_of(name) or 0
+        try:
+            with opened(disk, file) as descriptor:
+                yield Extent(first, file, read_header(disk, descriptor, file, manifest.store_id, first), None)
+        except CorruptionError as error:
+            _note(errors, error)
+
+
+def _note(errors: list[CorruptionError], error: CorruptionError) -> None:
+    """Take it in, unless the same was found before."""
+    if all(error.args != known.args for known in errors):
+        errors.append(error)
+
+
+def _frames(disk: Disk, findings: Findings) -> int:
+    """How many frames the store has."""
+    footers = [_footer(disk, extent) for extent in findings.sealed]
+    return findings.contents.frames + sum(footer.frames for footer in footers if footer is not None)
+
+
+def _is_segment(name: str) -> bool:
+    return first_sequence_of(name) is not None

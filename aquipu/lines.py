@@ -1,0 +1,60 @@
+"""Lines out of pieces: bytes in, lines out. Pure.
+
+A line is a record of `aquipu append`, so it keeps its line end, and what was taken apart can be put together again. Only a
+line feed ends a line: a carriage return may stand anywhere in one, and the last line may have no end at all.
+"""
+
+from __future__ import annotations
+
+from aquipu.options import MIB
+
+LINE_BYTES_MAX = 16 * MIB
+"""How long a line may be, with its line end."""
+
+
+class LineTooLongError(ValueError):
+    """The line of this number, counted from 1, has more than ``limit`` bytes. It was refused; those before it were not."""
+
+    def __init__(self, number: int, limit: int) -> None:
+        super().__init__(number, limit)
+        self.number, self.limit = number, limit
+
+    def __str__(self) -> str:
+        return (
+            f"line {self.number} of standard input is longer than {self.limit:,} bytes; it was not stored; "
+            "everything before it was"
+        )
+
+
+class Lines:
+    """Lines out of pieces, none of them larger than a line may be: so all lines before one that is too long are given."""
+
+    def __init__(self, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+        self._line_bytes_max = line_bytes_max
+        self._number = 1  # of the line at hand
+        self._held: list[bytes] = []  # what has come of it
+        self._held_bytes = 0
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that this piece completes. Raises LineTooLongError as soon as a line is over the limit."""
+        *ended, begun = piece.split(b"\n")
+        lines = [line + b"\n" for line in ended]
+        if lines:
+            self._hold(lines[0])
+            lines[0] = self.rest()
+            self._number += len(lines)
+        self._hold(begun)
+        return lines
+
+    def rest(self) -> bytes:
+        """What has come of a line that is not complete; nothing is left of it here."""
+        line = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        return line
+
+    def _hold(self, part: bytes) -> None:
+        self._held_bytes += len(part)
+        if self._held_bytes > self._line_bytes_max:
+            raise LineTooLongError(self._number, self._line_bytes_max)
+        self._held.append(part)
