@@ -56,7 +56,7 @@ class NotAStoreError(AquipuError):
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:
-        return f"{self.path} is no store: {self.reason}; nothing was written; give an empty or a new directory"
+        return f"{self.path} is no store: {self.reason}; nothing was written; give the directory of a store, or a new one"
 
 
 class UnsupportedFormatError(AquipuError):

@@ -7,7 +7,7 @@ opening would go by, `inspect` sums it up, and `verify_all` reads every byte, al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,13 +20,6 @@ from aquipu.lock import Lock, holder_of
 from aquipu.manifest import read_manifest
 from aquipu.recovery import Findings, Progress, check_place, examine, verify
 from aquipu.segment import read_footer, read_header, walk_frames
-
-
-class NothingToReadError(NotAStoreError):
-    """As its parent, for those who only read: its advice would lead them astray."""
-
-    def __str__(self) -> str:
-        return f"{self.path} is no store: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +92,12 @@ class Verdict:
 def at_rest(disk: Disk, path: str) -> Iterator[None]:
     """Keep everyone from writing the store in the directory ``path``.
 
-    Raises NothingToReadError and StoreLockedError.
+    Raises NotAStoreError and StoreLockedError.
     """
     if not disk.exists(path):
-        raise NothingToReadError(path, "there is nothing of this name")
-    try:
+        raise NotAStoreError(path, "there is nothing of this name")
+    with suppress(CorruptionError):  # of the manifest: that is what `examined` and `verify_all` are there to say
         check_place(disk, path)
-    except NotAStoreError as error:
-        raise NothingToReadError(error.path, error.reason) from None
-    except CorruptionError:  # of the manifest: that is what `examined` and `verify_all` are there to say
-        pass
     lock = _take_shared(disk, path)
     try:
         yield
@@ -136,7 +125,7 @@ def examined(disk: Disk, path: str) -> Findings:
     with explained(path, "read"):
         findings = examine(disk, path)
     if findings is None:
-        raise NothingToReadError(path, "the directory holds none")
+        raise NotAStoreError(path, "the directory holds none")
     return findings
 
 

@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 import pytest
 import typer
 
-from aquipu import Always, EveryN, OsManaged, Store, SyncPolicy
+from aquipu import Always, EveryN, NotAStoreError, OsManaged, Store, SyncPolicy
 from aquipu.__main__ import main
 from aquipu.cli import sync_policy_of
 from aquipu.console import PIECE_BYTES
@@ -777,7 +777,7 @@ def test_nothing_of_that_name(tmp_path: Path, command: str) -> None:
     """Reading makes no store where there is none."""
     done = run(command, tmp_path / "nowhere")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == f"aquipu: {tmp_path}/nowhere is no store: there is nothing of this name\n".encode()
+    assert done.stderr == f"aquipu: {NotAStoreError(str(tmp_path / 'nowhere'), 'there is nothing of this name')}\n".encode()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -786,7 +786,7 @@ def test_an_empty_directory_is_no_store(tmp_path: Path, command: str) -> None:
     """It is said, and the directory stays empty."""
     done = run(command, tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == f"aquipu: {tmp_path} is no store: the directory holds none\n".encode()
+    assert done.stderr == f"aquipu: {NotAStoreError(str(tmp_path), 'the directory holds none')}\n".encode()
     assert list(tmp_path.iterdir()) == []
 
 
