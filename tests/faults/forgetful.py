@@ -217,8 +217,9 @@ class ForgetfulDisk(Disk):
         self.log.append(Covered(changes))
 
     def truncate(self, descriptor: int, size: int) -> None:
-        self._call("truncate")
-        self._change(self._inode(descriptor), size, None)
+        inode = self._inode(descriptor)
+        self._call("truncate" + self._of_lock(inode))
+        self._change(inode, size, None)
 
     def try_lock(self, path: str, *, shared: bool = False) -> int | None:
         self._call("try_lock")
@@ -234,6 +235,10 @@ class ForgetfulDisk(Disk):
 
     # how they work
 
+    def _of_lock(self, inode: Inode) -> str:
+        """A call to the lock file, which holds nothing of the log, is told apart."""
+        return " (lock)" if inode in self._locked else ""
+
     def _trapped(self, call: str) -> Fault | None:
         self.calls += 1
         return None if self.trap is None else self.trap(call, self.calls)
@@ -245,7 +250,7 @@ class ForgetfulDisk(Disk):
 
     def _write(self, call: str, descriptor: int, buffers: Sequence[bytes], offset: int) -> Change:
         inode, data = self._inode(descriptor), b"".join(buffers)
-        fault = self._trapped(call)
+        fault = self._trapped(call + self._of_lock(inode))
         if fault is not None:
             written = data[: int(len(data) * fault.part)]
             if written:
