@@ -458,17 +458,20 @@ class Store:
                 batch, commit.waiters[index] = commit.waiters[index], None
                 _resolve(batch, every[index : index + count])
             receipts = iter(every)
-        told = zip(commit.waiters, receipts, strict=True)
-        if commit.sync and len(commit) >= _HALVED_FROM:
-            # The callers compute about as long as the disk syncs: let them fall into two halves that take turns.
-            if not self._group.is_forming:
-                self._resume(islice(told, len(commit) // 2))
-            self._depart(at_once=True)
-        self._resume(told)
+        in_turns = commit.sync and len(commit) >= _HALVED_FROM
+        self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
 
-    def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]]) -> None:
-        """Let the callers go on, also those behind one whose task ends the program."""
+    def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]], first: int = 0) -> None:
+        """Let the callers go on, also those behind one whose task ends the program.
+
+        With ``first``, what that many append leaves before the others go on: callers who compute about as long as the
+        disk syncs fall into two halves that take turns, unless they have already.
+        """
         try:
+            if first:
+                if not self._group.is_forming:
+                    resume(islice(told, first))
+                self._depart(at_once=True)
             resume(told)
         except BaseException:
             self._loop.call_soon(self._resume, told)

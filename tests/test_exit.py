@@ -769,3 +769,34 @@ loop.run_until_complete(store.aclose())
     assert stored(tmp_path / "store") == numbers(1)
     assert stored(tmp_path / "store-child") == numbers(1)
     assert errors.count(WARNING) == 1
+
+
+def test_callers_behind_one_that_interrupts_the_program(tmp_path: Path) -> None:
+    """When the task of one caller ends the loop, the others of its commit are told as soon as the loop runs again."""
+    callers, interrupting = 1024, {3, 700}  # one in each half of a large commit
+
+    async def caller(store: Store, number: int) -> int:
+        receipt = await store.append(b"%d" % number)
+        if number in interrupting:
+            raise KeyboardInterrupt
+        return receipt.sequence
+
+    async def main() -> Store:
+        store = await Store.open(tmp_path, sync_policy=Always())
+        tasks.extend(loop.create_task(caller(store, number)) for number in range(callers))
+        return store
+
+    tasks: list[asyncio.Task[int]] = []
+    loop = asyncio.new_event_loop()
+    try:
+        store = loop.run_until_complete(main())
+        for _ in interrupting:
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(asyncio.wait(tasks))
+        told = [task.result() for task in tasks if task.exception() is None]
+        loop.run_until_complete(store.aclose())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+    assert told == [number for number in range(callers) if number not in interrupting]
