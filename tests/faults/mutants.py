@@ -95,10 +95,9 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         Edit("recovery.py", "    if before is not None and before.link != header.link:\n", "    if False:\n"),
     ),
     "lets a cancelled caller take its neighbours along": (
+        Edit("waiter.py", "        if future is None or future.done():\n", "        if future is None:\n"),
         Edit(
-            "store.py",
-            "        if waiter is not None and not waiter.done():\n            waiter.set_result(receipt)",
-            "        if waiter is not None:\n            waiter.set_result(receipt)",
+            "store.py", "            self._loop.call_soon(self._resume, told)\n            raise\n", "            raise\n"
         ),
     ),
     "trusts a footer unchecked": (
