@@ -6,8 +6,6 @@ import signal
 
 import pytest
 
-_WITH_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _heeded_signals() -> None:
@@ -15,6 +13,6 @@ def _heeded_signals() -> None:
 
     What a process ignores, its children ignore as well: under nohup SIGHUP, in the background of a script SIGINT.
     """
-    for number, handler in _WITH_DEFAULTS.items():
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
