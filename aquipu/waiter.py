@@ -1,9 +1,9 @@
 """How callers go on when their commit has come back: all of them at once.
 
 A future that is resolved wakes its task through the queue of the loop: a handle, a place in it and a turn of the loop for
-A future that is resolved wakes its task through the queue of the loop: a handle, a place in it, a turn of the loop for
-running their tasks one after another, and that saves a third of the time. So `resume` takes the task's wake-up out of the
-future (``_callbacks``: both implementations of asyncio's future have it), resolves the future, and calls it itself.
+each append. But a commit comes back for hundreds of callers together, in a callback of the loop, where nothing stops it
+from running their tasks one after another, and that saves a third of the time. So `resume` takes the task's wake-up out
+of the future (``_callbacks``: both implementations of asyncio's future have it), resolves the future, and calls it itself.
 
 Only futures that never left `Store.append` are treated so: one task awaits each, and nobody else can have seen it. What
 `append_nowait` gives away is a `Kept`, and is resolved as any future is; so is everything that ends in an error.
