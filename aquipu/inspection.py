@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aquipu.disk import Disk, explained, opened
-from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError, UnsupportedFormatError
+from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError
 from aquipu.frame import Walk, records
 from aquipu.journal import Extent
 from aquipu.layout import SEGMENT_HEADER_BYTES, VERSION, Contents, first_sequence_of, is_ours
 from aquipu.lock import Lock, holder_of
 from aquipu.manifest import read_manifest
 from aquipu.recovery import Findings, Progress, check_place, examine, verify
-from aquipu.segment import read_footer, read_header, walk_frames
+from aquipu.segment import read_footer, read_header, walk_frames, what_stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,7 @@ def _first_time(disk: Disk, extent: Extent) -> int:
                     return records(header, body)[0].timestamp
                 except ValueError as error:
                     raise CorruptionError(extent.path, offset, str(error)) from None
-    if walk.unknown_flags:
-        raise UnsupportedFormatError(extent.path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
-    raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+    raise what_stopped(extent.path, walk)
 
 
 def _iso(nanoseconds: int) -> str:

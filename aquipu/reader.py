@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 from aiofiles.threadpool import wrap
 
 from aquipu.disk import Disk, explained
-from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.errors import CorruptionError
 from aquipu.frame import Header, Walk, records
 from aquipu.handoff import Handoff
 from aquipu.journal import Extent
 from aquipu.layout import SEGMENT_HEADER_BYTES
 from aquipu.record import Record
-from aquipu.segment import read_footer, walk_frames
+from aquipu.segment import read_footer, walk_frames, what_stopped
 
 CHUNK_BYTES = 256 * 1024
 """How much a scan reads at a time: the loop is free between two chunks."""
@@ -134,7 +134,7 @@ class Scan:
         if self._next >= part.end:
             self._drop()
         elif (walk.fault is not None or not chunk) and not found:  # what is sound is given first
-            raise _damage(part.extent.path, walk)
+            raise what_stopped(part.extent.path, walk)
         return found
 
     async def _chunk(self, part: _Part, size: int) -> bytes:
@@ -198,7 +198,7 @@ def _find(disk: Disk, extent: Extent, sequence: int) -> Record:
                     return _within(header, body, sequence, sequence + 1, extent.path, walk)[0]
         finally:
             disk.close(descriptor)
-    raise _damage(extent.path, walk)
+    raise what_stopped(extent.path, walk)
 
 
 def _walk_from(disk: Disk, descriptor: int, extent: Extent, sequence: int) -> Walk:
@@ -220,9 +220,3 @@ def _within(header: Header, body: bytes, start: int, stop: int, path: str, walk:
         return records(header, body)[max(start - first, 0) : stop - first]
     except ValueError as error:
         raise CorruptionError(path, walk.offset - header.size, str(error)) from None
-
-
-def _damage(path: str, walk: Walk) -> Exception:
-    if walk.unknown_flags:
-        return UnsupportedFormatError(path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
-    return CorruptionError(path, walk.offset, walk.fault or "the frames end too early")

@@ -36,7 +36,6 @@ from aquipu.errors import (
     NotAStoreError,
     StoreFailedError,
     StoreUnavailableError,
-    UnsupportedFormatError,
 )
 from aquipu.frame import HEADER_BYTES, Flag, Header, Walk, search
 from aquipu.journal import Extent, Journal
@@ -53,7 +52,7 @@ from aquipu.layout import (
     segment_name,
 )
 from aquipu.manifest import read_manifest, write_manifest
-from aquipu.segment import READ_BYTES, Segment, read_footer, read_header, walk_frames
+from aquipu.segment import READ_BYTES, Segment, read_footer, read_header, walk_frames, what_stopped
 
 Progress = Callable[[int], None]
 
@@ -201,9 +200,8 @@ def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> 
                 contents = Contents(extent.first_sequence, extent.header.link)
                 for _, header, _ in walk_frames(disk, descriptor, walk, said.end, progress):
                     _take(contents, header)
-                _refuse_unknown_flags(walk, extent.path)
                 if walk.offset != said.end:
-                    raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+                    raise what_stopped(extent.path, walk)
                 if contents != said:
                     raise CorruptionError(extent.path, said.end, "the footer does not fit the frames")
             except CorruptionError as error:
@@ -268,7 +266,8 @@ def _examine_active(
         for _, frame, _ in walk_frames(disk, descriptor, walk, end):
             _take(contents, frame)
             marked = frame.watermark == frame.next_sequence
-        _refuse_unknown_flags(walk, name)
+        if walk.unknown_flags:
+            raise what_stopped(name, walk)
         torn = _judge_tail(disk, descriptor, name, walk, end)
     if torn is None and footer is not None and contents.next_sequence < footer.next_sequence:
         records = footer.next_sequence - contents.next_sequence
@@ -327,11 +326,6 @@ def _walk(header: SegmentHeader) -> Walk:
 
 def _take(contents: Contents, header: Header) -> None:
     contents.take(header.first_sequence, header.records, header.time, header.size, header.check)
-
-
-def _refuse_unknown_flags(walk: Walk, name: str) -> None:
-    if walk.unknown_flags:
-        raise UnsupportedFormatError(name, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
 
 
 # mending

@@ -171,3 +171,10 @@ def walk_frames(
         progress(len(piece))
         walk.feed(piece)
         yield from walk
+
+
+def what_stopped(path: str, walk: Walk) -> CorruptionError | UnsupportedFormatError:
+    """The error for a walk that should have gone further in this file."""
+    if walk.unknown_flags:
+        return UnsupportedFormatError(path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
+    return CorruptionError(path, walk.offset, walk.fault or "the frames end too early")
