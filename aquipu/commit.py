@@ -96,7 +96,7 @@ class Commit(Generic[Waiter]):
         return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Pending(Generic[Waiter]):
     """An append, or a batch that must stay together, that waits for room."""
 

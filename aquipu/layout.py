@@ -213,7 +213,7 @@ class Index(NamedTuple):
         return (self.sequences[entry], self.offsets[entry]) if entry >= 0 else None
 
 
-@dataclass(slots=True)
+@dataclass
 class Contents:
     """What the frames of one segment amount to, so far; sealed, its footer says the same."""
 

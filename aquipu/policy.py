@@ -41,8 +41,16 @@ class SyncPolicy:
         """Whether ``arriving`` more records beside ``unsynced`` acknowledged ones must be synced before they are told."""
         raise NotImplementedError
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
 
-@dataclass(frozen=True, slots=True)
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
 class Always(SyncPolicy):
     """``append`` returns when the record is SYNCED. A power cut takes no acknowledged record.
 
@@ -55,7 +63,7 @@ class Always(SyncPolicy):
         return False  # each of its records asks for SYNCED by itself; one that asked for less owes nothing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EveryN(SyncPolicy):
     """``append`` returns when the record is FLUSHED; the one that makes the unsynced count reach ``n`` waits for SYNCED.
 
@@ -86,7 +94,6 @@ class EveryN(SyncPolicy):
         return unsynced + arriving >= self.n
 
 
-@dataclass(frozen=True, slots=True)
 class OsManaged(SyncPolicy):
     """``append`` returns when the record is FLUSHED; nothing is synced until ``sync()``, a seal or the close.
 

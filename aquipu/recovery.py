@@ -83,8 +83,7 @@ class RecoveryReport(NamedTuple):
     """Whether a caller may have been told that one of them was FLUSHED (never SYNCED, unless the disk lied)."""
 
 
-@dataclass(slots=True)
-class Torn:
+class Torn(NamedTuple):
     """Bytes behind the last sound frame that nothing proves."""
 
     offset: int
@@ -94,7 +93,7 @@ class Torn:
     possibly_acknowledged: bool
 
 
-@dataclass(slots=True)
+@dataclass
 class Findings:
     """A store that can be opened: what stands in its directory."""
 

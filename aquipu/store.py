@@ -17,7 +17,7 @@ from itertools import islice
 from threading import get_ident
 from time import time_ns
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import anyio
 
@@ -53,7 +53,7 @@ _HALVED_FROM = 256  # records in a commit; below, two half commits take longer t
 _NO_RELATIONS: tuple[str, ...] = ()
 
 Data = bytes | bytearray | memoryview
-Waiter = Future[Receipt] | Future[list[Receipt]] | Future[None]
+Waiter: TypeAlias = "Future[Receipt] | Future[list[Receipt]] | Future[None]"
 
 
 class Statistics(NamedTuple):
