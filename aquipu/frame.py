@@ -44,6 +44,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntFlag
+from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
@@ -107,6 +108,9 @@ class Header(NamedTuple):
         return self.first_sequence + self.records
 
 
+_header = partial(tuple.__new__, Header)  # half the price of Header(...): it is made once for each frame that is read
+
+
 class Encoded(NamedTuple):
     """A frame ready to be written: buffers that belong one behind another, their total size, and the frame's check."""
 
@@ -155,13 +159,12 @@ def encode(
 
 def header_at(buffer: bytes, offset: int, seed: int) -> Header | None:
     """The header that stands whole and sound at ``offset``, or None."""
-    head = buffer[offset : offset + _CHECKED]
-    if len(buffer) - offset < HEADER_BYTES or not head.startswith(MAGIC):
+    if len(buffer) - offset < HEADER_BYTES:
         return None
-    fields = _HEADER.unpack_from(buffer, offset)
-    if extend(seed, head) != fields[9]:
+    magic, *fields = _HEADER.unpack_from(buffer, offset)
+    if magic != MAGIC or extend(seed, buffer[offset : offset + _CHECKED]) != fields[-1]:
         return None
-    return Header._make(fields[1:])
+    return _header(fields)
 
 
 def is_sound(header: Header, body: bytes, seed: int) -> bool:
@@ -193,6 +196,29 @@ def records(header: Header, body: bytes) -> list[Record]:
         raise ValueError("the payloads of a frame do not fill its body")
     sequences = range(header.first_sequence, header.next_sequence)
     return list(map(Record, sequences, times, _slices(body, at, lengths), relations))
+
+
+def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
+    """The labels of each record of a sound frame, without its data. ValueError as in `records`."""
+    if not header.flags & Flag.RELATIONS:
+        return [()] * header.records
+    at = _KEY.size if header.flags & Flag.KEYED else 0
+    return _labels(body, at + 12 * header.records, header.records)[0]
+
+
+def record_of(header: Header, body: bytes, sequence: int) -> Record:
+    """The one record of a sound frame with this sequence, without decoding the others. ValueError as in `records`."""
+    if header.flags & Flag.RELATIONS:
+        return records(header, body)[sequence - header.first_sequence]
+    count, index = header.records, sequence - header.first_sequence
+    at = _KEY.size if header.flags & Flag.KEYED else 0
+    lengths = _numbers("I", body, at, count)
+    (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
+    at += 12 * count
+    if at + sum(lengths) != len(body):
+        raise ValueError("the payloads of a frame do not fill its body")
+    at += sum(lengths[:index])
+    return Record(sequence, time, body[at : at + lengths[index]])
 
 
 def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
@@ -285,6 +311,11 @@ class Walk:
         """Bytes fed and not yet part of a frame."""
         return len(self._buffer) - self._at
 
+    def restart(self) -> None:
+        """Forget the bytes that are not yet part of a frame: those from `offset` on are fed next."""
+        self._buffer = b""
+        self._at = 0
+
     def feed(self, piece: bytes) -> None:
         """Take the next bytes of the file."""
         self._buffer = self._buffer[self._at :] + piece if self.pending else piece
@@ -294,21 +325,23 @@ class Walk:
         return self
 
     def __next__(self) -> tuple[int, Header, bytes]:
-        if self.fault is not None or self.pending < HEADER_BYTES:
+        buffer, at = self._buffer, self._at
+        if self.fault is not None or len(buffer) - at < HEADER_BYTES:
             self._wanted = HEADER_BYTES
             raise StopIteration
-        header = header_at(self._buffer, self._at, self.seed)
+        header = header_at(buffer, at, self.seed)
         if header is None:
             return self._stop("the header of a frame does not check")
         if header.first_sequence != self.sequence:
             return self._stop(f"a frame begins with sequence {header.first_sequence} instead of {self.sequence}")
         if self.link is not None and header.link != self.link:
             return self._stop(f"the frame at sequence {self.sequence} does not follow the one before it")
-        end = self._at + header.size
-        if end > len(self._buffer):
-            self._wanted = header.size
+        size = HEADER_BYTES + header.body_size
+        end = at + size
+        if end > len(buffer):
+            self._wanted = size
             raise StopIteration
-        body = self._buffer[self._at + HEADER_BYTES : end]
+        body = buffer[at + HEADER_BYTES : end]
         if extend(self.seed, body) != header.body_check:
             return self._stop(f"the body of the frame at sequence {self.sequence} does not check")
         if header.flags & ~KNOWN_FLAGS:
@@ -316,8 +349,8 @@ class Walk:
             return self._stop(f"a frame has the unknown flags {self.unknown_flags:#x}")
         offset = self.offset
         self._at = end
-        self.offset += header.size
-        self.sequence = header.next_sequence
+        self.offset = offset + size
+        self.sequence += header.records
         self.link = header.check
         if header.watermark > self.watermark:
             self.watermark = header.watermark

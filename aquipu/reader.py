@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from aiofiles.threadpool import wrap
 
-from aquipu.disk import Disk, explained
+from aquipu.disk import Disk, explained, opened
 from aquipu.errors import CorruptionError
-from aquipu.frame import Header, Walk, records
+from aquipu.frame import Header, Walk, record_of, records
 from aquipu.handoff import Handoff
 from aquipu.journal import Extent
 from aquipu.layout import SEGMENT_HEADER_BYTES
 from aquipu.record import Record
-from aquipu.segment import read_footer, walk_frames, what_stopped
+from aquipu.segment import frame_holding, read_footer, what_stopped
 
 CHUNK_BYTES = 256 * 1024
 """How much a scan reads at a time: the loop is free between two chunks."""
@@ -178,39 +178,33 @@ class _Part(NamedTuple):
 
 def _open(disk: Disk, extent: Extent, sequence: int, end: int) -> _Part:
     with explained(extent.path, "read"):
-        descriptor = disk.open(extent.path)
-        try:
-            walk = _walk_from(disk, descriptor, extent, sequence)
-        finally:
-            disk.close(descriptor)
+        with opened(disk, extent.path) as descriptor:
+            following, offset = _place_before(disk, descriptor, extent, sequence)
         stream = disk.open_stream(extent.path)
-        stream.seek(walk.offset)
+        stream.seek(offset)
+    walk = Walk(seed=extent.header.seed, sequence=following, offset=offset, link=None)
     return _Part(extent, wrap(stream), walk, end)
 
 
 def _find(disk: Disk, extent: Extent, sequence: int) -> Record:
-    with explained(extent.path, "read"):
-        descriptor = disk.open(extent.path)
-        try:
-            walk = _walk_from(disk, descriptor, extent, sequence)
-            for _, header, body in walk_frames(disk, descriptor, walk, disk.size(descriptor)):
-                if header.next_sequence > sequence:
-                    return _within(header, body, sequence, sequence + 1, extent.path, walk)[0]
-        finally:
-            disk.close(descriptor)
-    raise what_stopped(extent.path, walk)
+    with explained(extent.path, "read"), opened(disk, extent.path) as descriptor:
+        place = _place_before(disk, descriptor, extent, sequence)
+        header, body = frame_holding(disk, descriptor, extent.path, extent.header.seed, place, sequence)
+    try:
+        return record_of(header, body, sequence)
+    except ValueError as error:
+        raise CorruptionError(extent.path, place[1], str(error)) from None
 
 
-def _walk_from(disk: Disk, descriptor: int, extent: Extent, sequence: int) -> Walk:
-    """A walk that begins at or shortly before the frame that holds the sequence."""
+def _place_before(disk: Disk, descriptor: int, extent: Extent, sequence: int) -> tuple[int, int]:
+    """Sequence and offset of the frame that holds the sequence, or of one shortly before it."""
     index = extent.growing
     if index is None:
         sealed = read_footer(disk, descriptor, extent.path, extent.header.seed)
         if sealed is None:
             raise CorruptionError(extent.path, disk.size(descriptor), "the footer of a sealed segment is missing")
         index = sealed.index
-    place = index.place_before(sequence) or (extent.first_sequence, SEGMENT_HEADER_BYTES)
-    return Walk(seed=extent.header.seed, sequence=place[0], offset=place[1], link=None)
+    return index.place_before(sequence) or (extent.first_sequence, SEGMENT_HEADER_BYTES)
 
 
 def _within(header: Header, body: bytes, start: int, stop: int, path: str, walk: Walk) -> list[Record]:

@@ -37,7 +37,7 @@ from aquipu.errors import (
     StoreFailedError,
     StoreUnavailableError,
 )
-from aquipu.frame import HEADER_BYTES, Flag, Header, Walk, search
+from aquipu.frame import HEADER_BYTES, Flag, Walk, search
 from aquipu.journal import Extent, Journal
 from aquipu.layout import (
     MANIFEST,
@@ -197,8 +197,8 @@ def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> 
                     continue
                 walk = _walk(extent.header)
                 contents = Contents(extent.first_sequence, extent.header.link)
-                for _, header, _ in walk_frames(disk, descriptor, walk, said.end, progress):
-                    _take(contents, header)
+                for _, frame, _ in walk_frames(disk, descriptor, walk, said.end, progress):
+                    contents.take(frame.first_sequence, frame.records, frame.time, frame.size, frame.check)
                 if walk.offset != said.end:
                     raise what_stopped(extent.path, walk)
                 if contents != said:
@@ -263,7 +263,7 @@ def _examine_active(
         marked = False
         walk = _walk(header)
         for _, frame, _ in walk_frames(disk, descriptor, walk, end):
-            _take(contents, frame)
+            contents.take(frame.first_sequence, frame.records, frame.time, frame.size, frame.check)
             marked = frame.watermark == frame.next_sequence
         if walk.unknown_flags:
             raise what_stopped(name, walk)
@@ -321,10 +321,6 @@ def _pieces(disk: Disk, descriptor: int, start: int, end: int) -> Iterator[tuple
 
 def _walk(header: SegmentHeader) -> Walk:
     return Walk(seed=header.seed, offset=SEGMENT_HEADER_BYTES, sequence=header.first_sequence, link=header.link)
-
-
-def _take(contents: Contents, header: Header) -> None:
-    contents.take(header.first_sequence, header.records, header.time, header.size, header.check)
 
 
 # mending

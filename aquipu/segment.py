@@ -16,9 +16,10 @@ from contextlib import suppress
 from aquipu.disk import Disk, is_no_space
 from aquipu.durable import OutcomeUnknown, sync, sync_directory
 from aquipu.errors import CorruptionError, UnsupportedFormatError
-from aquipu.frame import Encoded, Header, Walk
+from aquipu.frame import HEADER_BYTES, KNOWN_FLAGS, Encoded, Header, Walk, header_at, is_sound
 from aquipu.layout import (
     FOOTER_BYTES,
+    INDEX_STRIDE,
     SEGMENT_HEADER_BYTES,
     UNNAMED,
     Contents,
@@ -34,6 +35,7 @@ AHEAD_BYTES = 1024 * 1024
 _SMALL_BYTES = AHEAD_BYTES // 8
 READ_BYTES = 1024 * 1024
 """How much of a file is read at a time."""
+_TOO_EARLY = "the frames end too early"
 
 
 class Segment:
@@ -162,19 +164,65 @@ def walk_frames(
     disk: Disk, descriptor: int, walk: Walk, end: int, progress: Callable[[int], None] = lambda size: None
 ) -> Iterator[tuple[int, Header, bytes]]:
     """The frames of a file up to ``end``, until one does not check (`walk.fault`). ``progress`` hears of bytes read."""
-    position = walk.offset
-    while position < end and walk.fault is None:
-        piece = disk.read(descriptor, min(max(READ_BYTES, walk.wanted), end - position), position)
-        if not piece:
+    known = walk.offset
+    while known < end and walk.fault is None:
+        walk.restart()  # a frame that was cut off is read again: cheaper than to join its two parts
+        piece = disk.read(descriptor, min(max(READ_BYTES, walk.wanted), end - walk.offset), walk.offset)
+        if walk.offset + len(piece) <= known:
             return
-        position += len(piece)
-        progress(len(piece))
+        progress(walk.offset + len(piece) - known)
+        known = walk.offset + len(piece)
         walk.feed(piece)
         yield from walk
+
+
+def frame_holding(
+    disk: Disk, descriptor: int, path: str, seed: int, place: tuple[int, int], sequence: int
+) -> tuple[Header, bytes]:
+    """The frame that holds the sequence, found from ``place``: the sequence and the offset of it or of one before it.
+
+    Of the frames in between only the headers are read. Raises CorruptionError or UnsupportedFormatError.
+    """
+    following, offset = place
+    piece, begin = b"", offset  # of the file, from offset ``begin`` on
+    while True:
+        if offset + HEADER_BYTES > begin + len(piece):
+            piece, begin = disk.read(descriptor, INDEX_STRIDE, offset), offset
+        header = header_at(piece, offset - begin, seed)
+        if header is None or header.first_sequence != following:
+            raise CorruptionError(path, offset, _no_header(header, len(piece) + begin - offset, following))
+        following = header.next_sequence
+        if following > sequence:
+            break
+        offset += header.size
+    body = piece[offset - begin + HEADER_BYTES :][: header.body_size]
+    if len(body) < header.body_size:
+        body = disk.read(descriptor, header.body_size, offset + HEADER_BYTES)
+    if not is_sound(header, body, seed):
+        raise CorruptionError(path, offset, _no_body(header, body))
+    if header.flags & ~KNOWN_FLAGS:
+        raise _unknown_flags(path, offset, header.flags & ~KNOWN_FLAGS)
+    return header, body
+
+
+def _no_header(header: Header | None, left: int, following: int) -> str:
+    if header is not None:
+        return f"a frame begins with sequence {header.first_sequence} instead of {following}"
+    return "the header of a frame does not check" if left >= HEADER_BYTES else _TOO_EARLY
+
+
+def _no_body(header: Header, body: bytes) -> str:
+    if len(body) < header.body_size:
+        return _TOO_EARLY
+    return f"the body of the frame at sequence {header.first_sequence} does not check"
 
 
 def what_stopped(path: str, walk: Walk) -> CorruptionError | UnsupportedFormatError:
     """The error for a walk that should have gone further in this file."""
     if walk.unknown_flags:
-        return UnsupportedFormatError(path, f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}")
-    return CorruptionError(path, walk.offset, walk.fault or "the frames end too early")
+        return _unknown_flags(path, walk.offset, walk.unknown_flags)
+    return CorruptionError(path, walk.offset, walk.fault or _TOO_EARLY)
+
+
+def _unknown_flags(path: str, offset: int, flags: int) -> UnsupportedFormatError:
+    return UnsupportedFormatError(path, f"a frame at offset {offset} has the flags {flags:#x}")

@@ -29,6 +29,7 @@ from aquipu.frame import (
     header_at,
     is_sound,
     key_of,
+    record_of,
     records,
     search,
 )
@@ -182,6 +183,8 @@ def test_any_commit_there_and_back(commit: Commit) -> None:
     assert is_sound(header, body, commit.seed)
     assert key_of(header, body) == commit.key
     assert records(header, body) == commit.records()
+    assert frame.labels(header, body) == [record.relations for record in commit.records()]
+    assert [record_of(header, body, record.sequence) for record in commit.records()] == commit.records()
 
 
 @pytest.mark.parametrize("sizes", [[APART], [APART + 1], [APART, APART], [2 * APART, 0], [1, 1 << 20, 7, 1 << 19]], ids=str)
