@@ -30,9 +30,9 @@ from aquipu.layout import (
     is_sealed,
 )
 
-AHEAD_BYTES = 1024 * 1024
+AHEAD_BYTES = 256 * 1024
 """How far zeros are written ahead at a time."""
-_SMALL_BYTES = AHEAD_BYTES // 8
+_SMALL_BYTES = AHEAD_BYTES // 4
 READ_BYTES = 1024 * 1024
 """How much of a file is read at a time."""
 _TOO_EARLY = "the frames end too early"

@@ -173,7 +173,7 @@ def test_a_small_durable_frame_within_the_space_written_ahead(bench: Bench) -> N
 
 def test_space_is_written_ahead_again_when_it_is_used_up(bench: Bench) -> None:
     """The frame that would end beyond the zeros has the next stride written; those before it have not."""
-    payload, writes = bytes(100_000), []
+    payload, writes = bytes(25_000), []
     for _ in range(12):
         bench.append(payload, durable=True)
         bench.segment.sync()
