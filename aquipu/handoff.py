@@ -5,7 +5,7 @@ it back before a waiting thread has woken, and restarts that thread's 5 ms timer
 and yields, a thread that needs the lock twice for each commit gets nothing done for seconds. So the loop thread itself
 waits a moment, at the two points where a thread needs to come through:
 
-* **landing**: while a job is under way, a probe fires after half a millisecond. If the loop thread has been computing
+* **landing**: while a job is under way, a probe fires after a millisecond. If the loop thread has been computing
   all the while, it waits for the thread's sign, at most 0.2 ms, and then less and less often.
 * **take-off**: once a probe has found the loop saturated, it also waits after handing a job over (at most 1 ms) until the
   thread has entered its system call, so that the disk works while the loop goes on. A job that comes back before any
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PROBE_AFTER = 0.0005  # seconds
+_PROBE_AFTER = 0.001  # seconds
 _PROBE_AFTER_MAX = 0.008
 _LANDING_WAIT = 0.0002
 _TAKEOFF_WAIT = 0.001

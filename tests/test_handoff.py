@@ -125,7 +125,7 @@ def landing_of(give_way: Handoff) -> Latch:
 def saturate(give_way: Handoff, loop: FakeLoop, clock: Clock) -> None:
     """A job comes back after a probe that found the loop computing all the while."""
     give_way.departed()
-    clock.pass_time(0.0005, computing=1.0)
+    clock.pass_time(0.001, computing=1.0)
     loop.fire()
     give_way.arrived()
 
@@ -140,9 +140,9 @@ def test_no_job_under_way(loop: FakeLoop, give_way: Handoff) -> None:
 
 
 def test_one_job_there_and_back(loop: FakeLoop, give_way: Handoff) -> None:
-    """A job under way has one timer, of half a millisecond, and none is left when it is back."""
+    """A job under way has one timer, of a millisecond, and none is left when it is back."""
     give_way.departed()
-    assert [timer.when() for timer in loop.armed] == [0.0005]
+    assert [timer.when() for timer in loop.armed] == [0.001]
     give_way.arrived()
     assert loop.armed == []
 
@@ -162,7 +162,7 @@ def test_several_jobs_at_once_share_one_timer(loop: FakeLoop, give_way: Handoff)
 def test_long_job_on_a_resting_loop(loop: FakeLoop, clock: Clock, give_way: Handoff) -> None:
     """A probe that finds the loop at rest waits for nothing."""
     give_way.departed()
-    clock.pass_time(0.0005, computing=0.4)
+    clock.pass_time(0.001, computing=0.4)
     loop.fire()
     assert not give_way.saturated
     assert landing_of(give_way).waits == []
@@ -170,20 +170,20 @@ def test_long_job_on_a_resting_loop(loop: FakeLoop, clock: Clock, give_way: Hand
 
 
 def test_long_job_is_probed_less_and_less_often(loop: FakeLoop, clock: Clock, give_way: Handoff) -> None:
-    """Each probe doubles the pause before the next one, up to 8 ms; the next job begins at half a millisecond again."""
+    """Each probe doubles the pause before the next one, up to 8 ms; the next job begins at a millisecond again."""
     give_way.departed()
     for _ in range(6):
         clock.pass_time(0.001, computing=0.0)
         loop.fire()
     give_way.arrived()
     give_way.departed()
-    assert loop.delays == [0.0005, 0.001, 0.002, 0.004, 0.008, 0.008, 0.008, 0.0005]
+    assert loop.delays == [0.001, 0.002, 0.004, 0.008, 0.008, 0.008, 0.008, 0.001]
 
 
 def test_job_back_while_probes_are_running(loop: FakeLoop, clock: Clock, give_way: Handoff) -> None:
     """Also the timer that a probe has armed anew is cancelled when the job comes back."""
     give_way.departed()
-    clock.pass_time(0.0005, computing=1.0)
+    clock.pass_time(0.001, computing=1.0)
     loop.fire()
     assert len(loop.armed) == 1
     give_way.arrived()
@@ -193,7 +193,7 @@ def test_job_back_while_probes_are_running(loop: FakeLoop, clock: Clock, give_wa
 def test_loop_that_computed_all_the_while(loop: FakeLoop, clock: Clock, give_way: Handoff) -> None:
     """A probe that finds the loop computing most of the time calls it saturated, and waits at most 0.2 ms."""
     give_way.departed()
-    clock.pass_time(0.0005, computing=0.6)
+    clock.pass_time(0.001, computing=0.6)
     loop.fire()
     assert give_way.saturated
     assert landing_of(give_way).waits == [(0.0002, False)]
@@ -213,7 +213,7 @@ def test_sign_of_the_landing_ends_the_wait(loop: FakeLoop, clock: Clock, give_wa
     """The loop waits no longer than until the thread has told what came of its job."""
     landing_of(give_way).meanwhile = give_way.landed
     give_way.departed()
-    clock.pass_time(0.0005, computing=1.0)
+    clock.pass_time(0.001, computing=1.0)
     loop.fire()
     assert landing_of(give_way).waits == [(0.0002, True)]
 
@@ -238,7 +238,7 @@ def test_job_back_after_a_probe_at_rest_ends_saturation(loop: FakeLoop, clock: C
     """A probe that went off and found the loop at rest keeps nothing alive."""
     saturate(give_way, loop, clock)
     give_way.departed()
-    clock.pass_time(0.0005, computing=0.1)
+    clock.pass_time(0.001, computing=0.1)
     loop.fire()
     give_way.arrived()
     assert not give_way.saturated
