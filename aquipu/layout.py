@@ -6,8 +6,11 @@
     ├── lock                            held by the one process that writes; its pid
     ├── manifest                        which store this is
     ├── 00000000000000000000.segment    sealed: header, frames, footer
+    ├── 00000000000000000000.relations  index of the sealed segment by its labels: see `postings`
     ├── 00000000000000262144.segment    active: header, frames, and perhaps zeros: space written ahead
-    └── 00000000000000262144.cut-4711   a torn tail that recovery cut off at that offset, kept
+    ├── 00000000000000262144.cut-4711   a torn tail that recovery cut off at that offset, kept
+    ├── nightly-backup.hold             a bookmark: from its sequence on nothing is purged
+    └── billing.cursor                  a bookmark: the sequence at which a consumer goes on
 
 A segment is named by the sequence of its first record in twenty digits, so that a listing is the log in order.
 All numbers are little-endian, all checksums CRC32C::
@@ -31,7 +34,14 @@ All numbers are little-endian, all checksums CRC32C::
     24  8  frames
     32  8  time of its first commit
 
+    bookmark, 44 bytes
+    0   8  magic "aquipuBM"                 16 16  store id
+    8   4  format version                   32  8  sequence
+    12  4  flags                            40  4  check of the above, from the seed
+
 The **seed** of a segment is the CRC32C of the store id and the first sequence. Every checksum in it starts from that.
+That of a bookmark is the CRC32C of the store id and the file name, so one that was renamed, or that another store left,
+does not check. A bookmark is called by 1 to 100 of A-Z a-z 0-9 . _ - of which the first is no dot and no dash.
 
 What the files promise each other (recovery relies on it, and a violation is corruption):
 
@@ -55,6 +65,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from enum import StrEnum
 from struct import Struct
 from typing import NamedTuple
 
@@ -70,16 +81,23 @@ INDEX_STRIDE = 64 * 1024
 _MANIFEST_MAGIC = b"aquipuMF"
 _SEGMENT_MAGIC = b"aquipuSG"
 _FOOTER_MAGIC = b"aquipuFT"
+_BOOKMARK_MAGIC = b"aquipuBM"
 _MANIFEST = Struct("<8sII16sQQI")
 _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
+_BOOKMARK = Struct("<8sII16sQI")
 _SEGMENT_NAME = re.compile(r"([0-9]{20})\.segment")
 _SEQUENCE_MAX = 2**64 - 1
+_RELATIONS_NAME = re.compile(r"[0-9]{20}\.relations")
 _CUT_NAME = re.compile(r"[0-9]{20}\.cut-[0-9]+(-[0-9]+)?")
+BOOKMARK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+"""What a user may call a bookmark."""
+_BOOKMARK_FILE_NAME = re.compile(rf"({BOOKMARK_NAME.pattern})\.(hold|cursor)")
 
 MANIFEST_BYTES = _MANIFEST.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 FOOTER_BYTES = _FOOTER.size
+BOOKMARK_BYTES = _BOOKMARK.size
 
 
 class Damage(Exception):
@@ -94,6 +112,11 @@ def segment_name(first_sequence: int) -> str:
     return f"{first_sequence:020d}.segment"
 
 
+def relations_name(first_sequence: int) -> str:
+    """The file that holds the index of a segment by its labels."""
+    return f"{first_sequence:020d}.relations"
+
+
 def cut_name(first_sequence: int, offset: int, number: int = 1) -> str:
     """The file that keeps a torn tail; a second one, torn at the same offset, has the number 2."""
     return f"{first_sequence:020d}.cut-{offset}" + (f"-{number}" if number > 1 else "")
@@ -106,9 +129,30 @@ def first_sequence_of(name: str) -> int | None:
     return first if first <= _SEQUENCE_MAX else None
 
 
+class BookmarkKind(StrEnum):
+    """What a bookmark is for; the ending of its file name."""
+
+    HOLD = "hold"
+    CURSOR = "cursor"
+
+
+def bookmark_name(kind: BookmarkKind, name: str) -> str:
+    return f"{name}.{kind}"
+
+
+def bookmark_of(name: str) -> tuple[BookmarkKind, str] | None:
+    """Which bookmark a file name tells: its kind and what its user calls it; None for a name of something else."""
+    match = _BOOKMARK_FILE_NAME.fullmatch(name)
+    return (BookmarkKind(match[2]), match[1]) if match else None
+
+
 def is_unnamed(name: str) -> bool:
-    """Whether a file of this name was being made into one of the store, and never got there."""
-    return name.endswith(UNNAMED) and is_ours(name.removesuffix(UNNAMED))
+    """Whether the writer was making a file of this name into one of the store, and never got there.
+
+    Not so for a cursor: readers in other processes write those, without the lock, and may be at it just now.
+    """
+    made = name.removesuffix(UNNAMED)
+    return made != name and is_ours(made) and not made.endswith(f".{BookmarkKind.CURSOR}")
 
 
 def is_ours(name: str) -> bool:
@@ -117,7 +161,9 @@ def is_ours(name: str) -> bool:
         name in (LOCK, MANIFEST)
         or is_unnamed(name)
         or first_sequence_of(name) is not None
+        or _RELATIONS_NAME.fullmatch(name) is not None
         or _CUT_NAME.fullmatch(name) is not None
+        or bookmark_of(name.removesuffix(UNNAMED)) is not None
     )
 
 
@@ -186,6 +232,40 @@ class SegmentHeader(NamedTuple):
         if its_store != store_id or its_first != first_sequence:
             raise Damage("the header of the segment belongs to another store or place")
         return cls(its_store, its_first, created, link)
+
+
+class Bookmark(NamedTuple):
+    """A place in the log that somebody named: a hold or a cursor."""
+
+    store_id: bytes
+    file_name: str
+    """Kind and name. The bytes hold it in their check alone."""
+    sequence: int
+
+    @property
+    def seed(self) -> int:
+        return _bookmark_seed(self.store_id, self.file_name)
+
+    def encode(self) -> bytes:
+        return _checked(_BOOKMARK.pack(_BOOKMARK_MAGIC, VERSION, 0, self.store_id, self.sequence, 0), self.seed)
+
+    @classmethod
+    def decode(cls, data: bytes, store_id: bytes, file_name: str) -> Bookmark:
+        """The bookmark of this store in the file of this name. Raises Damage or Unsupported."""
+        if len(data) < 16 or not data.startswith(_BOOKMARK_MAGIC):
+            raise Damage("the bookmark does not begin as one")
+        _check_version(int.from_bytes(data[8:12], "little"))
+        if len(data) != BOOKMARK_BYTES or not _is_sound(data, _bookmark_seed(store_id, file_name)):
+            raise Damage("the bookmark does not check, or belongs to another store or name")
+        _, _, flags, its_store, sequence, _ = _BOOKMARK.unpack(data)
+        _check_flags(flags)
+        if its_store != store_id:
+            raise Damage("the bookmark belongs to another store")
+        return cls(store_id, file_name, sequence)
+
+
+def _bookmark_seed(store_id: bytes, file_name: str) -> int:
+    return extend(0, store_id + file_name.encode())
 
 
 class Index(NamedTuple):

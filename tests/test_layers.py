@@ -11,8 +11,8 @@ import pytest
 import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "pure": ("errors", "policy", "record", "checksum", "options", "lines", "frame", "layout", "commit"),
-    "blocking": ("disk", "lock", "durable", "manifest", "segment", "journal", "recovery", "inspection"),
+    "pure": ("errors", "policy", "retention", "record", "checksum", "options", "lines", "frame", "layout", "commit"),
+    "blocking": ("disk", "lock", "durable", "manifest", "bookmark", "segment", "journal", "recovery", "inspection"),
     "waiting": ("handoff", "waiter", "worker", "reader", "opening", "store"),
     "edge": ("console", "cli", "__main__"),
 }

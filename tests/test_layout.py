@@ -16,17 +16,23 @@ from hypothesis import strategies as st
 
 from aquipu.checksum import extend
 from aquipu.layout import (
+    BOOKMARK_BYTES,
+    BOOKMARK_NAME,
     FOOTER_BYTES,
     INDEX_STRIDE,
     MANIFEST_BYTES,
     SEGMENT_HEADER_BYTES,
     VERSION,
+    Bookmark,
+    BookmarkKind,
     Contents,
     Damage,
     Index,
     Manifest,
     SegmentHeader,
     Unsupported,
+    bookmark_name,
+    bookmark_of,
     cut_name,
     first_sequence_of,
     footer_bytes,
@@ -167,6 +173,57 @@ def test_the_name_of_a_tail_that_was_cut_off() -> None:
     """A tail is named by its segment and by the offset where it was cut."""
     assert cut_name(262144, 4711) == "00000000000000262144.cut-4711"
     assert first_sequence_of(cut_name(262144, 4711)) is None
+
+
+@pytest.mark.parametrize(
+    ("file_name", "kind", "name"),
+    [
+        ("nightly-backup.hold", BookmarkKind.HOLD, "nightly-backup"),
+        ("billing.cursor", BookmarkKind.CURSOR, "billing"),
+        ("a.hold.cursor", BookmarkKind.CURSOR, "a.hold"),
+        ("00000000000000262144.segment.hold", BookmarkKind.HOLD, "00000000000000262144.segment"),
+        ("manifest.unnamed.hold", BookmarkKind.HOLD, "manifest.unnamed"),
+        ("_.cursor", BookmarkKind.CURSOR, "_"),
+        ("x" * 100 + ".hold", BookmarkKind.HOLD, "x" * 100),
+    ],
+)
+def test_the_name_of_a_bookmark(file_name: str, kind: BookmarkKind, name: str) -> None:
+    """A bookmark's file is named by what its user calls it and its kind, and is ours, also while it is being made."""
+    assert bookmark_name(kind, name) == file_name
+    assert bookmark_of(file_name) == (kind, name)
+    assert is_ours(file_name)
+    assert is_ours(file_name + ".unnamed")
+    assert not is_unnamed(file_name)
+    assert first_sequence_of(file_name) is None
+
+
+@unhurried
+@given(st.sampled_from(BookmarkKind), st.from_regex(BOOKMARK_NAME, fullmatch=True))
+def test_any_bookmark_by_its_file_name(kind: BookmarkKind, name: str) -> None:
+    """From each kind and name comes a file name of its own, from which both come back."""
+    assert bookmark_of(bookmark_name(kind, name)) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hold", ".hold", "a.Hold", "a.hold~", "a.holds", "a.hold\n", "a\n.hold", "a b.hold", "a/b.hold", "-a.hold"),
+        *("..hold", "a.bookmark", "\u00e4.hold", "a.hold.txt", "hold.unnamed", ".hold.unnamed", "a.hold.bak.unnamed"),
+        pytest.param("x" * 101 + ".hold", id="101 characters"),
+    ],
+)
+def test_what_is_no_name_of_a_bookmark(name: str) -> None:
+    """Any other name is that of something else, and nobody's of ours."""
+    assert bookmark_of(name) is None
+    assert not is_ours(name)
+    assert not is_unnamed(name)
+
+
+def test_a_bookmark_that_was_being_made() -> None:
+    """Opening may remove an unfinished hold, which only the writer makes; a cursor may be in the making by a reader."""
+    assert is_unnamed("backup.hold.unnamed")
+    assert not is_unnamed("billing.cursor.unnamed")
+    assert is_unnamed("billing.cursor.hold.unnamed")
 
 
 # the manifest
@@ -319,6 +376,104 @@ def test_a_segment_with_unknown_flags(flags: int) -> None:
     """A sound header with a flag of a later version is refused."""
     with pytest.raises(Unsupported, match=f"flags {flags:#x}"):
         decode_header(header_by_the_book(HEADER, HEADER.seed, flags=flags))
+
+
+# a bookmark
+
+
+def bookmark_by_the_book(
+    bookmark: Bookmark, seed: int, version: int = 1, flags: int = 0, store_id: bytes | None = None
+) -> bytes:
+    fields = b"aquipuBM" + numbers(4, version, flags) + (store_id or bookmark.store_id)
+    return checked(fields + numbers(8, bookmark.sequence), seed)
+
+
+BOOKMARK = Bookmark(STORE, "backup.hold", 262144)
+bookmarks = st.builds(Bookmark, store_ids, st.sampled_from(["backup.hold", "backup.cursor", "a.hold"]), u64s)
+
+
+def decode_bookmark(data: bytes) -> Bookmark:
+    return Bookmark.decode(data, BOOKMARK.store_id, BOOKMARK.file_name)
+
+
+@unhurried
+@given(bookmarks)
+def test_any_bookmark_there_and_back(bookmark: Bookmark) -> None:
+    """A bookmark is written as the docstring says and comes back as it was."""
+    data = bookmark.encode()
+    assert len(data) == BOOKMARK_BYTES
+    assert bookmark.seed == extend(0, bookmark.store_id + bookmark.file_name.encode())
+    assert data == bookmark_by_the_book(bookmark, bookmark.seed)
+    assert Bookmark.decode(data, bookmark.store_id, bookmark.file_name) == bookmark
+
+
+def test_every_bit_of_a_bookmark() -> None:
+    """A flipped bit is damage, or, in the version, a version that is not known; it never passes."""
+    data = BOOKMARK.encode()
+    for bit in range(8 * len(data)):
+        in_version = 8 <= bit // 8 < 12
+        assert outcome(decode_bookmark, flipped(data, bit)) is (Unsupported if in_version else Damage)
+
+
+@pytest.mark.parametrize("size", range(BOOKMARK_BYTES))
+def test_a_bookmark_cut_short(size: int) -> None:
+    """A bookmark that lost its end is damaged, wherever it was cut, and never passes with zeros in its place."""
+    data = BOOKMARK.encode()[:size]
+    assert outcome(decode_bookmark, data) is Damage
+    assert outcome(decode_bookmark, data.ljust(BOOKMARK_BYTES, b"\0")) is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(BOOKMARK._replace(store_id=OTHER_STORE), id="another store"),
+        pytest.param(BOOKMARK._replace(file_name="audit.hold"), id="another name"),
+        pytest.param(BOOKMARK._replace(file_name="backup.cursor"), id="another kind"),
+    ],
+)
+def test_a_bookmark_from_elsewhere(other: Bookmark) -> None:
+    """The bookmark of another store, of another name or of another kind is damage here, however sound it is."""
+    assert outcome(decode_bookmark, other.encode()) is Damage
+
+
+def test_a_bookmark_that_names_another_store() -> None:
+    """A bookmark that checks here and yet names another store is damage too."""
+    data = bookmark_by_the_book(BOOKMARK, BOOKMARK.seed, store_id=OTHER_STORE)
+    with pytest.raises(Damage, match="belongs to another store"):
+        decode_bookmark(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(BOOKMARK.encode() + b"\0", id="a byte behind it"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(bytes(BOOKMARK_BYTES), id="zeros"),
+        pytest.param(b"\xff" * BOOKMARK_BYTES, id="ones"),
+        pytest.param(checked(BOOKMARK.encode()[:-4] + b"more", BOOKMARK.seed), id="longer, and it checks"),
+        pytest.param(checked(BOOKMARK.encode()[:-8], BOOKMARK.seed), id="shorter, and it checks"),
+        pytest.param(MANIFEST.encode(), id="a manifest"),
+        pytest.param(MANIFEST.encode()[:BOOKMARK_BYTES], id="a part of a manifest"),
+    ],
+)
+def test_what_is_no_bookmark(data: bytes) -> None:
+    """Whatever else stands there is damage."""
+    assert outcome(decode_bookmark, data) is Damage
+
+
+@pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
+@pytest.mark.parametrize("more", [b"", b"and what a later version adds"])
+def test_a_bookmark_of_another_version(version: int, more: bytes) -> None:
+    """Another version is told before anything else of the bookmark is looked at."""
+    with pytest.raises(Unsupported, match=f"format version {version} is not known here"):
+        decode_bookmark(bookmark_by_the_book(BOOKMARK, 0, version=version) + more)
+
+
+@pytest.mark.parametrize("flags", [1, 0x80000000])
+def test_a_bookmark_with_unknown_flags(flags: int) -> None:
+    """A sound bookmark with a flag of a later version is refused."""
+    with pytest.raises(Unsupported, match=f"flags {flags:#x}"):
+        decode_bookmark(bookmark_by_the_book(BOOKMARK, BOOKMARK.seed, flags=flags))
 
 
 # the index, and what the frames of a segment amount to
