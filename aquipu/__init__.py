@@ -20,9 +20,9 @@ from aquipu.errors import (
     WrongLoopError,
 )
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.reader import Scan
 from aquipu.record import Receipt, Record
 from aquipu.recovery import RecoveryReport
+from aquipu.scan import Scan
 from aquipu.store import Statistics, Store
 
 __all__ = [

@@ -39,9 +39,10 @@ from aquipu.handoff import Handoff
 from aquipu.inspection import Info, TornTail, Verdict, at_rest, examined, inspect, segment_bytes, verify_all
 from aquipu.lines import LINE_BYTES_MAX, Lines, LineTooLongError
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.reader import Scan, View
 from aquipu.recovery import RecoveryReport
+from aquipu.scan import Scan
 from aquipu.store import Store
+from aquipu.view import View
 
 WELL, DAMAGED, USAGE, LOCKED, FAILED = range(5)
 _SIGNALLED = 128  # and the number of the signal: what a shell reports
@@ -286,9 +287,12 @@ def _everything(disk: Disk, path: str) -> View:
 
 
 async def _cat(view: View, output: FileIO) -> None:
+    async def taken() -> View:
+        return view
+
     pieces: list[bytes] = []
     size = 0
-    async with Scan(lambda: view, Handoff(get_running_loop())) as scan:
+    async with Scan(taken, Handoff(get_running_loop())) as scan:
         try:
             async for record in scan:
                 pieces.append(record.data)

@@ -12,7 +12,6 @@ import warnings
 import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
 from collections.abc import Generator, Iterable, Iterator
-from functools import partial
 from itertools import islice
 from threading import get_ident
 from time import time_ns
@@ -28,8 +27,6 @@ from aquipu.errors import (
     BatchTooLargeError,
     BufferFullError,
     ForkedStoreError,
-    RecordNotWrittenError,
-    RecordPurgedError,
     RecordTooLargeError,
     StoreClosedError,
     StoreFailedError,
@@ -41,9 +38,10 @@ from aquipu.handoff import Handoff
 from aquipu.opening import Opened, open_files
 from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
-from aquipu.reader import Scan, View, get
-from aquipu.record import Receipt, Record, checked_data, checked_relations, labels_size
+from aquipu.reading import Readable
+from aquipu.record import Receipt, checked_data, checked_relations, labels_size
 from aquipu.recovery import RecoveryReport
+from aquipu.view import View
 from aquipu.waiter import Kept, resume
 from aquipu.worker import Worker, before_exit
 
@@ -80,7 +78,7 @@ class Statistics(NamedTuple):
     segments: int
 
 
-class Store:
+class Store(Readable):
     """A durable log. Made by `Store.open`; belongs to the event loop that opened it, and to this process."""
 
     def __init__(
@@ -233,35 +231,6 @@ class Store:
         await self._barrier(Stage.SYNCED)
 
     # reading
-
-    async def get(self, sequence: int) -> Record:
-        """The record with this sequence.
-
-        Raises RecordPurgedError or RecordNotWrittenError (both also LookupError), CorruptionError when it does not
-        check, StoreUnavailableError when the file cannot be read.
-        """
-        _check_sequence(sequence, "sequence")
-        self._check_readable()
-        if sequence < self.first_sequence:
-            raise RecordPurgedError(self._path, sequence, self.first_sequence)
-        if sequence >= self._readable_until:
-            raise RecordNotWrittenError(self._path, sequence, self._readable_until)
-        return await get(self._view(sequence, sequence + 1), self._handoff)
-
-    def scan(self, start: int | None = None, stop: int | None = None) -> Scan:
-        """The records from ``start`` up to, not including, ``stop``, in order: ``async for record in store.scan()``.
-
-        Without them: from the first one kept, up to the last one acknowledged when the scan takes its first step; what
-        is appended later is not part of it. Raises TypeError or ValueError for a negative sequence or a start after
-        the stop, RecordPurgedError (at its first step) for a start that is no longer kept.
-        """
-        for sequence, name in ((start, "start"), (stop, "stop")):
-            if sequence is not None:
-                _check_sequence(sequence, name)
-        if start is not None and stop is not None and start > stop:
-            raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
-        self._check_readable()
-        return Scan(partial(self._view, start, stop), self._handoff)
 
     @property
     def first_sequence(self) -> int:
@@ -510,13 +479,8 @@ class Store:
         if self._closed is not None:
             raise StoreClosedError(self._path)
 
-    def _view(self, start: int | None, stop: int | None) -> View:
-        self._check_readable()
-        end = self._readable_until
-        first = self.first_sequence if start is None else start
-        if first < self.first_sequence:
-            raise RecordPurgedError(self._path, first, self.first_sequence)
-        return View(self._disk, self._journal.catalogue, first, end if stop is None else min(stop, end))
+    async def _seen(self) -> View:
+        return View(self._disk, self._journal.catalogue, self.first_sequence, self._readable_until)
 
     # closing
 
@@ -596,13 +560,6 @@ def _checked_stage(durability: object) -> Stage:
     if durability is Stage.BUFFERED:
         raise ValueError("an append waits at least for Stage.FLUSHED; append_nowait does not wait at all")
     return durability
-
-
-def _check_sequence(sequence: object, name: str) -> None:
-    if not isinstance(sequence, int) or isinstance(sequence, bool):
-        raise TypeError(f"{name} is a sequence, a whole number, not {type(sequence).__name__}")
-    if sequence < 0:
-        raise ValueError(f"{name} is a sequence, from 0 on, not {sequence}")
 
 
 def _resolve(waiter: Waiter | None, result: object) -> None:

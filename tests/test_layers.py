@@ -12,8 +12,8 @@ import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": ("errors", "policy", "retention", "record", "checksum", "options", "lines", "frame", "layout", "commit"),
-    "blocking": ("disk", "lock", "durable", "manifest", "bookmark", "segment", "journal", "recovery", "inspection"),
-    "waiting": ("handoff", "waiter", "worker", "reader", "opening", "store"),
+    "blocking": ("disk", "lock", "durable", "manifest", "bookmark", "segment", "journal", "view", "recovery", "inspection"),
+    "waiting": ("handoff", "waiter", "worker", "scan", "reading", "opening", "store"),
     "edge": ("console", "cli", "__main__"),
 }
 """From the top of the house to the bottom: a room may import only rooms that stand before it here."""

@@ -65,7 +65,7 @@ def observe(path: str) -> Outcome:
 
 
 def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
-    """As `aquipu.reader` reads: every segment up to where the next one begins, without the link of its first frame."""
+    """As `aquipu.scan` reads: every segment up to where the next one begins, without the link of its first frame."""
     ends = [extent.first_sequence for extent in journal.catalogue[1:]] + [journal.next_sequence]
     for extent, end in zip(journal.catalogue, ends, strict=True):
         walk = Walk(seed=extent.header.seed, offset=SEGMENT_HEADER_BYTES, sequence=extent.first_sequence, link=None)

@@ -1,14 +1,12 @@
-"""Reading a log while it is being written: get and scan.
+"""Scan: the records of a view, one after another, while the log goes on.
 
-File chunks come through aiofiles and are decoded frame by frame; nothing here touches the writer. A reader is told once, at
-its first step, which segments there are and up to where records are acknowledged, and stays within that: what a file
-holds beyond (a commit under way, zeros written ahead) is never looked at. Each frame is checked before any of it is given.
+File chunks come through aiofiles and are decoded frame by frame. Each frame is checked before any of it is given.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError, Future, ensure_future, shield
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -16,39 +14,15 @@ from aiofiles.threadpool import wrap
 
 from aquipu.disk import Disk, explained, opened
 from aquipu.errors import CorruptionError
-from aquipu.frame import Header, Walk, record_of, records
+from aquipu.frame import Header, Walk, records
 from aquipu.handoff import Handoff
 from aquipu.journal import Extent
-from aquipu.layout import SEGMENT_HEADER_BYTES
 from aquipu.record import Record
-from aquipu.segment import frame_holding, read_footer, what_stopped
+from aquipu.segment import what_stopped
+from aquipu.view import View, place_before
 
 CHUNK_BYTES = 256 * 1024
 """How much a scan reads at a time: the loop is free between two chunks."""
-
-
-class View(NamedTuple):
-    """What a reader may see: of these segments the sequences from ``start`` up to ``stop``, all acknowledged."""
-
-    disk: Disk
-    extents: tuple[Extent, ...]
-    start: int
-    stop: int
-
-    def holding(self, sequence: int) -> tuple[Extent, int]:
-        """The segment that holds the sequence, and where what may be seen of it ends."""
-        end = self.stop
-        for extent in reversed(self.extents):
-            if extent.first_sequence <= sequence:
-                return extent, end
-            end = min(end, extent.first_sequence)
-        raise LookupError(sequence)
-
-
-async def get(view: View, handoff: Handoff) -> Record:
-    """The first record of a view."""
-    extent, _ = view.holding(view.start)
-    return await handoff.run(_find, view.disk, extent, view.start)
 
 
 class Scan:
@@ -59,7 +33,7 @@ class Scan:
     and StoreUnavailableError when a file cannot be read.
     """
 
-    def __init__(self, view: Callable[[], View], handoff: Handoff) -> None:
+    def __init__(self, view: Callable[[], Awaitable[View]], handoff: Handoff) -> None:
         self._take_view = view
         self._handoff = handoff
         self._view: View | None = None
@@ -104,7 +78,7 @@ class Scan:
         if self._closed:
             raise StopAsyncIteration
         if self._view is None:
-            self._view = self._take_view()
+            self._view = await self._take_view()
             self._next = self._view.start
         try:
             while self._next < self._view.stop:
@@ -179,32 +153,11 @@ class _Part(NamedTuple):
 def _open(disk: Disk, extent: Extent, sequence: int, end: int) -> _Part:
     with explained(extent.path, "read"):
         with opened(disk, extent.path) as descriptor:
-            following, offset = _place_before(disk, descriptor, extent, sequence)
+            following, offset = place_before(disk, descriptor, extent, sequence)
         stream = disk.open_stream(extent.path)
         stream.seek(offset)
     walk = Walk(seed=extent.header.seed, sequence=following, offset=offset, link=None)
     return _Part(extent, wrap(stream), walk, end)
-
-
-def _find(disk: Disk, extent: Extent, sequence: int) -> Record:
-    with explained(extent.path, "read"), opened(disk, extent.path) as descriptor:
-        place = _place_before(disk, descriptor, extent, sequence)
-        header, body = frame_holding(disk, descriptor, extent.path, extent.header.seed, place, sequence)
-    try:
-        return record_of(header, body, sequence)
-    except ValueError as error:
-        raise CorruptionError(extent.path, place[1], str(error)) from None
-
-
-def _place_before(disk: Disk, descriptor: int, extent: Extent, sequence: int) -> tuple[int, int]:
-    """Sequence and offset of the frame that holds the sequence, or of one shortly before it."""
-    index = extent.growing
-    if index is None:
-        sealed = read_footer(disk, descriptor, extent.path, extent.header.seed)
-        if sealed is None:
-            raise CorruptionError(extent.path, disk.size(descriptor), "the footer of a sealed segment is missing")
-        index = sealed.index
-    return index.place_before(sequence) or (extent.first_sequence, SEGMENT_HEADER_BYTES)
 
 
 def _within(header: Header, body: bytes, start: int, stop: int, path: str, walk: Walk) -> list[Record]:

@@ -1,4 +1,4 @@
-"""The room `reader`: what a view may see, whole and checked, and no file left open behind it."""
+"""The rooms `scan` and `view`: what a view may see, whole and checked, and no file left open behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import anyio
 import pytest
 import pytest_asyncio
 
-from aquipu import CorruptionError, Record, StoreUnavailableError, UnsupportedFormatError, reader, segment
+from aquipu import CorruptionError, Record, StoreUnavailableError, UnsupportedFormatError, segment
 from aquipu.checksum import extend
 from aquipu.commit import Commit
 from aquipu.disk import Disk
@@ -25,8 +25,9 @@ from aquipu.frame import HEADER_BYTES, encode
 from aquipu.handoff import Handoff
 from aquipu.journal import Extent, Journal
 from aquipu.layout import FOOTER_BYTES, INDEX_STRIDE, SEGMENT_HEADER_BYTES
-from aquipu.reader import Scan, View, get
 from aquipu.recovery import recover
+from aquipu.scan import CHUNK_BYTES, Scan
+from aquipu.view import View, find
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,7 +89,21 @@ class Log:
         return View(self.disk, self.journal.catalogue, start, end)
 
     def scan(self, start: int = 0, stop: int | None = None) -> Scan:
-        return Scan(lambda: self.view(start, stop), handoff())
+        async def take() -> View:
+            return self.view(start, stop)
+
+        return Scan(take, handoff())
+
+
+def scan_of(view: View) -> Scan:
+    async def take() -> View:
+        return view
+
+    return Scan(take, handoff())
+
+
+async def get(view: View) -> Record:
+    return await handoff().run(find, view)
 
 
 class HeldStream(io.FileIO):
@@ -187,14 +202,14 @@ def several(log: Log) -> Log:
 @pytest.mark.parametrize("chunk", CHUNKS)
 async def test_everything(several: Log, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan gives every record, in order, over sealed and active segments, however small its chunks are."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", chunk)
     assert await read(several.scan()) == several.records
 
 
 @pytest.mark.parametrize("chunk", [1, 100, 300_000])
 async def test_every_start_and_every_stop(several: Log, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan is half-open: it begins at its start and ends before its stop, wherever commits and segments begin."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", chunk)
     count = len(several.records)
     for start in range(count):
         assert await read(several.scan(start)) == several.records[start:]
@@ -225,14 +240,14 @@ async def test_empty_log(log: Log) -> None:
 async def test_each_record_alone(several: Log) -> None:
     """`get` gives the first record of its view, from whatever segment."""
     for record in several.records:
-        assert await get(several.view(record.sequence, record.sequence + 1), handoff()) == record
+        assert await get(several.view(record.sequence, record.sequence + 1)) == record
 
 
 @pytest.mark.parametrize("pieces", [1, HEADER_BYTES, 1 << 20])
 async def test_one_record_in_small_pieces(several: Log, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`get` finds its record also when a frame is larger than what is read at a time."""
     monkeypatch.setattr(segment, "READ_BYTES", pieces)
-    assert await get(several.view(17), handoff()) == several.records[17]
+    assert await get(several.view(17)) == several.records[17]
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -248,7 +263,7 @@ async def test_starts_at_the_strides_of_the_index(log: Log, sealed: bool) -> Non
         for start in (entry - 1, entry, entry + 1):
             if start >= 0:
                 assert await read(log.scan(start, start + 5)) == log.records[start : start + 5]
-                assert await get(log.view(start), handoff()) == log.records[start]
+                assert await get(log.view(start)) == log.records[start]
 
 
 async def test_start_reads_from_the_stride_and_not_from_the_beginning(log: Log) -> None:
@@ -257,24 +272,24 @@ async def test_start_reads_from_the_stride_and_not_from_the_beginning(log: Log) 
         log.write(bytes([number]) * 7000)
     overwrite(log.places[0].path, SEGMENT_HEADER_BYTES, bytes(INDEX_STRIDE))
     assert await read(log.scan(50)) == log.records[50:]
-    assert await get(log.view(50), handoff()) == log.records[50]
+    assert await get(log.view(50)) == log.records[50]
 
 
 async def test_relations_come_along(log: Log) -> None:
     """Labels are given back with the record that carries them."""
     log.write(b"one", b"two", labels={1: ("user:7", "document:42")})
     assert [record.relations for record in await read(log.scan())] == [(), ("user:7", "document:42")]
-    assert (await get(log.view(1), handoff())).relations == ("user:7", "document:42")
+    assert (await get(log.view(1))).relations == ("user:7", "document:42")
 
 
 async def test_frame_larger_than_a_chunk(log: Log) -> None:
     """A commit of several chunks is put together, and what stands around it is read as well."""
     log.write(b"before")
-    log.write(bytes(9 * reader.CHUNK_BYTES), b"beside")
+    log.write(bytes(9 * CHUNK_BYTES), b"beside")
     log.write(b"behind")
     assert await read(log.scan()) == log.records
     assert log.disk.reads == 3  # once its header is known, the rest of the frame comes in one piece
-    assert await get(log.view(2), handoff()) == log.records[2]
+    assert await get(log.view(2)) == log.records[2]
 
 
 async def test_empty_records_and_marks(log: Log) -> None:
@@ -302,7 +317,7 @@ async def test_view_is_taken_at_the_first_step(log: Log) -> None:
 
 async def test_segment_is_sealed_under_a_scan(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan goes on undisturbed while the segment that it reads is sealed and others follow."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", 100)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", 100)
     for number in range(10):
         log.write(b"%d" % number * 30)
     scan = log.scan()
@@ -323,25 +338,25 @@ GARBAGE = [
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_bytes_beyond_the_view(log: Log, garbage: bytes, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a file holds behind the last frame of the view is never looked at."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", chunk)
     log.write(b"one", b"two")
     place = log.write(b"three", b"four")
     view = log.view()
     overwrite(place.path, place.end, garbage)
-    assert await read(Scan(lambda: view, handoff())) == log.records
-    assert await get(log.view(3), handoff()) == log.records[3]
+    assert await read(scan_of(view)) == log.records
+    assert await get(log.view(3)) == log.records[3]
 
 
 @pytest.mark.parametrize("chunk", [1, 300_000])
 async def test_commit_under_way_behind_the_view(log: Log, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame that is half written, or whole and not acknowledged, is no part of the view."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", chunk)
     log.write(b"one")
     log.write(b"two")
     behind = log.write(b"not acknowledged")
     flip(behind.path, behind.end - 1)
     assert await read(log.scan(0, 2)) == log.records[:2]
-    assert await get(log.view(1, 2), handoff()) == log.records[1]
+    assert await get(log.view(1, 2)) == log.records[1]
 
 
 async def test_stop_within_a_commit_before_damage(log: Log) -> None:
@@ -368,7 +383,7 @@ async def test_sequence_before_the_view(log: Log) -> None:
 @pytest.mark.parametrize("sealed", [True, False])
 async def test_damaged_frame(log: Log, part: str, sealed: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sound records before a damaged frame are given, then CorruptionError names the file and the frame's offset."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", chunk)
     for number in range(6):
         log.write(b"%d" % number)
     if sealed:
@@ -382,9 +397,9 @@ async def test_damaged_frame(log: Log, part: str, sealed: bool, chunk: int, monk
     assert given == log.records[:3]
     assert (caught.value.path, caught.value.offset) == (str(damaged.path), damaged.offset)
     with pytest.raises(CorruptionError) as caught:
-        await get(log.view(3), handoff())
+        await get(log.view(3))
     assert (caught.value.path, caught.value.offset) == (str(damaged.path), damaged.offset)
-    assert await get(log.view(2), handoff()) == log.records[2]
+    assert await get(log.view(2)) == log.records[2]
 
 
 async def test_damage_in_a_later_segment(several: Log) -> None:
@@ -409,7 +424,7 @@ async def test_segment_cut_short(log: Log) -> None:
     assert given == log.records[:1]
     assert (caught.value.path, caught.value.offset) == (str(place.path), place.offset)
     with pytest.raises(CorruptionError, match="too early"):
-        await get(log.view(1), handoff())
+        await get(log.view(1))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
@@ -425,7 +440,7 @@ async def test_footer_of_a_sealed_segment(log: Log, damage: str) -> None:
         await read(log.scan())
     assert (caught.value.path, caught.value.offset) == (str(place.path), place.end)
     with pytest.raises(CorruptionError, match="footer"):
-        await get(log.view(), handoff())
+        await get(log.view())
 
 
 async def test_footer_says_another_place(log: Log) -> None:
@@ -450,7 +465,7 @@ async def test_frame_with_unknown_flags(log: Log) -> None:
     assert given == log.records[:1]
     assert caught.value.path == str(place.path)
     with pytest.raises(UnsupportedFormatError, match=f"offset {place.offset} "):
-        await get(log.view(1), handoff())
+        await get(log.view(1))
 
 
 async def test_columns_that_do_not_fit(log: Log) -> None:
@@ -459,10 +474,10 @@ async def test_columns_that_do_not_fit(log: Log) -> None:
     _reseal(log, place, records=2)
     view = log.view()._replace(stop=2)
     with pytest.raises(CorruptionError) as caught:
-        await read(Scan(lambda: view, handoff()))
+        await read(scan_of(view))
     assert (caught.value.path, caught.value.offset) == (str(place.path), place.offset)
     with pytest.raises(CorruptionError) as caught:
-        await get(view, handoff())
+        await get(view)
     assert (caught.value.path, caught.value.offset) == (str(place.path), place.offset)
 
 
@@ -491,7 +506,7 @@ async def test_file_is_missing(several: Log) -> None:
     assert (caught.value.path, caught.value.action) == (str(place.path), "read")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     with pytest.raises(StoreUnavailableError):
-        await get(several.view(place.first_sequence), handoff())
+        await get(several.view(place.first_sequence))
 
 
 async def test_reading_fails(log: Log, tmp_path: Path) -> None:
@@ -520,18 +535,18 @@ async def test_file_is_closed_at_the_end(several: Log, tmp_path: Path) -> None:
 
 async def test_get_closes_its_file(several: Log, tmp_path: Path) -> None:
     """`get` leaves no file open, found or damaged."""
-    await get(several.view(3), handoff())
+    await get(several.view(3))
     assert files_open_in(tmp_path) == []
     flip(several.places[0].path, several.places[0].offset)
     with pytest.raises(CorruptionError):
-        await get(several.view(0), handoff())
+        await get(several.view(0))
     assert files_open_in(tmp_path) == []
 
 
 @pytest_asyncio.fixture
 async def begun(log: Log, monkeypatch: pytest.MonkeyPatch) -> Scan:
     """A scan that has given one record of ten and has its file open."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", 100)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", 100)
     for number in range(10):
         log.write(b"%d" % number * 50)
     scan = log.scan()
@@ -642,7 +657,7 @@ async def test_get_is_cancelled(log: Log, tmp_path: Path, pool: ThreadPoolExecut
     log.write(b"one")
     blocker = threading.Event()
     pool.submit(blocker.wait)
-    task = asyncio.create_task(get(log.view(), handoff()))
+    task = asyncio.create_task(get(log.view()))
     await asyncio.sleep(0)
     task.cancel()
     blocker.set()
@@ -654,7 +669,7 @@ async def test_get_is_cancelled(log: Log, tmp_path: Path, pool: ThreadPoolExecut
 
 async def test_many_scans_at_once(several: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans do not disturb each other."""
-    monkeypatch.setattr(reader, "CHUNK_BYTES", 100)
+    monkeypatch.setattr("aquipu.scan.CHUNK_BYTES", 100)
     for records in await asyncio.gather(*(read(several.scan()) for _ in range(20))):
         assert records == several.records
     assert files_open_in(tmp_path) == []
