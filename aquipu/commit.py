@@ -58,6 +58,7 @@ class Commit(Generic[Waiter]):
         "sync",
         "timestamps",
         "waiters",
+        "written",
     )
 
     def __init__(self) -> None:
@@ -77,6 +78,8 @@ class Commit(Generic[Waiter]):
         """The strictest that a member asks for."""
         self.sync = False
         """Decided when it departs."""
+        self.written: list[Receipt] = []
+        """The receipts, when they are made together: see `write_receipts`."""
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -94,6 +97,11 @@ class Commit(Generic[Waiter]):
         stage = Stage.SYNCED if self.sync else Stage.FLUSHED
         sequences = range(first_sequence, first_sequence + len(self.payloads))
         return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
+
+    def write_receipts(self, first_sequence: int) -> None:
+        """Make all receipts, unless they are there: those of a large batch can be made while the disk works."""
+        if not self.written:
+            self.written = list(self.receipts(first_sequence))
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from aquipu.policy import Stage
 
@@ -40,6 +40,14 @@ def checked_data(data: object) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     raise TypeError(f"a record is bytes, bytearray or memoryview, not {type(data).__name__}")
+
+
+def checked_batch(items: Iterable[object]) -> list[bytes]:
+    """Each of them as `checked_data` gives it."""
+    batch = list(items)
+    if set(map(type, batch)) <= {bytes}:
+        return cast("list[bytes]", batch)
+    return [checked_data(item) for item in batch]
 
 
 def labels_size(labels: tuple[str, ...]) -> int:

@@ -39,7 +39,7 @@ from aquipu.opening import Opened, open_files
 from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.reading import Readable
-from aquipu.record import Receipt, checked_data, checked_relations, labels_size
+from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
 from aquipu.recovery import RecoveryReport
 from aquipu.view import View
 from aquipu.waiter import Kept, resume
@@ -47,7 +47,7 @@ from aquipu.worker import Worker, before_exit
 
 T = TypeVar("T")
 
-_HALVED_FROM = 256  # records in a commit; below, two half commits take longer than a whole one
+_LARGE = 256  # records in a commit; below, two half commits take longer than a whole one
 _NO_RELATIONS: tuple[str, ...] = ()
 
 Data = bytes | bytearray | memoryview
@@ -200,7 +200,7 @@ class Store(Readable):
         self._check()
         if isinstance(data, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"append_many takes a collection of records, not {type(data).__name__}; use append")
-        payloads = [checked_data(item) for item in data]
+        payloads: list[bytes] = checked_batch(data)
         labels = checked_relations(relations)
         stage = self._stage if durability is None else _checked_stage(durability)
         largest = max(map(len, payloads), default=0)
@@ -386,7 +386,10 @@ class Store(Readable):
         self._scheduled = False
         commit = self._group.depart()
         if commit is not None:
-            self._worker.send(commit, self._arrived, at_once=at_once)
+            early = len(commit.batches) > 0 and len(commit) >= _LARGE
+            self._worker.send(commit, self._arrived, at_once=at_once or early)
+            if early:
+                commit.write_receipts(self._group.next_sequence)
         elif self._closed is not None and self._group.under_way is None and not self._over:
             self._over = True
             self._worker.finish(self._finished)
@@ -422,13 +425,14 @@ class Store(Readable):
             _resolve(barrier, None)
         receipts = commit.receipts(first)
         if commit.batches:
-            every = list(receipts)
+            commit.write_receipts(first)
             for index, count in commit.batches.items():
                 batch, commit.waiters[index] = commit.waiters[index], None
-                _resolve(batch, every[index : index + count])
-            receipts = iter(every)
-        in_turns = commit.sync and len(commit) >= _HALVED_FROM
-        self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
+                _resolve(batch, commit.written[index : index + count])
+            receipts = iter(commit.written)
+        if sum(commit.batches.values()) < len(commit):
+            in_turns = commit.sync and len(commit) >= _LARGE
+            self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
 
     def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]], first: int = 0) -> None:
         """Let the callers go on, also those behind one whose task ends the program.
