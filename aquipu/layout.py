@@ -336,8 +336,9 @@ class Contents:
         if not is_sealed(data) or len(data) != footer_bytes(data) or not _is_sound(data, seed):
             raise Damage("the footer of the segment does not check")
         _, entries, link, next_sequence, frames, first, last, end, _, _ = _FOOTER.unpack(data[-FOOTER_BYTES:])
-        columns = [_from_u64s(data[8 * entries * n : 8 * entries * (n + 1)]) for n in range(3)]
-        return cls(next_sequence, link, end, frames, first, last, Index(*columns))
+        columns = _from_u64s(data[:-FOOTER_BYTES])
+        index = Index(*(columns[entries * n : entries * (n + 1)] for n in range(3)))
+        return cls(next_sequence, link, end, frames, first, last, index)
 
 
 def is_sealed(tail: bytes) -> bool:

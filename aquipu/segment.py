@@ -18,7 +18,6 @@ from aquipu.durable import OutcomeUnknown, sync, sync_directory
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.frame import HEADER_BYTES, KNOWN_FLAGS, Encoded, Header, Walk, header_at, is_sound
 from aquipu.layout import (
-    FOOTER_BYTES,
     INDEX_STRIDE,
     SEGMENT_HEADER_BYTES,
     UNNAMED,
@@ -35,6 +34,8 @@ AHEAD_BYTES = 256 * 1024
 _SMALL_BYTES = AHEAD_BYTES // 4
 READ_BYTES = 1024 * 1024
 """How much of a file is read at a time."""
+TAIL_BYTES = 4096
+"""How much of the end of a file is read at first: the whole footer of a segment of 10 MiB."""
 _TOO_EARLY = "the frames end too early"
 
 
@@ -147,12 +148,14 @@ def read_header(disk: Disk, descriptor: int, path: str, store_id: bytes, first_s
 def read_footer(disk: Disk, descriptor: int, path: str, seed: int) -> Contents | None:
     """What the footer says; None for a file without one. Raises CorruptionError for a footer that does not check."""
     size = disk.size(descriptor)
-    tail = disk.read(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
+    tail = disk.read(descriptor, TAIL_BYTES, max(size - TAIL_BYTES, 0))
     if not is_sealed(tail):
         return None
-    offset = max(size - footer_bytes(tail), SEGMENT_HEADER_BYTES)
+    whole = min(footer_bytes(tail), size - SEGMENT_HEADER_BYTES)
+    offset = size - whole
+    footer = tail[-whole:] if whole <= len(tail) else disk.read(descriptor, whole, offset)
     try:
-        contents = Contents.decode_footer(disk.read(descriptor, size - offset, offset), seed)
+        contents = Contents.decode_footer(footer, seed)
     except Damage as damage:
         raise CorruptionError(path, offset, str(damage)) from None
     if contents.end != offset:
