@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import append, imports, opening, peers, plots, reading, saturated, steady, uvloop
+from benchmarks import append, imports, opening, peers, plots, profile, reading, saturated, steady, uvloop
 from benchmarks.measure import Progress
 from benchmarks.report import Report, machine
 from benchmarks.settings import Settings, full, quick, smallest
@@ -19,6 +19,7 @@ from benchmarks.terminal import ProgressBar, output, show
 
 BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "append": append.run,
+    "profile": profile.run,
     "peers": peers.run,
     "saturated": saturated.run,
     "steady": steady.run,
