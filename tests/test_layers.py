@@ -11,8 +11,32 @@ import pytest
 import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "pure": ("errors", "policy", "retention", "record", "checksum", "options", "lines", "frame", "layout", "commit"),
-    "blocking": ("disk", "lock", "durable", "manifest", "bookmark", "segment", "journal", "view", "recovery", "inspection"),
+    "pure": (
+        "errors",
+        "policy",
+        "retention",
+        "record",
+        "checksum",
+        "options",
+        "lines",
+        "frame",
+        "layout",
+        "postings",
+        "commit",
+    ),
+    "blocking": (
+        "disk",
+        "lock",
+        "durable",
+        "manifest",
+        "bookmark",
+        "segment",
+        "journal",
+        "relations",
+        "view",
+        "recovery",
+        "inspection",
+    ),
     "waiting": ("handoff", "waiter", "worker", "scan", "reading", "opening", "store"),
     "edge": ("console", "cli", "__main__"),
 }
