@@ -210,17 +210,29 @@ def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
 
 def record_of(header: Header, body: bytes, sequence: int) -> Record:
     """The one record of a sound frame with this sequence, without decoding the others. ValueError as in `records`."""
-    if header.flags & _RELATIONS:
-        return records(header, body)[sequence - header.first_sequence]
     count, index = header.records, sequence - header.first_sequence
     at = _KEY.size if header.flags & _KEYED else 0
     lengths = _numbers("I", body, at, count)
     (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
     at += 12 * count
+    relations: tuple[str, ...] = ()
+    if header.flags & _RELATIONS:
+        relations, at = _labels_of(body, at, count, index)
     if at + sum(lengths) != len(body):
         raise ValueError("the payloads of a frame do not fill its body")
     at += sum(lengths[:index])
-    return Record(sequence, time, body[at : at + lengths[index]])
+    return Record(sequence, time, body[at : at + lengths[index]], relations)
+
+
+def _labels_of(body: bytes, at: int, count: int, index: int) -> tuple[tuple[str, ...], int]:
+    """The labels of one record, and where the columns behind them begin."""
+    counts, lengths, at, end = _label_lengths(body, at, count)
+    first = sum(counts[:index])
+    at += sum(lengths[:first])
+    try:
+        return tuple(text.decode() for text in _slices(body, at, lengths[first : first + counts[index]])), end
+    except UnicodeDecodeError:
+        raise ValueError("a label of a frame is no UTF-8") from None
 
 
 def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
@@ -242,16 +254,7 @@ def _label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
 
 def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], int]:
     """The labels of each record, and where the columns behind them begin."""
-    if len(body) < at + _U32.size:
-        raise ValueError("a frame ends before its labels")
-    end = at + _U32.size + _U32.unpack_from(body, at)[0]
-    at += _U32.size
-    counts = body[at : at + count]
-    at += count
-    lengths = _numbers("H", body, at, sum(counts))
-    at += 2 * len(lengths)
-    if at + sum(lengths) != end or end > len(body):
-        raise ValueError("the labels of a frame do not fill their columns")
+    counts, lengths, at, end = _label_lengths(body, at, count)
     spelled = body[at:end]
     places = pairwise(accumulate(lengths, initial=0))
     try:
@@ -263,6 +266,21 @@ def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], in
     except UnicodeDecodeError:
         raise ValueError("a label of a frame is no UTF-8") from None
     return [each[start:stop] for start, stop in pairwise(accumulate(counts, initial=0))], end
+
+
+def _label_lengths(body: bytes, at: int, count: int) -> tuple[bytes, array[int], int, int]:
+    """How many labels each record has and how long each one is; where their text begins, and where it ends."""
+    if len(body) < at + _U32.size:
+        raise ValueError("a frame ends before its labels")
+    end = at + _U32.size + _U32.unpack_from(body, at)[0]
+    at += _U32.size
+    counts = body[at : at + count]
+    at += count
+    lengths = _numbers("H", body, at, sum(counts))
+    at += 2 * len(lengths)
+    if at + sum(lengths) != end or end > len(body):
+        raise ValueError("the labels of a frame do not fill their columns")
+    return counts, lengths, at, end
 
 
 def _column(code: str, numbers: Sequence[int]) -> bytes:
