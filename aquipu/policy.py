@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from math import isfinite
+from sys import float_info
 from typing import ClassVar
 
 
@@ -87,7 +87,7 @@ class EveryN(SyncPolicy):
             return
         if not isinstance(self.within, (int, float)) or isinstance(self.within, bool):
             raise TypeError(f"within takes seconds or None, not {type(self.within).__name__}")
-        if not (isfinite(self.within) and self.within > 0):
+        if not 0 < self.within <= float_info.max:
             raise ValueError(f"within takes a positive number of seconds, not {self.within}")
 
     def owes_sync(self, unsynced: int, arriving: int) -> bool:

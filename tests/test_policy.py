@@ -84,6 +84,7 @@ def test_every_n_through_many_commits(n: int, commits: list[int]) -> None:
         ({"within": -1.0}, ValueError, "positive"),
         ({"within": inf}, ValueError, "positive"),
         ({"within": nan}, ValueError, "positive"),
+        ({"within": 10**400}, ValueError, "positive"),
         ({"within": "1"}, TypeError, "not str"),
         ({"within": True}, TypeError, "not bool"),
     ],
