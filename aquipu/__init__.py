@@ -1,5 +1,6 @@
 """aquipu: a durable log for asyncio. ``await store.append(event)`` returns when the event is as safe as was asked for."""
 
+from aquipu.cursor import Cursor
 from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
@@ -19,9 +20,13 @@ from aquipu.errors import (
     UnsupportedFormatError,
     WrongLoopError,
 )
+from aquipu.follow import Follow
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
+from aquipu.purge import Purged
+from aquipu.reader import Reader
 from aquipu.record import Receipt, Record
 from aquipu.recovery import RecoveryReport
+from aquipu.retention import Retention
 from aquipu.scan import Scan
 from aquipu.store import Statistics, Store
 
@@ -31,17 +36,22 @@ __all__ = [
     "BatchTooLargeError",
     "BufferFullError",
     "CorruptionError",
+    "Cursor",
     "EveryN",
+    "Follow",
     "ForkedStoreError",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",
+    "Purged",
+    "Reader",
     "Receipt",
     "Record",
     "RecordNotWrittenError",
     "RecordPurgedError",
     "RecordTooLargeError",
     "RecoveryReport",
+    "Retention",
     "Scan",
     "Stage",
     "Statistics",

@@ -6,14 +6,23 @@ small and seldom written, so each is replaced as a whole, durably, and nothing o
 A bookmark that does not check is a CorruptionError and never "there is none": a damaged hold must not let a purge through,
 and a consumer whose cursor is damaged must not begin anew. Who wants to be rid of it removes it; that reads nothing.
 
-Downside: two who write the same bookmark at the same moment get in each other's way. A name is for one at a time.
+Until it is whole, each writer has a file of its own, which it holds (`Disk.try_hold`). So two who write the same bookmark
+at the same moment do each other no harm: one of them is last. What a dead writer left goes when the store is opened.
+
+**Holds against purges.** Who sets a hold and who decides on a purge look at what the other writes: the manifest, the holds.
+Either is done while holding the store's directory `alone`, so a purge that was decided is seen by the hold, which is then
+refused, and a hold that was set is seen by the purge.
 """
 
 from __future__ import annotations
 
-from aquipu.disk import Disk, opened
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+
+from aquipu.disk import Disk, opened, process_id
 from aquipu.durable import sync_directory, write_whole
-from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.errors import CorruptionError, RecordPurgedError, UnsupportedFormatError
 from aquipu.layout import (
     BOOKMARK_BYTES,
     BOOKMARK_NAME,
@@ -21,9 +30,13 @@ from aquipu.layout import (
     BookmarkKind,
     Damage,
     Unsupported,
+    bookmark_in_the_making,
     bookmark_name,
     bookmark_of,
 )
+from aquipu.manifest import read_manifest
+
+_numbers = count(1)
 
 
 def checked_name(name: object) -> str:
@@ -39,7 +52,43 @@ def checked_name(name: object) -> str:
 def write_bookmark(disk: Disk, path: str, store_id: bytes, kind: BookmarkKind, name: str, sequence: int) -> None:
     """Set a bookmark durably: after a crash it is the old one or the new one. Raises OSError or OutcomeUnknown."""
     file_name = bookmark_name(kind, checked_name(name))
-    write_whole(disk, f"{path}/{file_name}", Bookmark(store_id, file_name, sequence).encode())
+    data = Bookmark(store_id, file_name, sequence).encode()
+    try:
+        _replace(disk, path, file_name, data)
+    except FileNotFoundError:  # the store was being opened, and the file was taken for a dead writer's before it was held
+        _replace(disk, path, file_name, data)
+
+
+def _replace(disk: Disk, path: str, file_name: str, data: bytes) -> None:
+    made = f"{path}/{bookmark_in_the_making(file_name, process_id(), next(_numbers))}"
+    try:
+        write_whole(disk, f"{path}/{file_name}", data, unnamed=made)
+    except OSError:
+        with suppress(OSError):  # on a full disk, each attempt would leave one
+            disk.remove(made)
+        raise
+
+
+@contextmanager
+def alone(disk: Disk, path: str) -> Iterator[bool]:
+    """Decide on a purge or set a hold while nobody else does; False when somebody is at it: try again in a moment."""
+    with opened(disk, path) as directory:
+        yield disk.try_hold(directory, alone=True)
+
+
+def set_hold(disk: Disk, path: str, name: str, sequence: int) -> bool:
+    """Set a hold durably, in any process; False when somebody else does, or decides on a purge: try again in a moment.
+
+    Raises RecordPurgedError, what reading the manifest raises, OSError or OutcomeUnknown.
+    """
+    checked_name(name)
+    with alone(disk, path) as is_alone:
+        if is_alone:
+            manifest = read_manifest(disk, path)
+            if sequence < manifest.first_sequence:
+                raise RecordPurgedError(path, sequence, manifest.first_sequence)
+            write_bookmark(disk, path, manifest.store_id, BookmarkKind.HOLD, name, sequence)
+        return is_alone
 
 
 def read_bookmark(disk: Disk, path: str, store_id: bytes, kind: BookmarkKind, name: str) -> int | None:

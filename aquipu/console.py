@@ -116,6 +116,20 @@ class Input:
         self._bell.close()
 
 
+# a question
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to ask: standard input and standard error are terminals."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def confirmed(question: str) -> bool:
+    """Whether the user answers yes; anything else is no."""
+    write(_standard(sys.stderr, "standard error", "wb"), f"{question} [y/N] ".encode())
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 # signals
 
 

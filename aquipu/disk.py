@@ -1,4 +1,4 @@
-"""The one door to the operating system: the only room that imports os and fcntl.
+"""The one door to the operating system: the only room that imports os, fcntl and mmap.
 
 Everything blocks, nothing is retried, nothing is decided here. OSError passes through as it is. Small enough to fake whole:
 a test hands `Store.open` a `Disk` of its own.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from typing import BinaryIO
 from aquipu.errors import StoreUnavailableError
 
 StrPath = str | os.PathLike[str]
+Shared = mmap.mmap
+"""Memory that several processes see."""
 
 _NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 _NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
@@ -57,6 +60,15 @@ def at_fork(in_child: Callable[[], None]) -> None:
 
 def process_id() -> int:
     return os.getpid()
+
+
+def machine_life() -> bytes:
+    """16 bytes that change when the machine starts anew; zeros where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))[:16].ljust(16, b"\0")
+    except (OSError, ValueError):
+        return bytes(16)
 
 
 def random_bytes(size: int) -> bytes:
@@ -178,15 +190,39 @@ class Disk:
 
     def sync(self, descriptor: int) -> None:
         """Make everything written to the file durable, with as much of its metadata as reading it needs."""
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's own memory
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fdatasync(descriptor)
+        _sync(descriptor)
 
     def truncate(self, descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
-    # the lock
+    # memory that processes share
+
+    def share(self, path: str, data: bytes) -> Shared:
+        """Memory that other processes can look into: the file, made if missing, from now on with ``data`` in it.
+
+        The bytes are on the disk before they become memory. To write into a page that has no place there would end the
+        process (SIGBUS) when the disk is full. A file that is there is written over, so those who look go on seeing it.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
+        try:
+            os.pwrite(descriptor, data, 0)
+            _sync(descriptor)
+            if os.fstat(descriptor).st_size < len(data):
+                raise OSError(EIO, "the system wrote a part and gives no reason", path)
+            return mmap.mmap(descriptor, len(data))
+        finally:
+            os.close(descriptor)
+
+    def look_into(self, descriptor: int, size: int) -> Shared:
+        """The first bytes of a file, which must be there, as memory that another process writes."""
+        return mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+
+    def identity(self, file: str | int) -> tuple[int, int]:
+        """Tells the file of this path or descriptor from any other of this time."""
+        found = os.stat(file)
+        return found.st_dev, found.st_ino
+
+    # locks
 
     def try_lock(self, path: str, *, shared: bool = False) -> int | None:
         """Lock a file, made if missing, without waiting; None when someone else holds it.
@@ -205,3 +241,32 @@ class Disk:
             os.close(descriptor)
             raise
         return descriptor
+
+    def try_hold(self, descriptor: int, *, alone: bool = False) -> bool:
+        """Hold an open file or directory, without waiting, for as long as the descriptor lives; False when that cannot be.
+
+        Several may hold it, or one ``alone``. What somebody holds, `try_remove` leaves.
+        """
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def try_remove(self, path: str) -> bool:
+        """Remove a file unless somebody holds it; False then."""
+        descriptor = self.open(path)
+        try:
+            if not self.try_hold(descriptor, alone=True):
+                return False
+            self.remove(path)
+            return True
+        finally:
+            self.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the data in the drive's own memory
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)

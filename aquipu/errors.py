@@ -83,7 +83,7 @@ class CorruptionError(AquipuError):
     def __str__(self) -> str:
         return (
             f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed; "
-            "copy the directory away before anything else, then restore this file from a backup"
+            "copy the directory away before anything else, then restore this file from a backup, or see `aquipu repair`"
         )
 
 
@@ -161,13 +161,17 @@ class StoreFullError(AquipuError):
 
     ``sequence`` is the one that the first record of the refused commit would have had; it is given to the next
     record that is stored. The OSError is the ``__cause__``. The next append works as soon as there is space.
+
+    Without a ``sequence``, there was no space for the small file that a purge or a hold replaces: nothing has changed.
     """
 
-    def __init__(self, path: str, sequence: int, reason: str) -> None:
+    def __init__(self, path: str, sequence: int | None, reason: str) -> None:
         super().__init__(path, sequence, reason)
         self.path, self.sequence, self.reason = path, sequence, reason
 
     def __str__(self) -> str:
+        if self.sequence is None:
+            return f"{self.path} has no space: {self.reason}; nothing was changed; free some space and do it again"
         return (
             f"{self.path} has no space for the commit at sequence {self.sequence}: {self.reason}; nothing of it is kept "
             "and nothing before it is lost; free some space and append again"

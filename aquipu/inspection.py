@@ -11,11 +11,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from aquipu.bookmark import list_bookmarks, read_bookmark
 from aquipu.disk import Disk, explained, opened
 from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError
 from aquipu.frame import Walk, records
 from aquipu.journal import Extent
-from aquipu.layout import SEGMENT_HEADER_BYTES, VERSION, Contents, first_sequence_of, is_ours
+from aquipu.layout import (
+    SEGMENT_HEADER_BYTES,
+    VERSION,
+    BookmarkKind,
+    Contents,
+    Manifest,
+    bookmark_of,
+    first_sequence_of,
+    is_ours,
+)
 from aquipu.lock import Lock, holder_of
 from aquipu.manifest import read_manifest
 from aquipu.recovery import Findings, Progress, check_place, examine, verify
@@ -58,6 +68,8 @@ class Info:
     clean: bool
     """It was closed, and nothing is to be mended."""
     torn_tail: TornTail | None
+    holds: dict[str, int]
+    """By name: from which sequence on nothing is purged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +142,13 @@ def examined(disk: Disk, path: str) -> Findings:
 
 
 def inspect(disk: Disk, path: str) -> Info:
-    """Sum up what the store holds. Raises what `examined` raises."""
+    """Sum up what the store holds. Raises what `examined` raises, also for a hold that does not check."""
     findings = examined(disk, path)
     first, following = findings.manifest.first_sequence, findings.contents.next_sequence
     with explained(path, "read"):
         first_time, last_time = _times(disk, findings) if first < following else (None, None)
         size = sum(_sizes(disk, path, is_ours).values())
+        holds = list_bookmarks(disk, path, findings.manifest.store_id, BookmarkKind.HOLD)
     return Info(
         path=path,
         store_id=findings.manifest.store_id.hex(),
@@ -149,6 +162,7 @@ def inspect(disk: Disk, path: str) -> Info:
         last_time=last_time,
         clean=findings.is_clean,
         torn_tail=_torn_tail(findings),
+        holds=holds,
     )
 
 
@@ -159,7 +173,7 @@ def _times(disk: Disk, findings: Findings) -> tuple[str, str]:
         contents = _footer(disk, findings.sealed[-1])
     assert contents is not None, "what was examined as sealed has a footer"
     # a commit has the time of its last record, and a mark that of the commit before it
-    return _iso(_first_time(disk, findings.extents[0])), _iso(contents.last_time)
+    return iso_time(_first_time(disk, findings.extents[0])), iso_time(contents.last_time)
 
 
 def _first_time(disk: Disk, extent: Extent) -> int:
@@ -176,7 +190,8 @@ def _first_time(disk: Disk, extent: Extent) -> int:
     raise what_stopped(extent.path, walk)
 
 
-def _iso(nanoseconds: int) -> str:
+def iso_time(nanoseconds: int) -> str:
+    """Nanoseconds since the epoch as ISO 8601, in UTC."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
@@ -197,7 +212,7 @@ def _sizes(disk: Disk, path: str, wanted: Callable[[str], bool]) -> dict[str, in
     """The sizes of the files in the directory whose names are wanted."""
     sizes: dict[str, int] = {}
     for name in sorted(filter(wanted, disk.list(path))):
-        with opened(disk, f"{path}/{name}") as descriptor:
+        with suppress(FileNotFoundError), opened(disk, f"{path}/{name}") as descriptor:  # a bookmark may come and go
             sizes[name] = disk.size(descriptor)
     return sizes
 
@@ -208,13 +223,14 @@ def _sizes(disk: Disk, path: str, wanted: Callable[[str], bool]) -> dict[str, in
 def segment_bytes(disk: Disk, path: str) -> int:
     """How much `verify_all` has to read."""
     with explained(path, "read"):
-        return sum(_sizes(disk, path, _is_segment).values())
+        return sum(_sizes(disk, path, _kept(disk, path)).values())
 
 
 def verify_all(disk: Disk, path: str, progress: Progress = lambda size: None) -> Verdict:
-    """Read every byte of the segments and check it. ``progress`` hears of what was read, in the end of `segment_bytes`."""
+    """Read every byte of the segments and bookmarks and check it. ``progress`` hears of what was read of the segments, in
+    the end of `segment_bytes`."""
     with explained(path, "read"):
-        sizes = _sizes(disk, path, _is_segment)
+        sizes = _sizes(disk, path, _kept(disk, path))
         total = left = sum(sizes.values())
 
         def read(size: int) -> None:
@@ -249,16 +265,17 @@ def _check(disk: Disk, path: str, progress: Progress) -> tuple[Findings | None, 
         sealed = list(_readable(disk, path, errors))
     for found in verify(disk, path, sealed, progress):
         _note(errors, found)
+    for found in _damaged_bookmarks(disk, path):
+        _note(errors, found)
     return findings, errors
 
 
 def _readable(disk: Disk, path: str, errors: list[CorruptionError]) -> Iterator[Extent]:
     """The segments with a sound header, in a store that cannot be opened; the damage of the others is noted."""
-    try:
-        manifest = read_manifest(disk, path)
-    except (CorruptionError, FileNotFoundError):  # noted by who examined it; without the store's id nothing can be checked
+    manifest = _manifest(disk, path)
+    if manifest is None:
         return
-    for name in sorted(filter(_is_segment, disk.list(path))):
+    for name in sorted(filter(_kept(disk, path), disk.list(path))):
         file, first = f"{path}/{name}", first_sequence_of(name) or 0
         try:
             with opened(disk, file) as descriptor:
@@ -279,5 +296,32 @@ def _frames(disk: Disk, findings: Findings) -> int:
     return findings.contents.frames + sum(footer.frames for footer in footers if footer is not None)
 
 
-def _is_segment(name: str) -> bool:
-    return first_sequence_of(name) is not None
+def _damaged_bookmarks(disk: Disk, path: str) -> Iterator[CorruptionError]:
+    manifest = _manifest(disk, path)
+    if manifest is None:
+        return
+    for kind, name in sorted(filter(None, map(bookmark_of, disk.list(path)))):
+        try:
+            read_bookmark(disk, path, manifest.store_id, kind, name)
+        except CorruptionError as error:
+            yield error
+
+
+def _kept(disk: Disk, path: str) -> Callable[[str], bool]:
+    """Tells the segments that are part of the log from what is left over of those that were purged, and other files."""
+    manifest = _manifest(disk, path)
+    begin = 0 if manifest is None else manifest.first_sequence
+
+    def is_kept(name: str) -> bool:
+        first = first_sequence_of(name)
+        return first is not None and first >= begin
+
+    return is_kept
+
+
+def _manifest(disk: Disk, path: str) -> Manifest | None:
+    """None when it is missing or damaged: who examines the store says so; without its id nothing can be checked."""
+    try:
+        return read_manifest(disk, path)
+    except (CorruptionError, FileNotFoundError):
+        return None

@@ -1,4 +1,4 @@
-"""The directory of the log: writes commits, rolls from one segment to the next, closes. Blocking; one thread owns it.
+"""The directory of the log: writes commits, rolls from segment to segment, purges, closes. Blocking; one thread owns it.
 
 This is the engine's far side. A commit goes in, a `Landing` comes out ("so far the log reaches, so far it is synced"), or
 an error of the tree. Every failure is decided on here:
@@ -9,17 +9,26 @@ an error of the tree. Every failure is decided on here:
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from logging import getLogger
+from time import time_ns
 from typing import Any, NamedTuple
 
+from aquipu.bookmark import alone, list_bookmarks, remove_bookmark, set_hold
 from aquipu.commit import Commit, Landing
-from aquipu.disk import Disk, is_no_space
+from aquipu.disk import Disk, explained, is_no_space
 from aquipu.durable import OutcomeUnknown, sync_directory
-from aquipu.errors import StoreFailedError, StoreFullError, twin
+from aquipu.errors import AquipuError, StoreFailedError, StoreFullError, twin
 from aquipu.frame import Encoded, encode
-from aquipu.layout import Index, Manifest, SegmentHeader, segment_name
+from aquipu.layout import BookmarkKind, Index, Manifest, SegmentHeader, segment_name
 from aquipu.manifest import write_manifest
+from aquipu.purge import Past, Purged
+from aquipu.retention import Retention, Sealed, kept_from, kept_from_sequence, kept_from_time
 from aquipu.segment import Segment
+
+_log = getLogger(__name__)
 
 
 class Extent(NamedTuple):
@@ -56,13 +65,15 @@ class Journal:
         synced_sequence: int,
         max_segment_bytes: int,
         marked: bool,
+        past: Past | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.path = path
         self.next_sequence = active.contents.next_sequence
         self.synced_sequence = synced_sequence
         self.syncs = 0
-        # a segment that follows another was created at the time of the last commit before it
-        self.last_time = active.contents.last_time or (active.header.created if sealed else 0)
+        # a segment that follows another, purged or not, was created at the time of the last commit before it
+        self.last_time = active.contents.last_time or (active.header.created if active.header.first_sequence else 0)
         self.failure: StoreFailedError | None = None
         self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
         self._disk = disk
@@ -70,6 +81,9 @@ class Journal:
         self._active = active
         self._max_segment_bytes = max_segment_bytes
         self._marked = marked  # the last frame is a mark: its watermark proves all that stands before it
+        self._past = past or Past(disk, path, [])
+        self._retention = retention
+        self._retention_due = retention is not None
 
     def prepare(self, commit: Commit[Any]) -> Prepared:
         """Encode a commit: all the work that needs no disk. The next `write` must be of what this gave."""
@@ -108,6 +122,7 @@ class Journal:
                     raise self.fail("rolling to a new segment", error) from error
             except OutcomeUnknown as unknown:
                 raise self.fail(unknown.doing, unknown.error) from unknown.error
+        self.retain()
 
     def close(self) -> Landing:
         """Sync everything, prove it with a mark, and let go of the file. Raises StoreFailedError."""
@@ -199,7 +214,7 @@ class Journal:
         header = SegmentHeader(old.header.store_id, self.next_sequence, self.last_time, old.contents.link)
         successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)
         try:
-            old.seal()
+            size = old.seal()
         except OSError as error:
             self._unroll(successor)
             raise error
@@ -213,6 +228,9 @@ class Journal:
         self._marked = False
         sealed = self.catalogue[-1]._replace(growing=None)
         self.catalogue = (*self.catalogue[:-1], sealed, _extent(successor))
+        self._past.sealed.append(Sealed(old.header.first_sequence, self.next_sequence, size, old.contents.last_time))
+        self._past.try_again()
+        self._retention_due = self._retention is not None
 
     def _unroll(self, successor: Segment) -> None:
         """There was no space to seal: go on in the segment at hand, and have no successor that it would outgrow."""
@@ -223,6 +241,96 @@ class Journal:
             raise OutcomeUnknown("removing an unused segment", error) from error
         sync_directory(self._disk, self.path)
         self._active.cut_back()
+
+    # letting go of the past
+
+    def purge(self, *, before: int | None = None, before_time: int | None = None, dry_run: bool = False) -> Purged | None:
+        """Let go of the whole sealed segments before a sequence, or of which every record is older than a time; their
+        files go with `sweep`. None when somebody sets a hold at this moment: try again.
+
+        Raises CorruptionError or UnsupportedFormatError for a hold that does not check, StoreUnavailableError,
+        StoreFullError (nothing was changed) or StoreFailedError.
+        """
+        sealed, active = self._past.sealed, self._active.header.first_sequence
+        if before is not None:
+            return self._let_go(partial(kept_from_sequence, sealed, active, before), dry_run=dry_run)
+        assert before_time is not None, "before a sequence or a time"
+        return self._let_go(partial(kept_from_time, sealed, active, before_time), dry_run=dry_run)
+
+    def retain(self) -> None:
+        """Let go of what the retention no longer keeps: after opening and after each roll. Raises StoreFailedError."""
+        if self._retention is None or not self._retention_due or self.failure is not None:
+            return
+        active = (self._active.header.first_sequence, self._active.contents.end)
+        try:
+            purged = self._let_go(partial(kept_from, self._past.sealed, *active, self._retention, time_ns()))
+            self._retention_due = purged is None
+        except StoreFailedError:
+            raise
+        except AquipuError as error:
+            self._retention_due = False
+            _log.warning("%s: the retention keeps everything until the next segment begins: %s", self.path, error)
+
+    def sweep(self) -> bool:
+        """Remove the files of one segment that was let go of; False when there is none, or none that can go now."""
+        return self.failure is None and self._past.sweep()
+
+    def set_hold(self, name: str, sequence: int) -> bool:
+        """Keep everything from this sequence on; False when somebody else sets a hold at this moment: try again.
+
+        Raises RecordPurgedError, StoreUnavailableError, StoreFullError (nothing was changed) or StoreFailedError.
+        """
+        self._refuse_if_failed()
+        with explained(self.path, "set a hold in"), self._changing():
+            return set_hold(self._disk, self.path, name, sequence)
+
+    def remove_hold(self, name: str) -> bool:
+        """Whether there was one. Raises StoreUnavailableError or StoreFailedError."""
+        self._refuse_if_failed()
+        with explained(self.path, "remove a hold from"), self._changing():
+            return remove_bookmark(self._disk, self.path, BookmarkKind.HOLD, name)
+
+    def holds(self) -> dict[str, int]:
+        """All of them; may be called from any thread. Raises CorruptionError or UnsupportedFormatError."""
+        with explained(self.path, "read the holds of"):
+            return list_bookmarks(self._disk, self.path, self._manifest.store_id, BookmarkKind.HOLD)
+
+    def _let_go(self, decide: Callable[[Iterable[int]], int], *, dry_run: bool = False) -> Purged | None:
+        """Decide with the holds at hand, durably; nobody sets one meanwhile. None when somebody is at it."""
+        self._refuse_if_failed()
+        with explained(self.path, "purge"), alone(self._disk, self.path) as is_alone:
+            if not is_alone:
+                return None
+            purged = self._past.before(self._manifest.first_sequence, decide(self.holds().values()))
+            if not dry_run:
+                if purged.segments:
+                    self._begin_at(purged.first_sequence)
+                self._past.try_again()
+            return purged
+
+    def _begin_at(self, first_sequence: int) -> None:
+        """The manifest first: no file goes before it says so durably."""
+        manifest = self._manifest._replace(first_sequence=first_sequence)
+        try:
+            with self._changing():
+                write_manifest(self._disk, self.path, manifest)
+        except OSError as error:
+            raise self.fail("writing the manifest", error) from error
+        self._manifest = manifest
+        self.catalogue = tuple(extent for extent in self.catalogue if extent.first_sequence >= first_sequence)
+        self._past.let_go(first_sequence)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Replace or remove a small file: what no space and a failed sync mean for that. Any other OSError passes."""
+        try:
+            yield
+        except OSError as error:
+            if not is_no_space(error):
+                raise
+            raise StoreFullError(self.path, None, error.strerror or "no space") from error
+        except OutcomeUnknown as unknown:
+            raise self.fail(unknown.doing, unknown.error) from unknown.error
 
     def fail(self, doing: str, error: Exception) -> StoreFailedError:
         """Poison the journal: from here on it refuses everything and touches no file. Gives back what callers are told."""

@@ -5,6 +5,7 @@
     audit/
     ├── lock                            held by the one process that writes; its pid
     ├── manifest                        which store this is
+    ├── acknowledged                    how far the writer has come, for readers: see `acknowledged`
     ├── 00000000000000000000.segment    sealed: header, frames, footer
     ├── 00000000000000000000.relations  index of the sealed segment by its labels: see `postings`
     ├── 00000000000000262144.segment    active: header, frames, and perhaps zeros: space written ahead
@@ -51,6 +52,8 @@ What the files promise each other (recovery relies on it, and a violation is cor
 * The footer is on the disk before the successor gets its first frame. So only the last two segments can be unfinished: a
   predecessor without a footer has an empty successor.
 * The first segment has its name before the manifest has its own. So a manifest without any segment has lost them all.
+* The manifest says durably where the log begins before any segment goes. So the first segment kept begins exactly there,
+  and files of segments before it are left over from a purge.
 * A clean close writes its last sequence into the manifest, when everything is synced. So a log that ends before it has lost
   its end, also when what is left is sound: an older copy of a segment, for example.
 
@@ -74,6 +77,7 @@ from aquipu.checksum import extend
 VERSION = 1
 LOCK = "lock"
 MANIFEST = "manifest"
+ACKNOWLEDGED = "acknowledged"
 UNNAMED = ".unnamed"
 """The ending of a file that is being made and is not yet part of the store."""
 INDEX_STRIDE = 64 * 1024
@@ -89,10 +93,11 @@ _BOOKMARK = Struct("<8sII16sQI")
 _SEGMENT_NAME = re.compile(r"([0-9]{20})\.segment")
 _SEQUENCE_MAX = 2**64 - 1
 _RELATIONS_NAME = re.compile(r"[0-9]{20}\.relations")
-_CUT_NAME = re.compile(r"[0-9]{20}\.cut-[0-9]+(-[0-9]+)?")
 BOOKMARK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 """What a user may call a bookmark."""
 _BOOKMARK_FILE_NAME = re.compile(rf"({BOOKMARK_NAME.pattern})\.(hold|cursor)")
+_CUT_NAME = re.compile(rf"([0-9]{{20}}|{MANIFEST}|{_BOOKMARK_FILE_NAME.pattern})\.cut-[0-9]+(-[0-9]+)?")
+_BOOKMARK_IN_THE_MAKING = re.compile(rf"{_BOOKMARK_FILE_NAME.pattern}\.[0-9]+-[0-9]+{re.escape(UNNAMED)}")
 
 MANIFEST_BYTES = _MANIFEST.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size
@@ -118,8 +123,13 @@ def relations_name(first_sequence: int) -> str:
 
 
 def cut_name(first_sequence: int, offset: int, number: int = 1) -> str:
-    """The file that keeps a torn tail; a second one, torn at the same offset, has the number 2."""
-    return f"{first_sequence:020d}.cut-{offset}" + (f"-{number}" if number > 1 else "")
+    """The file that keeps a torn tail, or damaged bytes; a second one, cut at the same offset, has the number 2."""
+    return whole_cut_name(f"{first_sequence:020d}", number, offset)
+
+
+def whole_cut_name(name: str, number: int = 1, offset: int = 0) -> str:
+    """The file that keeps a damaged manifest or bookmark of this file name."""
+    return f"{name}.cut-{offset}" + (f"-{number}" if number > 1 else "")
 
 
 def first_sequence_of(name: str) -> int | None:
@@ -127,6 +137,13 @@ def first_sequence_of(name: str) -> int | None:
     match = _SEGMENT_NAME.fullmatch(name)
     first = int(match[1]) if match else _SEQUENCE_MAX + 1
     return first if first <= _SEQUENCE_MAX else None
+
+
+def segment_of(name: str) -> int | None:
+    """The first sequence of the segment that a file belongs to, the segment itself or its index; None for another file."""
+    if _RELATIONS_NAME.fullmatch(name):
+        name = segment_name(int(name.removesuffix(".relations")))
+    return first_sequence_of(name)
 
 
 class BookmarkKind(StrEnum):
@@ -146,24 +163,35 @@ def bookmark_of(name: str) -> tuple[BookmarkKind, str] | None:
     return (BookmarkKind(match[2]), match[1]) if match else None
 
 
+def bookmark_in_the_making(file_name: str, process: int, number: int) -> str:
+    """What the file of a bookmark is called until it is whole: each of several writers has one of its own."""
+    return f"{file_name}.{process}-{number}{UNNAMED}"
+
+
+def is_bookmark_in_the_making(name: str) -> bool:
+    """Whether somebody makes a bookmark in a file of this name, or was making one."""
+    return _BOOKMARK_IN_THE_MAKING.fullmatch(name) is not None
+
+
 def is_unnamed(name: str) -> bool:
     """Whether the writer was making a file of this name into one of the store, and never got there.
 
-    Not so for a cursor: readers in other processes write those, without the lock, and may be at it just now.
+    Not so for a bookmark: other processes write those, without the lock, and may be at it just now.
     """
     made = name.removesuffix(UNNAMED)
-    return made != name and is_ours(made) and not made.endswith(f".{BookmarkKind.CURSOR}")
+    return made != name and is_ours(made) and bookmark_of(made) is None
 
 
 def is_ours(name: str) -> bool:
     """Whether a store may hold a file of this name."""
     return (
-        name in (LOCK, MANIFEST)
+        name in (LOCK, MANIFEST, ACKNOWLEDGED)
         or is_unnamed(name)
         or first_sequence_of(name) is not None
         or _RELATIONS_NAME.fullmatch(name) is not None
         or _CUT_NAME.fullmatch(name) is not None
-        or bookmark_of(name.removesuffix(UNNAMED)) is not None
+        or bookmark_of(name) is not None
+        or is_bookmark_in_the_making(name)
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import anyio
 
+from aquipu.acknowledged import Board, Standing
 from aquipu.disk import Disk, explained, random_bytes
 from aquipu.errors import StoreLockedError
 from aquipu.handoff import Handoff
@@ -25,10 +26,12 @@ class Opened(NamedTuple):
     journal: Journal
     report: RecoveryReport
     lock: Lock
+    board: Board
 
     def drop(self) -> None:
         """Undo an opening that nobody waits for any more."""
         self.journal.drop()
+        self.board.close()
         self.lock.release()
 
 
@@ -74,9 +77,21 @@ def _recover(path: str, options: Options, disk: Disk, lock: Lock) -> Opened:
     """Owns the lock: it is either in what comes back, or released."""
     try:
         journal, report = recover(
-            disk, path, max_segment_bytes=options.max_segment_bytes, new_store_id=random_bytes(16), now=time_ns()
+            disk,
+            path,
+            max_segment_bytes=options.max_segment_bytes,
+            new_store_id=random_bytes(16),
+            now=time_ns(),
+            retention=options.retention,
         )
     except BaseException:
         lock.release()
         raise
-    return Opened(journal, report, lock)
+    return Opened(journal, report, lock, _put_up(disk, path, journal))
+
+
+def _put_up(disk: Disk, path: str, journal: Journal) -> Board:
+    """What has been found is as good as acknowledged: it is safe, and readers in other processes may see it."""
+    first, active = journal.catalogue[0], journal.catalogue[-1]
+    standing = Standing(journal.next_sequence, active.first_sequence, first.first_sequence)
+    return Board.put_up(disk, path, active.header.store_id, standing)

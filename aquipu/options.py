@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
+from aquipu.retention import Retention
 
 MIB = 1024 * 1024
 _BUFFER_BYTES_MAX = 1024 * MIB  # a commit's size is a u32 in its frame
@@ -21,11 +22,22 @@ class Options(NamedTuple):
     buffer_records: int
     buffer_bytes: int
     lock_timeout: float
+    retention: Retention | None = None
 
     def checked(self) -> Options:
         """Itself; TypeError or ValueError for what cannot be."""
         if not isinstance(self.sync_policy, (Always, EveryN, OsManaged)):
             raise TypeError(f"sync_policy is Always(), EveryN() or OsManaged(), not {self.sync_policy!r}")
+        if self.retention is not None and not isinstance(self.retention, Retention):
+            raise TypeError(f"retention is a Retention or None, not {type(self.retention).__name__}")
+        self._check_sizes()
+        if not isinstance(self.lock_timeout, (int, float)) or isinstance(self.lock_timeout, bool):
+            raise TypeError(f"lock_timeout is in seconds, not {type(self.lock_timeout).__name__}")
+        if not self.lock_timeout >= 0:
+            raise ValueError(f"lock_timeout is 0 or more seconds, not {self.lock_timeout}")
+        return self
+
+    def _check_sizes(self) -> None:
         for name, least in (
             ("max_segment_bytes", _SEGMENT_BYTES_MIN),
             ("max_record_bytes", 1),
@@ -43,8 +55,3 @@ class Options(NamedTuple):
             raise ValueError(f"buffer_bytes is at most {_BUFFER_BYTES_MAX}, not {self.buffer_bytes}")
         if self.max_record_bytes > self.buffer_bytes:
             raise ValueError("max_record_bytes is at most buffer_bytes: a larger record would wait for ever")
-        if not isinstance(self.lock_timeout, (int, float)) or isinstance(self.lock_timeout, bool):
-            raise TypeError(f"lock_timeout is in seconds, not {type(self.lock_timeout).__name__}")
-        if not self.lock_timeout >= 0:
-            raise ValueError(f"lock_timeout is 0 or more seconds, not {self.lock_timeout}")
-        return self

@@ -16,6 +16,9 @@ bytes behind the last sound frame, none proven         torn tail: kept aside in 
 bytes behind it, and a later frame proves them, or
 the manifest does                                      CorruptionError
 an empty last segment behind another                   a roll that was cut short: removed, the one before goes on
+segments that lie before the first sequence kept       left over from a purge: not looked at, and removed, unless somebody
+                                                       still reads them
+a bookmark that nobody was done with                   removed, unless somebody is still making it
 a footer, header, link or segment that does not fit    CorruptionError
 =====================================================  ================================================================
 
@@ -25,12 +28,13 @@ After mending, an empty frame with the new watermark is written: from then on wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
 from typing import NamedTuple
 
 from aquipu.disk import Disk, explained, opened
-from aquipu.durable import OutcomeUnknown, sync, sync_directory, write_whole
+from aquipu.durable import OutcomeUnknown, put_aside, sync, sync_directory
 from aquipu.errors import (
     CorruptionError,
     NotAStoreError,
@@ -47,11 +51,15 @@ from aquipu.layout import (
     SegmentHeader,
     cut_name,
     first_sequence_of,
+    is_bookmark_in_the_making,
     is_ours,
     is_unnamed,
     segment_name,
+    segment_of,
 )
 from aquipu.manifest import read_manifest, write_manifest
+from aquipu.purge import Past
+from aquipu.retention import Retention, Sealed
 from aquipu.segment import READ_BYTES, Segment, read_footer, read_header, walk_frames, what_stopped
 
 Progress = Callable[[int], None]
@@ -107,8 +115,14 @@ class Findings:
     size: int
     """Of the active segment's file."""
     torn: Torn | None
+    past: list[Sealed] = field(default_factory=list)
+    """What decisions on the sealed segments depend on."""
+    left_over: list[int] = field(default_factory=list)
+    """The first sequences of segments that were purged, and of which files are still there."""
     unnamed: list[str] = field(default_factory=list)
     """Files that were never finished."""
+    bookmarks: list[str] = field(default_factory=list)
+    """Files in which somebody makes a bookmark, or died while at it."""
     empty_successor: str | None = None
     """What is left of a roll that was cut short."""
 
@@ -141,7 +155,13 @@ def check_place(disk: Disk, path: str) -> None:
 
 
 def recover(
-    disk: Disk, path: str, *, max_segment_bytes: int, new_store_id: bytes, now: int
+    disk: Disk,
+    path: str,
+    *,
+    max_segment_bytes: int,
+    new_store_id: bytes,
+    now: int,
+    retention: Retention | None = None,
 ) -> tuple[Journal, RecoveryReport]:
     """Open the store in the directory ``path``, or make a new one there. The caller holds its lock.
 
@@ -151,8 +171,8 @@ def recover(
         with explained(path, "open"):
             findings = examine(disk, path)
             if findings is None:
-                return _create(disk, path, max_segment_bytes, new_store_id, now)
-            return _mend(disk, path, findings, max_segment_bytes)
+                return _create(disk, path, max_segment_bytes, retention, new_store_id, now)
+            return _mend(disk, path, findings, max_segment_bytes, retention)
     except StoreFailedError as failed:
         raise StoreUnavailableError(path, "open", failed.reason) from failed.__cause__
     except OutcomeUnknown as unknown:
@@ -169,6 +189,7 @@ def examine(disk: Disk, path: str) -> Findings | None:
             return None
         raise CorruptionError(f"{path}/{MANIFEST}", 0, "the manifest is missing")
     manifest = read_manifest(disk, path)
+    firsts = [first for first in firsts if first >= manifest.first_sequence]
     if not firsts:
         raise CorruptionError(_path(path, manifest.first_sequence), 0, "the segment is missing, and there is no other")
     if firsts[0] != manifest.first_sequence:
@@ -176,10 +197,12 @@ def examine(disk: Disk, path: str) -> Findings | None:
     successor = _empty_header(disk, path, manifest, firsts[-1]) if len(firsts) > 1 else None
     if successor is not None:
         firsts.pop()
-    sealed, before = _examine_sealed(disk, path, manifest, firsts)
+    sealed, past, before = _examine_sealed(disk, path, manifest, firsts)
     findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
-    findings.sealed = sealed
+    findings.sealed, findings.past = sealed, past
+    findings.left_over = sorted({first for first in map(segment_of, names) if first is not None and first < firsts[0]})
     findings.unnamed = [name for name in names if is_unnamed(name)]
+    findings.bookmarks = [name for name in names if is_bookmark_in_the_making(name)]
     findings.empty_successor = None if successor is None else segment_name(successor.first_sequence)
     return findings
 
@@ -218,19 +241,24 @@ def _empty_header(disk: Disk, path: str, manifest: Manifest, first_sequence: int
         return header if disk.size(descriptor) == SEGMENT_HEADER_BYTES else None
 
 
-def _examine_sealed(disk: Disk, path: str, manifest: Manifest, firsts: list[int]) -> tuple[list[Extent], Contents | None]:
+def _examine_sealed(
+    disk: Disk, path: str, manifest: Manifest, firsts: list[int]
+) -> tuple[list[Extent], list[Sealed], Contents | None]:
     """All segments but the last: their headers, their footers, and that each follows the one before."""
     extents: list[Extent] = []
+    past: list[Sealed] = []
     before: Contents | None = None
     for first in firsts[:-1]:
         name = _path(path, first)
         with opened(disk, name) as descriptor:
             header = _follow(disk, descriptor, name, manifest, first, before)
             before = read_footer(disk, descriptor, name, header.seed)
+            size = disk.size(descriptor)
             if before is None:
-                raise CorruptionError(name, disk.size(descriptor), "the footer of a sealed segment is missing")
+                raise CorruptionError(name, size, "the footer of a sealed segment is missing")
         extents.append(Extent(first, name, header, None))
-    return extents, before
+        past.append(Sealed(first, before.next_sequence, size, before.last_time))
+    return extents, past, before
 
 
 def _follow(
@@ -326,7 +354,9 @@ def _walk(header: SegmentHeader) -> Walk:
 # mending
 
 
-def _create(disk: Disk, path: str, max_segment_bytes: int, store_id: bytes, now: int) -> tuple[Journal, RecoveryReport]:
+def _create(
+    disk: Disk, path: str, max_segment_bytes: int, retention: Retention | None, store_id: bytes, now: int
+) -> tuple[Journal, RecoveryReport]:
     """A new store: the first segment, and then the manifest that says that there is one."""
     disk.sync_name(path)
     segment = Segment.create(disk, _path(path, 0), SegmentHeader(store_id, 0, now, 0))
@@ -337,12 +367,22 @@ def _create(disk: Disk, path: str, max_segment_bytes: int, store_id: bytes, now:
         segment.close()
         raise
     journal = Journal(
-        disk, path, manifest, [], segment, synced_sequence=0, max_segment_bytes=max_segment_bytes, marked=False
+        disk,
+        path,
+        manifest,
+        [],
+        segment,
+        synced_sequence=0,
+        max_segment_bytes=max_segment_bytes,
+        marked=False,
+        retention=retention,
     )
     return journal, RecoveryReport(created=True, clean=True, first_sequence=0, next_sequence=0, segments=1)
 
 
-def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> tuple[Journal, RecoveryReport]:
+def _mend(
+    disk: Disk, path: str, findings: Findings, max_segment_bytes: int, retention: Retention | None
+) -> tuple[Journal, RecoveryReport]:
     """Bring the files into the state that the findings describe, and continue there."""
     active, contents, torn = findings.active, findings.contents, findings.torn
     report = RecoveryReport(
@@ -355,8 +395,12 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
     descriptor = disk.open(active.path, writable=True)
     try:
         _remove(disk, path, findings.unnamed)
+        for name in findings.bookmarks:
+            with suppress(OSError):  # it is in nobody's way
+                disk.try_remove(f"{path}/{name}")
         if torn is not None:
-            kept = _keep(disk, path, active.first_sequence, torn.offset, disk.read(descriptor, torn.size, torn.offset))
+            name_of = partial(cut_name, active.first_sequence, torn.offset)
+            kept = put_aside(disk, path, name_of, disk.read(descriptor, torn.size, torn.offset))
             report = report._replace(
                 cut_bytes=torn.size,
                 cut_from=active.path,
@@ -385,26 +429,19 @@ def _mend(disk: Disk, path: str, findings: Findings, max_segment_bytes: int) -> 
             synced_sequence=contents.next_sequence,
             max_segment_bytes=max_segment_bytes,
             marked=findings.marked,
+            past=Past(disk, path, findings.past, findings.left_over),
+            retention=retention,
         )
+        if findings.left_over:
+            sync_directory(disk, path)  # the manifest that says so may have a name that is not durable
+            while journal.sweep():
+                pass
         if not findings.marked:
             journal.mark()
         return journal, report
     except BaseException:
         disk.close(descriptor)
         raise
-
-
-def _keep(disk: Disk, path: str, first_sequence: int, offset: int, data: bytes) -> str:
-    """Put the bytes of a torn tail aside, durably, and beside those of an earlier one. The name of their file."""
-    for number in count(1):
-        name = f"{path}/{cut_name(first_sequence, offset, number)}"
-        if not disk.exists(name):
-            break
-        with opened(disk, name) as descriptor:
-            if disk.read(descriptor, len(data) + 1, 0) == data:
-                break
-    write_whole(disk, name, data)
-    return name
 
 
 def _write_again(disk: Disk, descriptor: int, findings: Findings) -> int:

@@ -16,7 +16,7 @@ from itertools import groupby, zip_longest
 from operator import itemgetter, lt
 
 from aquipu.disk import Disk, opened
-from aquipu.durable import sync, sync_directory
+from aquipu.durable import sync
 from aquipu.errors import CorruptionError
 from aquipu.frame import Walk
 from aquipu.journal import Extent
@@ -167,7 +167,7 @@ def build(disk: Disk, extent: Extent, pause: Pause = lambda: None, progress: Pro
         contents = _sealed(disk, descriptor, extent)
         outline = Outline(contents.next_sequence, contents.link)
         blocks = encode_blocks(_entries(disk, descriptor, extent, contents, pace, progress))
-        _write(disk, table_path(extent), _pieces(blocks, outline, extent.header.seed, pace))
+        write_table(disk, table_path(extent), _pieces(blocks, outline, extent.header.seed, pace))
 
 
 def compare(
@@ -242,8 +242,12 @@ def _pieces(blocks: Iterable[EncodedBlock], outline: Outline, seed: int, pace: P
     yield [*piece, outline.encode(seed)]
 
 
-def _write(disk: Disk, path: str, pieces: Iterable[list[bytes]]) -> None:
-    """A file that gets its name when all of its bytes are on the disk. After an error before that nothing of it is left."""
+def write_table(disk: Disk, path: str, pieces: Iterable[list[bytes]]) -> None:
+    """A file that gets its name when all of its bytes are on the disk. After an error nothing of it is left.
+
+    The name is not made durable: a table that a power cut took is built again, and a sync of the directory that failed
+    here would be one that the journal must hear of.
+    """
     unnamed = path + UNNAMED
     descriptor = disk.create(unnamed)
     try:
@@ -260,4 +264,3 @@ def _write(disk: Disk, path: str, pieces: Iterable[list[bytes]]) -> None:
         with suppress(OSError):
             disk.remove(unnamed)
         raise
-    sync_directory(disk, path.rpartition("/")[0])

@@ -121,12 +121,13 @@ class Segment:
         self._size = size
         self.dirty = True
 
-    def seal(self) -> None:
-        """Write the footer behind the frames and make the whole segment durable."""
+    def seal(self) -> int:
+        """Write the footer behind the frames and make the whole segment durable. The size of the file."""
         self._truncate(self.contents.end)
         footer = self.contents.encode_footer(self.seed)
         self._disk.write(self._descriptor, [footer], self.contents.end)
         self.sync()
+        return self.contents.end + len(footer)
 
     def close(self) -> None:
         """Let go of the file. An error says nothing of what is on the disk: what matters was synced before."""

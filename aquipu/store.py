@@ -11,7 +11,10 @@ from __future__ import annotations
 import warnings
 import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from itertools import islice
 from threading import get_ident
 from time import time_ns
@@ -20,13 +23,16 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import anyio
 
+from aquipu.bookmark import checked_name
 from aquipu.commit import GroupCommit, Landing, Pending
+from aquipu.cursor import Cursor
 from aquipu.disk import Disk, StrPath, absolute, at_fork
 from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
     BufferFullError,
     ForkedStoreError,
+    RecordNotWrittenError,
     RecordTooLargeError,
     StoreClosedError,
     StoreFailedError,
@@ -34,13 +40,19 @@ from aquipu.errors import (
     WrongLoopError,
     twin,
 )
+from aquipu.finding import Finder
+from aquipu.follow import Follow, Followed, Herald, Recent
 from aquipu.handoff import Handoff
+from aquipu.indexer import Indexer
+from aquipu.journal import Journal
 from aquipu.opening import Opened, open_files
 from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
-from aquipu.reading import Readable
+from aquipu.purge import Purged
+from aquipu.reading import Readable, check_sequence, nanoseconds
 from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
 from aquipu.recovery import RecoveryReport
+from aquipu.retention import Retention
 from aquipu.view import View
 from aquipu.waiter import Kept, resume
 from aquipu.worker import Worker, before_exit
@@ -49,6 +61,7 @@ T = TypeVar("T")
 
 _LARGE = 256  # records in a commit; below, two half commits take longer than a whole one
 _NO_RELATIONS: tuple[str, ...] = ()
+_BUSY_PAUSE = 0.005  # seconds, while another process sets a hold
 
 Data = bytes | bytearray | memoryview
 Waiter: TypeAlias = "Future[Receipt] | Future[list[Receipt]] | Future[None]"
@@ -85,7 +98,7 @@ class Store(Readable):
         self, path: str, options: Options, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, opened: Opened
     ) -> None:
         """Not called by users: `Store.open` does."""
-        journal, report, lock = opened
+        journal, report, lock, board = opened
         self._path = path
         self._loop = loop
         self._thread = get_ident()
@@ -104,14 +117,20 @@ class Store(Readable):
             buffer_records=options.buffer_records,
             buffer_bytes=options.buffer_bytes,
         )
+        self._herald = Herald(loop, journal, board, report.next_sequence)
+        self._tells_later = False  # some callers are told through the queue of the loop: whoever reads, behind them
         self._refusal: AquipuError | None = None  # why nothing more is accepted
         self._failure: StoreFailedError | None = None
         self._scheduled = False  # _depart will run at the end of this tick
         self._sync_timer: TimerHandle | None = None
         self._closed: Future[None] | None = None  # from the beginning of aclose on
+        self._ending = False  # everything accepted is written
         self._over = False  # the worker has been told to finish
         self._records = self._bytes = self._commits = self._syncs = 0
+        self._indexer = Indexer(disk, report.next_sequence)
+        self._finder = Finder(self._indexer.due)
         self._worker = Worker(journal, lock, loop, handoff)
+        self._indexer.look(journal.catalogue)
         _open_stores.add(self)
 
     @staticmethod
@@ -124,6 +143,7 @@ class Store(Readable):
         buffer_records: int = 65_536,
         buffer_bytes: int = 64 * MIB,
         lock_timeout: float = 20.0,
+        retention: Retention | None = None,
         disk: Disk | None = None,
     ) -> Opening:
         """Open the store in the directory ``path``; await it, or enter it: ``async with Store.open("audit") as store``.
@@ -138,6 +158,7 @@ class Store(Readable):
             buffer_records, buffer_bytes: how much may be accepted and not yet acknowledged. A process crash takes what is
                 in the buffer, none of it acknowledged. When it is full, ``append`` waits and ``append_nowait`` raises.
             lock_timeout: seconds to wait for another process that is still writing the store.
+            retention: which old segments are let go of, whenever a new one begins and now; without it, none.
             disk: the door to the operating system; a test may hand in one that fails.
 
         Raises (when awaited or entered): StoreLockedError, CorruptionError, UnsupportedFormatError, NotAStoreError,
@@ -150,6 +171,7 @@ class Store(Readable):
             buffer_records,
             buffer_bytes,
             lock_timeout,
+            retention,
         )
         return Opening(absolute(path), options.checked(), Disk() if disk is None else disk)
 
@@ -185,6 +207,7 @@ class Store(Readable):
         Raises BufferFullError when there is no room, and at once whatever else `append` raises before it accepts.
         """
         waiter = Kept(loop=self._loop)
+        self._tells_later = True
         if self._accept(data, relations, durability, waiter) is not None:
             raise BufferFullError(self._path, self._group.records, self._group.bytes)
         return waiter
@@ -230,12 +253,77 @@ class Store(Readable):
         """Wait until everything accepted so far is SYNCED: a power cut takes none of it. Raises as `flush`."""
         await self._barrier(Stage.SYNCED)
 
+    # keeping and letting go
+
+    async def purge(
+        self, *, before: int | None = None, before_time: datetime | int | None = None, dry_run: bool = False
+    ) -> Purged:
+        """Let go of the oldest records: the whole sealed segments before the sequence ``before``, or those in which every
+        record was accepted before ``before_time`` (an aware datetime, or nanoseconds since the epoch).
+
+        The segment that is being written stays, and so does everything from the oldest hold on. When this returns,
+        ``first_sequence`` is durably the new one, and the files are removed; those that a reader is at go later. After a
+        crash within it, the first sequence is the old one or the new one, and all that it says is kept is there.
+        Cancelled, it is done all the same. With ``dry_run`` nothing is done: what it would come to is returned.
+
+        Raises TypeError or ValueError unless there is exactly one of the two and it is a sequence or a time;
+        CorruptionError for a hold that does not check (`release` removes it); StoreFullError (nothing was changed),
+        StoreFailedError, StoreClosedError, StoreUnavailableError.
+        """
+        if (before is None) == (before_time is None):
+            raise TypeError("purge takes a sequence (before) or a time (before_time), one of the two")
+        if before is not None:
+            check_sequence(before, "before")
+        time = None if before_time is None else nanoseconds(before_time)
+        work = partial(Journal.purge, before=before, before_time=time, dry_run=dry_run)
+        purged = await self._ask_in_turn(work)
+        if not dry_run:
+            with suppress(StoreClosedError, StoreFailedError):  # what is left of the files goes at the next opening
+                while await self._ask(Journal.sweep):
+                    pass
+        return purged
+
+    async def hold(self, name: str, sequence: int) -> None:
+        """Keep everything from this sequence on, whatever the retention says, until `release`; the name may be set anew.
+
+        A hold is durable when this returns, and holds after a restart. ``sequence`` may be up to ``next_sequence``: keep
+        what is to come. A name is 1 to 100 of A-Z a-z 0-9 . _ - and begins with neither a dot nor a dash.
+
+        Raises RecordPurgedError or RecordNotWrittenError for a sequence that is no longer or not yet there, TypeError or
+        ValueError for what is no name or sequence, and what `purge` raises.
+        """
+        checked_name(name)
+        check_sequence(sequence, "sequence")
+        self._check()
+        if sequence > self.next_sequence:
+            raise RecordNotWrittenError(self._path, sequence, self.next_sequence)
+        await self._ask_in_turn(lambda journal: journal.set_hold(name, sequence))
+
+    async def release(self, name: str) -> bool:
+        """Remove a hold, also one that is damaged; False when there was none. Raises as `hold`."""
+        checked_name(name)
+        return await self._ask(lambda journal: journal.remove_hold(name))
+
+    async def holds(self) -> dict[str, int]:
+        """The holds by name, also those that other processes have set. Raises CorruptionError for one that does not check,
+        StoreUnavailableError, StoreClosedError."""
+        self._check_readable()
+        return await self._handoff.run(self._journal.holds)
+
+    def cursor(self, name: str) -> Cursor:
+        """The place of a consumer, kept under this name beside the store: see `Cursor`.
+
+        TypeError or ValueError for what is no name.
+        """
+        store_id = self._journal.catalogue[-1].header.store_id
+        return Cursor(self._disk, self._path, store_id, self._handoff, name)
+
     # reading
 
     @property
     def first_sequence(self) -> int:
         """Of the first record kept."""
-        return self._report.first_sequence
+        return self._journal.catalogue[0].first_sequence
 
     @property
     def next_sequence(self) -> int:
@@ -373,6 +461,35 @@ class Store(Readable):
         if loop is not self._loop:
             raise WrongLoopError(self._path)
 
+    # what else the worker does
+
+    async def _ask(self, work: Callable[[Journal], T]) -> T:
+        """Have something done with the journal, between two commits; cancelled, it is done all the same."""
+        self._check()
+        waiter: Future[T] = self._loop.create_future()
+        self._worker.ask(work, partial(self._answered, waiter))
+        return await waiter
+
+    async def _ask_in_turn(self, work: Callable[[Journal], T | None]) -> T:
+        """As `_ask`, and again as long as another process sets a hold at that moment."""
+        while True:
+            answer = await self._ask(work)
+            if answer:
+                return answer
+            await anyio.sleep(_BUSY_PAUSE)
+
+    def _answered(self, waiter: Future[T], outcome: T | AquipuError) -> None:
+        self._handoff.arrived()
+        self._herald.show()  # a purge may have moved the first sequence
+        if isinstance(outcome, StoreFailedError):
+            self._fail(outcome)
+        if waiter.done():
+            return
+        if isinstance(outcome, AquipuError):
+            waiter.set_exception(twin(outcome))
+        else:
+            waiter.set_result(outcome)
+
     # the way of a commit
 
     def _schedule(self) -> None:
@@ -386,13 +503,14 @@ class Store(Readable):
         self._scheduled = False
         commit = self._group.depart()
         if commit is not None:
+            if commit.labels:
+                self._indexer.labelled(self._group.next_sequence)
             early = len(commit.batches) > 0 and len(commit) >= _LARGE
             self._worker.send(commit, self._arrived, at_once=at_once or early)
             if early:
                 commit.write_receipts(self._group.next_sequence)
-        elif self._closed is not None and self._group.under_way is None and not self._over:
-            self._over = True
-            self._worker.finish(self._finished)
+        elif self._closed is not None and self._group.under_way is None and not self._ending:
+            self._end()
 
     def _arrived(self, outcome: Landing | AquipuError) -> None:
         """A commit has come back from the worker."""
@@ -409,6 +527,7 @@ class Store(Readable):
         finally:
             if self._group.waiting:
                 self._group.admit(time_ns(), _is_done)
+            self._indexer.look(self._journal.catalogue)
             self._watch_age()
             self._depart()
 
@@ -430,9 +549,19 @@ class Store(Readable):
                 batch, commit.waiters[index] = commit.waiters[index], None
                 _resolve(batch, commit.written[index : index + count])
             receipts = iter(commit.written)
-        if sum(commit.batches.values()) < len(commit):
-            in_turns = commit.sync and len(commit) >= _LARGE
-            self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
+            self._tells_later = True
+        try:
+            if sum(commit.batches.values()) < len(commit):
+                in_turns = commit.sync and len(commit) >= _LARGE
+                self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
+        except BaseException:
+            self._tells_later = True
+            raise
+        finally:
+            if commit.payloads and self._tells_later:
+                self._loop.call_soon(self._herald.announce, first, commit)
+            elif commit.payloads:
+                self._herald.announce(first, commit)
 
     def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]], first: int = 0) -> None:
         """Let the callers go on, also those behind one whose task ends the program.
@@ -457,6 +586,7 @@ class Store(Readable):
         if not isinstance(self._refusal, StoreClosedError):
             self._refusal = outcome
         _fail(self._group.abandon(), outcome)
+        self._herald.fail(outcome, self._readable_until)
 
     def _watch_age(self) -> None:
         """Keep a timer while there are acknowledged records that are not synced, if the policy bounds their age."""
@@ -486,6 +616,15 @@ class Store(Readable):
     async def _seen(self) -> View:
         return View(self._disk, self._journal.catalogue, self.first_sequence, self._readable_until)
 
+    def _followed(self) -> Followed:
+        return _Followed(self)
+
+    def _look(self) -> View:
+        """As `_seen`, but only what every caller has been told; from any thread, so what is seen is asked before where."""
+        until = self._herald.told
+        catalogue = self._journal.catalogue
+        return View(self._disk, catalogue, catalogue[0].first_sequence, until)
+
     # closing
 
     def _begin_closing(self) -> None:
@@ -493,14 +632,41 @@ class Store(Readable):
         closed = StoreClosedError(self._path)
         self._refusal = closed
         _fail(self._group.give_up_waiting(), closed)
+        self._indexer.stop()
+        self._finder.close(closed)
         if self._sync_timer is not None:
             self._sync_timer.cancel()
             self._sync_timer = None
         if self._group.under_way is None and not self._scheduled:
             self._depart()
 
+    def _end(self) -> None:
+        """Have the journal closed, when nothing is being built beside it any more."""
+        self._ending = True
+        if self._indexer.stop(self._index_ended):
+            self._handoff.departed()
+        else:
+            self._finish()
+
+    def _index_ended(self) -> None:
+        """On the thread of the indexer."""
+        try:
+            self._loop.call_soon_threadsafe(self._index_left)
+        except RuntimeError:  # the loop was closed under the store
+            self._leave()
+        self._handoff.landed()
+
+    def _index_left(self) -> None:
+        self._handoff.arrived()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._worker.finish(self._finished)
+
     def _finished(self, outcome: Landing | AquipuError) -> None:
         self._handoff.arrived()
+        self._loop.call_soon(self._herald.end)  # behind the last commit that readers hear of
         _open_stores.discard(self)
         assert self._closed is not None
         if isinstance(outcome, Landing):
@@ -510,12 +676,16 @@ class Store(Readable):
         else:
             self._closed.set_exception(outcome)
             self._closed.exception()  # aclose raises it; not the garbage collector
+            if self._failure is None and isinstance(outcome, StoreFailedError):
+                self._herald.fail(outcome, self.synced_sequence)
 
     def _leave(self) -> bool:
         """The program has let go of the store: if it is still open, have what was accepted written in the background."""
         if self._over or isinstance(self._refusal, ForkedStoreError):
             return False
         self._over = True
+        self._indexer.stop()
+        self._finder.close(StoreClosedError(self._path))
         self._worker.leave(self._group.remaining())
         return True
 
@@ -523,6 +693,36 @@ class Store(Readable):
         warnings.warn(
             f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
         )
+
+
+class _Followed(Followed):
+    """A store as its followers see it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.path, self.disk, self.handoff = store._path, store._disk, store._handoff
+
+    def check(self) -> None:
+        self._store._check_owner()
+
+    @property
+    def told(self) -> int:
+        return self._store._herald.told
+
+    def recent(self, sequence: int) -> Recent | None:
+        return self._store._herald.recent(sequence)
+
+    def look(self, indexed: bool) -> View:
+        return self._store._look()
+
+    async def news(self, sequence: int) -> bool:
+        return await self._store._herald.news()
+
+    def joined(self, follower: Follow) -> None:
+        self._store._herald.joined(follower)
+
+    def left(self, follower: Follow) -> None:
+        self._store._herald.left(follower)
 
 
 class Opening:

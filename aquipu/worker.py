@@ -1,8 +1,11 @@
 """The dedicated thread, and the one way back to the loop.
 
 The thread owns the journal: one commit after another is encoded, written and synced there, and one wake brings each whole
-commit back. The thread is a daemon, so that a program that is told to stop twice does stop; what a store that was never
-closed still holds is written at the exit of the interpreter, for at most `EXIT_SECONDS`.
+commit back. What else is done with the journal, a purge for example, takes its turn between two commits; the files of what
+was purged go one by one, when nothing else is to be done.
+
+The thread is a daemon, so that a program that is told to stop twice does stop; what a store that was never closed still
+holds is written at the exit of the interpreter, for at most `EXIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from logging import getLogger
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from aquipu.commit import Commit, Landing
 from aquipu.disk import at_fork
@@ -29,13 +32,14 @@ _log = getLogger(__name__)
 EXIT_SECONDS = 4.0
 """How long the exit of the interpreter waits for what was accepted."""
 
+T = TypeVar("T")
 Told = Callable[[Landing | AquipuError], None]
 
 
 class _Job(NamedTuple):
-    commit: Commit[Any] | None
-    """None: close the journal and end."""
-    told: Told | None
+    work: Commit[Any] | Callable[[Journal], object] | None
+    """A commit to write, something else to do with the journal, or None: close it and end."""
+    told: Callable[[Any], None] | None
     """Called in the loop with the outcome; None when nobody is left to hear of it."""
 
 
@@ -57,6 +61,10 @@ class Worker:
         """Have a commit written; ``told`` is called in the loop with a Landing, or an error of the tree."""
         self._handoff.hand_over(self._inbox.put, _Job(commit, told), at_once=at_once)
 
+    def ask(self, work: Callable[[Journal], T], told: Callable[[T | AquipuError], None]) -> None:
+        """Have something else done with the journal; ``told`` is called in the loop with what it gave, or the error."""
+        self._handoff.hand_over(self._inbox.put, _Job(work, told))
+
     def finish(self, told: Told) -> None:
         """After all that was sent: close the journal, let go of the lock, end the thread."""
         self._handoff.hand_over(self._inbox.put, _Job(None, told))
@@ -73,13 +81,16 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        self._between(self._journal.retain)
         while True:
+            while self._inbox.empty() and self._between(self._journal.sweep):
+                pass
             job = self._inbox.get()
-            if job.commit is None:
+            if job.work is None:
                 break
-            self._tell(job.told, self._write(job.commit))
+            self._tell(job.told, self._write(job.work) if isinstance(job.work, Commit) else self._do(job.work))
             del job  # an idle thread keeps no records
-            self._tidy()
+            self._between(self._journal.tidy)
         outcome = self._close()
         _living.discard(self)
         self._tell(job.told, outcome)
@@ -94,14 +105,24 @@ class Worker:
         except Exception as error:  # a defect, or no memory: it must not leave anybody waiting
             return self._journal.fail("an unexpected error", error)
 
-    def _tidy(self) -> None:
-        """A failure is kept by the journal, for the next commit."""
+    def _do(self, work: Callable[[Journal], object]) -> object:
+        self._handoff.airborne()
         try:
-            self._journal.tidy()
+            return work(self._journal)
+        except AquipuError as error:
+            return error
+        except Exception as error:
+            return self._journal.fail("an unexpected error", error)
+
+    def _between(self, work: Callable[[], T]) -> T | None:
+        """Between two commits. A failure is kept by the journal, for the next commit."""
+        try:
+            return work()
         except AquipuError:
             pass
         except Exception as error:
             self._journal.fail("an unexpected error between two commits", error)
+        return None
 
     def _close(self) -> Landing | AquipuError:
         try:
@@ -114,7 +135,7 @@ class Worker:
             with suppress(OSError):
                 self._lock.release()
 
-    def _tell(self, told: Told | None, outcome: Landing | AquipuError) -> None:
+    def _tell(self, told: Callable[[Any], None] | None, outcome: object) -> None:
         if told is not None:
             with suppress(RuntimeError):  # the loop was closed under the store
                 self._loop.call_soon_threadsafe(told, outcome)

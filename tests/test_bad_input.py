@@ -514,6 +514,7 @@ async def test_any_call_from_another_loop_in_another_thread(tmp_path: Path) -> N
     """From a loop of another thread every call is WrongLoopError, while its own loop goes on."""
     async with Store.open(tmp_path) as store:
         await store.append(b"before")
+        await asyncio.sleep(0)  # now readers in other processes have been told, too
         before = snapshot(tmp_path)
         said = await asyncio.to_thread(lambda: asyncio.run(refusals(store)))
         assert set(said.values()) == {WrongLoopError.__name__}

@@ -9,14 +9,24 @@ from collections.abc import Callable
 from errno import EACCES, EIO, ENOSPC
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from aquipu.bookmark import checked_name, list_bookmarks, read_bookmark, remove_bookmark, write_bookmark
+from aquipu.bookmark import (
+    alone,
+    checked_name,
+    list_bookmarks,
+    read_bookmark,
+    remove_bookmark,
+    set_hold,
+    write_bookmark,
+)
 from aquipu.disk import Disk
 from aquipu.durable import OutcomeUnknown
-from aquipu.errors import CorruptionError, UnsupportedFormatError
-from aquipu.layout import BOOKMARK_BYTES, UNNAMED, BookmarkKind, is_ours, is_unnamed
+from aquipu.errors import CorruptionError, RecordPurgedError, UnsupportedFormatError
+from aquipu.layout import BOOKMARK_BYTES, BookmarkKind, Manifest, is_bookmark_in_the_making, is_ours
+from aquipu.manifest import write_manifest
 from tests.support import STORE_ID, Crash, FailingDisk, flip, snapshot, undurable_names
 
 HOLD, CURSOR = BookmarkKind.HOLD, BookmarkKind.CURSOR
@@ -266,9 +276,11 @@ def test_a_bookmark_is_made_durable(tmp_path: Path) -> None:
     """It gets its name after its bytes are synced, and then the name is synced."""
     disk = FailingDisk()
     write(tmp_path, HOLD, "backup", 3, disk)
+    made = disk.steps("create")[0][1]
+    assert is_bookmark_in_the_making(made)
     assert disk.steps("write", "sync", "rename", "sync_directory") == [
-        ("write", f"backup.hold{UNNAMED}"),
-        ("sync", f"backup.hold{UNNAMED}"),
+        ("write", made),
+        ("sync", made),
         ("rename", "backup.hold"),
         ("sync_directory", tmp_path.name),
     ]
@@ -364,8 +376,71 @@ def test_a_crash_at_every_step(tmp_path: Path, act: Act, before: int | None, aft
         finally:
             disk.end_process()
         assert read(path, HOLD, "backup") in (before, after)
-        assert all(is_unnamed(name) for name in Disk().list(str(path)) if name != "backup.hold")
+        assert all(is_bookmark_in_the_making(name) for name in Disk().list(str(path)) if name != "backup.hold")
         act(Disk(), path)
         assert read(path, HOLD, "backup") == after
     assert steps >= 2
     assert read(path, HOLD, "backup") == after
+
+
+# several writers
+
+
+def test_two_writers_of_one_bookmark(tmp_path: Path) -> None:
+    """Each has a file of its own until it is done: the one that is done last is last, and neither fails."""
+    disk = FailingDisk()
+    held = disk.hold("write")
+    slow = Thread(target=write, args=(tmp_path, CURSOR, "billing", 3, disk))
+    slow.start()
+    assert held.reached.wait(20)
+    write(tmp_path, CURSOR, "billing", 5)
+    assert read(tmp_path, CURSOR, "billing") == 5
+    held.released.set()
+    slow.join()
+    assert read(tmp_path, CURSOR, "billing") == 3
+    assert disk.count("create") == 1, "nobody has taken its file away"
+    assert [path.name for path in tmp_path.iterdir()] == ["billing.cursor"]
+
+
+def test_a_file_that_was_taken_for_that_of_a_dead_writer(tmp_path: Path) -> None:
+    """A store that is opened at that moment may remove it before it is held: it is written once more."""
+    disk = FailingDisk()
+    held = disk.hold("write")
+    writer = Thread(target=write, args=(tmp_path, CURSOR, "billing", 3, disk))
+    writer.start()
+    assert held.reached.wait(20)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    held.released.set()
+    writer.join()
+    assert read(tmp_path, CURSOR, "billing") == 3
+    assert disk.count("create") == 2
+
+
+# holds against purges
+
+
+def manifest(path: Path, first_sequence: int) -> None:
+    write_manifest(Disk(), str(path), Manifest(STORE_ID, first_sequence, 0))
+
+
+def test_a_hold_is_set_where_the_log_still_is(tmp_path: Path) -> None:
+    """From the first sequence kept on; before it, RecordPurgedError, and there is no hold."""
+    manifest(tmp_path, 4)
+    for sequence in (4, 5, 10**6):
+        assert set_hold(Disk(), str(tmp_path), "backup", sequence)
+        assert everything(tmp_path, HOLD) == {"backup": sequence}
+    with pytest.raises(RecordPurgedError) as caught:
+        set_hold(Disk(), str(tmp_path), "audit", 3)
+    assert (caught.value.sequence, caught.value.bound) == (3, 4)
+    assert everything(tmp_path, HOLD) == {"backup": 10**6}
+
+
+def test_only_one_decides(tmp_path: Path) -> None:
+    """While somebody decides on a purge or sets a hold, nobody else does; then the next may."""
+    manifest(tmp_path, 0)
+    with alone(Disk(), str(tmp_path)) as first, alone(Disk(), str(tmp_path)) as second:
+        assert (first, second) == (True, False)
+        assert not set_hold(Disk(), str(tmp_path), "backup", 1)
+        assert everything(tmp_path, HOLD) == {}
+    assert set_hold(Disk(), str(tmp_path), "backup", 1)

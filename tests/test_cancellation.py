@@ -649,7 +649,7 @@ async def test_get_cancelled_while_it_reads(tmp_path: Path, method: str) -> None
         assert (await store.get(0)).data == b"zero"
 
 
-@pytest.mark.parametrize("method", ["open", "close", "open_stream", "size"])
+@pytest.mark.parametrize("method", ["open_stream", "size"])
 @pytest.mark.parametrize("times", [1, 2])
 async def test_scan_cancelled_while_it_reads(tmp_path: Path, method: str, times: int) -> None:
     """The file at hand is closed, the scan has ended, and the store goes on."""

@@ -610,3 +610,59 @@ def test_an_absolute_path_of_bytes() -> None:
     """A path is text: an error names the type."""
     with pytest.raises(TypeError, match="bytes"):
         absolute(b"store")  # type: ignore[arg-type]
+
+
+# holding a file
+
+
+def test_a_file_that_is_held_is_not_removed(disk: Disk, tmp_path: Path) -> None:
+    """Several may hold it; it goes when the last of them has let go."""
+    path = tmp_path / "file"
+    path.touch()
+    readers = [disk.open(str(path)) for _ in range(2)]
+    assert all(map(disk.try_hold, readers))
+    assert not disk.try_remove(str(path))
+    for reader in readers:
+        assert path.exists()
+        assert not disk.try_remove(str(path))
+        disk.close(reader)
+    assert disk.try_remove(str(path))
+    assert not path.exists()
+
+
+def test_a_file_that_is_removed_can_still_be_read(disk: Disk, tmp_path: Path) -> None:
+    """Who has opened it and does not hold it keeps it from nothing, and reads on."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    reader = disk.open(str(path))
+    assert disk.try_remove(str(path))
+    assert disk.read(reader, 3, 0) == b"abc"
+    assert disk.try_hold(reader)
+    disk.close(reader)
+
+
+def test_who_holds_alone(disk: Disk, tmp_path: Path) -> None:
+    """One at a time, and nobody beside; a directory can be held as well as a file."""
+    first, second = disk.open(str(tmp_path)), disk.open(str(tmp_path))
+    assert disk.try_hold(first, alone=True)
+    assert not disk.try_hold(second, alone=True)
+    assert not disk.try_hold(second)
+    disk.close(first)
+    assert disk.try_hold(second)
+    disk.close(second)
+
+
+def test_a_removal_leaves_nothing_open(disk: Disk, tmp_path: Path) -> None:
+    """Whether it removes, refuses or fails, the descriptor is closed."""
+    path = tmp_path / "file"
+    path.touch()
+    reader = disk.open(str(path))
+    disk.try_hold(reader)
+    assert not disk.try_remove(str(path))
+    disk.close(reader)
+    assert disk.try_remove(str(path))
+    with pytest.raises(FileNotFoundError):
+        disk.try_remove(str(path))
+    again = disk.open(str(tmp_path))
+    assert again == reader, "the lowest number is free again"
+    disk.close(again)

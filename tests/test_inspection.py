@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aquipu.bookmark import write_bookmark
 from aquipu.checksum import extend
 from aquipu.disk import Disk
 from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError, StoreUnavailableError, UnsupportedFormatError
@@ -22,8 +23,9 @@ from aquipu.inspection import (
     segment_bytes,
     verify_all,
 )
-from aquipu.layout import LOCK, MANIFEST, SEGMENT_HEADER_BYTES, UNNAMED
+from aquipu.layout import LOCK, MANIFEST, SEGMENT_HEADER_BYTES, UNNAMED, BookmarkKind
 from aquipu.lock import Lock
+from aquipu.manifest import read_manifest, write_manifest
 from tests.support import (
     NOW,
     STORE_ID,
@@ -231,7 +233,52 @@ def test_what_several_segments_hold(store: Path) -> None:
         last_time="2023-11-14T22:13:29.000000000Z",
         clean=True,
         torn_tail=None,
+        holds={},
     )
+
+
+def test_holds_and_what_a_purge_has_left(store: Path) -> None:
+    """The holds are told; segments before the first sequence are neither counted as such nor read, only their bytes."""
+    rolled(store)
+    disk = FailingDisk()
+    manifest = read_manifest(disk, str(store))
+    write_bookmark(disk, str(store), manifest.store_id, BookmarkKind.HOLD, "backup", 7)
+    write_manifest(disk, str(store), manifest._replace(first_sequence=6))
+    flip(segment_in(store, 0), 100)
+    info = inspect(disk, str(store))
+    assert (info.first_sequence, info.records, info.segments, info.holds) == (6, 4, 2, {"backup": 7})
+    assert info.bytes == sum(file.stat().st_size for file in store.iterdir())
+    verdict = verify_all(disk, str(store))
+    assert (verdict.damages, verdict.records, verdict.segments) == ([], 4, 2)
+    assert (
+        verdict.bytes == segment_bytes(disk, str(store)) == sum(segment_in(store, first).stat().st_size for first in (6, 9))
+    )
+
+
+@pytest.mark.parametrize("kind", BookmarkKind)
+def test_a_damaged_bookmark(store: Path, kind: BookmarkKind) -> None:
+    """verify names it; info tells of a damaged hold, for without it nobody knows what is held."""
+    rolled(store)
+    write_bookmark(Disk(), str(store), STORE_ID, kind, "backup", 7)
+    flip(store / f"backup.{kind}", 20)
+    damages = verify_all(Disk(), str(store)).damages
+    assert [(damage.path, damage.offset) for damage in damages] == [(f"{store}/backup.{kind}", 0)]
+    if kind is BookmarkKind.HOLD:
+        with pytest.raises(CorruptionError, match=r"backup\.hold"):
+            inspect(Disk(), str(store))
+    else:
+        assert inspect(Disk(), str(store)).holds == {}
+
+
+def test_a_bookmark_that_goes_while_files_are_counted(store: Path) -> None:
+    """A file that was replaced since the directory was listed is no longer there, and that is no error."""
+
+    class Moving(Disk):
+        def list(self, path: str) -> list[str]:
+            return [*super().list(path), "billing.cursor.4711-1.unnamed"]
+
+    rolled(store)
+    assert inspect(Moving(), str(store)) == inspect(Disk(), str(store))
 
 
 def test_a_store_without_records(store: Path) -> None:

@@ -31,16 +31,19 @@ from aquipu.layout import (
     Manifest,
     SegmentHeader,
     Unsupported,
+    bookmark_in_the_making,
     bookmark_name,
     bookmark_of,
     cut_name,
     first_sequence_of,
     footer_bytes,
+    is_bookmark_in_the_making,
     is_ours,
     is_sealed,
     is_unnamed,
     seed_of,
     segment_name,
+    whole_cut_name,
 )
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -140,6 +143,7 @@ def test_a_name_of_something_else(name: str) -> None:
         "manifest.unnamed",
         "00000000000000262144.segment.unnamed",
         "00000000000000262144.cut-4711.unnamed",
+        *("manifest.cut-0", "manifest.cut-0-2", "nightly.hold.cut-0", "billing.cursor.cut-0-2"),
     ],
 )
 def test_a_file_of_ours(name: str) -> None:
@@ -152,6 +156,7 @@ def test_a_file_of_ours(name: str) -> None:
     [
         *("notes.txt", "LOCK", "lock.1", "manifest~", "Manifest", "data.db", ".git", "lost+found"),
         *("00000000000000262144.cut", "00000000000000262144.cut-", "00000000000000262144.cut-x", "262144.cut-4711"),
+        *("manifest.cut", "lock.cut-0", "nightly.cut-0", "manifest.bak.cut-0"),
         *("00000000000000262144.cut-4711.bak", "00000000000000262144.cut-4711\n", "00000000000000262144.cut-\u0664"),
         *("notes.unnamed", ".unnamed", "manifest.unnamed.txt", "262144.segment.unnamed"),
     ],
@@ -172,6 +177,9 @@ def test_a_file_that_was_being_made() -> None:
 def test_the_name_of_a_tail_that_was_cut_off() -> None:
     """A tail is named by its segment and by the offset where it was cut."""
     assert cut_name(262144, 4711) == "00000000000000262144.cut-4711"
+    assert cut_name(262144, 4711, 2) == "00000000000000262144.cut-4711-2"
+    assert whole_cut_name("manifest") == "manifest.cut-0"
+    assert whole_cut_name("nightly.hold", 2) == "nightly.hold.cut-0-2"
     assert first_sequence_of(cut_name(262144, 4711)) is None
 
 
@@ -192,7 +200,7 @@ def test_the_name_of_a_bookmark(file_name: str, kind: BookmarkKind, name: str) -
     assert bookmark_name(kind, name) == file_name
     assert bookmark_of(file_name) == (kind, name)
     assert is_ours(file_name)
-    assert is_ours(file_name + ".unnamed")
+    assert is_ours(bookmark_in_the_making(file_name, 4711, 1))
     assert not is_unnamed(file_name)
     assert first_sequence_of(file_name) is None
 
@@ -220,10 +228,13 @@ def test_what_is_no_name_of_a_bookmark(name: str) -> None:
 
 
 def test_a_bookmark_that_was_being_made() -> None:
-    """Opening may remove an unfinished hold, which only the writer makes; a cursor may be in the making by a reader."""
-    assert is_unnamed("backup.hold.unnamed")
-    assert not is_unnamed("billing.cursor.unnamed")
-    assert is_unnamed("billing.cursor.hold.unnamed")
+    """Its file is told apart from those that only the writer makes: somebody else may be at it just now."""
+    made = [bookmark_in_the_making("billing.cursor", 4711, 1), "backup.hold.4711-12.unnamed", "a.hold.cursor.1-1.unnamed"]
+    assert made[0] == "billing.cursor.4711-1.unnamed"
+    assert all(map(is_bookmark_in_the_making, made))
+    assert not any(map(is_unnamed, made))
+    others = ["billing.cursor", "billing.cursor.unnamed", "billing.cursor.4711.unnamed", "b.4711-1.unnamed"]
+    assert not any(map(is_bookmark_in_the_making, others))
 
 
 # the manifest

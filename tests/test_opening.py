@@ -34,6 +34,7 @@ from aquipu import Store
 async def hold(path):
     async with Store.open(path) as store:
         await store.append(b"from the holder")
+        await asyncio.sleep(0)  # readers in other processes have been told, too
         print("held", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 

@@ -9,6 +9,7 @@ import pytest
 
 from aquipu.options import MIB, Options
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
+from aquipu.retention import Retention
 
 USUAL = Options(
     sync_policy=EveryN(64),
@@ -40,6 +41,8 @@ def with_changes(changes: dict[str, Any]) -> Options:
         {"lock_timeout": 0},
         {"lock_timeout": 0.5},
         {"lock_timeout": inf},
+        {"retention": None},
+        {"retention": Retention(max_bytes=1)},
     ],
     ids=str,
 )
@@ -96,3 +99,10 @@ def test_a_lock_timeout_that_is_no_number(timeout: object) -> None:
     """lock_timeout is a number of seconds."""
     with pytest.raises(TypeError, match=f"lock_timeout is in seconds, not {type(timeout).__name__}"):
         with_changes({"lock_timeout": timeout}).checked()
+
+
+@pytest.mark.parametrize("retention", [0, 3600.0, "1 day", Retention, {"max_bytes": 1}], ids=repr)
+def test_a_retention_that_is_none(retention: object) -> None:
+    """retention is a Retention, and not what could be made into one."""
+    with pytest.raises(TypeError, match=f"retention is a Retention or None, not {type(retention).__name__}"):
+        with_changes({"retention": retention}).checked()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aquipu.checksum import extend
+from aquipu.disk import Disk
 from aquipu.errors import (
     AquipuError,
     CorruptionError,
@@ -34,8 +35,10 @@ from aquipu.layout import (
     Manifest,
     SegmentHeader,
     cut_name,
+    relations_name,
     segment_name,
 )
+from aquipu.manifest import write_manifest
 from aquipu.recovery import RecoveryReport, check_place, examine, verify
 from aquipu.segment import READ_BYTES
 from tests.support import (
@@ -1480,3 +1483,97 @@ def test_examining_a_directory_without_a_store(store: Path) -> None:
     """There is nothing to be found, and nothing is made."""
     assert examine(FailingDisk(), str(store)) is None
     assert list(store.iterdir()) == []
+
+
+# what a purge has left
+
+
+def purged(store: Path, first_sequence: int) -> None:
+    """Have the manifest say that the log begins here; the files before are left over."""
+    manifest = Manifest.decode((store / MANIFEST).read_bytes())
+    write_manifest(Disk(), str(store), manifest._replace(first_sequence=first_sequence))
+
+
+@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("first", [3, 6, 9])
+def test_segments_before_the_first_sequence(store: Path, first: int, close: bool) -> None:
+    """They are no part of the log, and opening removes them and their indexes; a purge cut short is no trouble."""
+    payloads = rolled(store, close=close)
+    purged(store, first)
+    for left in (0, 3, 6):
+        (store / relations_name(left)).touch()
+    disk = FailingDisk()
+    journal, report = open_log(store, disk, max_segment_bytes=SEGMENT_BYTES)
+    assert (report.clean, report.first_sequence, report.segments) == (close, first, 4 - first // 3)
+    assert journal.catalogue[0].first_sequence == first
+    kept = {name(left) for left in (0, 3, 6, 9) if left >= first for name in (segment_name, relations_name)}
+    assert {file.name for file in store.iterdir()} - {relations_name(9)} == (kept | {MANIFEST}) - {relations_name(9)}
+    assert data_in(store) == payloads[first:]
+    removed = [call for call in disk.calls if call.method in ("remove", "sync_directory")]
+    assert removed[0].method == "sync_directory", "the name of the manifest that says so may not be durable yet"
+    journal.drop()
+
+
+@pytest.mark.parametrize("spoil", [lambda file: flip(file, 30), lambda file: file.write_bytes(b""), Path.unlink])
+def test_damage_in_what_was_purged(store: Path, spoil: Callable[[Path], object]) -> None:
+    """What lies before the first sequence is not looked at: it may be whole, half or damaged."""
+    payloads = rolled(store)
+    spoil(segment_in(store, 3))
+    corruption(store)
+    purged(store, 6)
+    findings = examine(Disk(), str(store))
+    assert findings is not None
+    assert findings.left_over == ([0] if not segment_in(store, 3).exists() else [0, 3])
+    journal, _ = open_log(store, max_segment_bytes=SEGMENT_BYTES)
+    journal.drop()
+    assert data_in(store) == payloads[6:]
+
+
+@pytest.mark.parametrize("first", [1, 2, 4, 5, 10, 2**64 - 1])
+def test_a_first_sequence_where_no_segment_begins(store: Path, first: int) -> None:
+    """The first segment kept begins exactly there: anything else has lost it, and nothing is removed."""
+    rolled(store)
+    purged(store, first)
+    before = snapshot(store)
+    assert corruption(store).path == str(segment_in(store, first))
+    assert snapshot(store) == before
+
+
+def test_a_first_segment_that_is_missing_is_no_purge(store: Path) -> None:
+    """Only the manifest says what was purged."""
+    rolled(store)
+    segment_in(store, 0).unlink()
+    assert corruption(store).path == str(segment_in(store, 0))
+
+
+def test_a_left_over_file_that_is_being_read(store: Path) -> None:
+    """Opening leaves it, and all behind it, for another time."""
+    rolled(store)
+    purged(store, 9)
+    disk = Disk()
+    reader = disk.open(str(segment_in(store, 3)))
+    assert disk.try_hold(reader)
+    journal, _ = open_log(store, max_segment_bytes=SEGMENT_BYTES)
+    assert [int(file.stem) for file in segments_in(store)] == [3, 6, 9]
+    disk.close(reader)
+    journal.close()
+    journal, _ = open_log(store, max_segment_bytes=SEGMENT_BYTES)
+    assert [int(file.stem) for file in segments_in(store)] == [9]
+    journal.drop()
+
+
+def test_a_bookmark_that_is_being_made(store: Path) -> None:
+    """Opening removes what a dead writer left, and leaves what somebody holds; neither makes the store unclean."""
+    rolled(store)
+    dead, alive = store / "backup.hold.4711-1.unnamed", store / "billing.cursor.4712-1.unnamed"
+    for file in (dead, alive):
+        file.write_bytes(b"half")
+    disk = Disk()
+    writer = disk.open(str(alive))
+    assert disk.try_hold(writer)
+    journal, report = open_log(store, max_segment_bytes=SEGMENT_BYTES)
+    assert report.clean
+    assert not dead.exists()
+    assert alive.exists()
+    disk.close(writer)
+    journal.drop()

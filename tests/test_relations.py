@@ -371,17 +371,16 @@ def test_an_interrupted_build_beside_an_older_table(
 
 
 def test_the_steps_of_a_build(extents: list[Extent], disk: FailingDisk, busy: None) -> None:
-    """The table has its name after all of its bytes are synced, and the name is synced after that."""
+    """The table has its name after all of its bytes are synced; the name may be lost, and the table built again."""
     build(disk, extents[1])
     name = relations_name(extents[1].first_sequence)
     steps = disk.steps("create", "write", "sync", "rename", "sync_directory")
-    pieces = (len(steps) - 3) // 2
+    pieces = (len(steps) - 2) // 2
     assert pieces >= 2
     assert steps == [
         ("create", name + UNNAMED),
         *[("write", name + UNNAMED), ("sync", name + UNNAMED)] * pieces,
         ("rename", name),
-        ("sync_directory", Path(table_path(extents[1])).parent.name),
     ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from errno import EIO, ENOSPC
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
@@ -474,3 +475,67 @@ def test_worker_is_waited_for_at_exit_while_it_lives(bench: Bench) -> None:
     assert bench.worker in _living
     bench.finish()
     assert bench.worker not in _living
+
+
+# what is not a commit
+
+
+def _note(bench: Bench, outcome: int | AquipuError) -> None:
+    assert not isinstance(outcome, int)
+    bench.outcomes.append(outcome)
+
+
+def test_other_work_takes_its_turn(bench: Bench) -> None:
+    """It is done between the commits that were sent before and behind it, and what it gives comes back in one wake."""
+    bench.disk.gate.clear()
+    bench.send(b"one")
+    told: list[int | AquipuError] = []
+    bench.worker.ask(lambda journal: journal.next_sequence, told.append)
+    bench.send(b"two")
+    bench.disk.gate.set()
+    bench.landed(3)
+    assert told == [1]
+    assert len(bench.outcomes) == 2
+
+
+@pytest.mark.parametrize("error", [StoreFullError("s", None, "no space"), StoreFailedError("s", "reason")])
+def test_an_error_of_other_work_is_told(bench: Bench, error: AquipuError) -> None:
+    """An error of the tree comes back as it is; the worker goes on."""
+
+    def fail(journal: Journal) -> int:
+        raise error
+
+    bench.worker.ask(fail, partial(_note, bench))
+    bench.send(b"one")
+    assert bench.landed(2) == [error, Landing(1, 1, 1)]
+
+
+def test_a_defect_in_other_work_poisons(bench: Bench) -> None:
+    """Whatever it was, nobody is left waiting, and the journal is not trusted any more."""
+    bench.worker.ask(lambda journal: 1 // 0, partial(_note, bench))
+    bench.send(b"one")
+    assert [type(outcome) for outcome in bench.landed(2)] == [StoreFailedError, StoreFailedError]
+
+
+def test_files_go_when_nothing_else_is_to_be_done(tmp_path: Path) -> None:
+    """What a purge has let go of is removed without anybody asking for it."""
+    bench = Bench(tmp_path, max_segment_bytes=4096)
+    for _ in range(4):
+        bench.send(bytes(4096))
+    bench.worker.ask(lambda journal: journal.purge(before=3), lambda purged: None)
+    bench.landed(5)
+    idle = threading.Event()
+    sweep = bench.journal.sweep
+
+    def swept() -> bool:
+        more = sweep()
+        if not more:
+            idle.set()
+        return more
+
+    bench.journal.sweep = swept  # type: ignore[method-assign]
+    bench.worker.ask(lambda journal: None, lambda nothing: None)
+    bench.landed(1)
+    assert idle.wait(PATIENCE)
+    assert [path.stem for path in sorted(tmp_path.glob("*.segment"))] == [f"{first:020d}" for first in (3, 4)]
+    bench.finish()

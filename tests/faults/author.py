@@ -11,7 +11,7 @@ from random import Random
 from aquipu import BufferFullError, Receipt, Store
 from aquipu.disk import Disk
 from tests.faults.mortal import MortalDisk
-from tests.faults.plan import POLICIES, SECONDS_MAX, Call, Life, calls
+from tests.faults.plan import HOLD, POLICIES, SECONDS_MAX, Call, Life, calls
 from tests.faults.witness import Witness
 
 
@@ -24,6 +24,7 @@ class Author:
         self._life = life
         self._witness = witness
         self._pending: list[asyncio.Task[None]] = []
+        self._letting_go = asyncio.Lock()
 
     @classmethod
     async def begin(cls, life: Life, witness: Witness, plan: Iterator[Call] | None = None) -> Author:
@@ -46,8 +47,24 @@ class Author:
         receipts = await self._send(call)
         for number, receipt in enumerate(receipts, call.number):
             self._witness.acknowledged(number, receipt)
-        if call.then is not None:
+        if call.then == "let_go":
+            await self.let_go()
+        elif call.then is not None:
             await getattr(self.store, call.then)()
+
+    async def let_go(self) -> None:
+        """Set a hold, and purge what lies before it: one at a time, so that the last testimony tells of the last purge."""
+        store = self.store
+        async with self._letting_go:
+            bound = max(store.next_sequence - 1, store.first_sequence)  # that is not sealed, whatever is appended meanwhile
+            held = bound - (bound - store.first_sequence) // 4
+            self._witness.holding(held)
+            await store.hold(HOLD, held)
+            self._witness.held(held)
+            told = await store.purge(before=bound, dry_run=True)
+            self._witness.purging(told.first_sequence)
+            purged = await store.purge(before=bound)
+            self._witness.purged(purged.first_sequence)
 
     async def _send(self, call: Call) -> list[Receipt]:
         self._witness.accepted(len(call.payloads))  # which happens before anything is awaited

@@ -1,13 +1,16 @@
 """Power cuts at every moment of a running store; each state is opened by the real `Store.open` and judged by the contract.
 
-A store lives on a disk that forgets: bursts of appends, batches, syncs, rolls, clean closes, killed processes in between.
-Each acknowledgement is noted with the moment (the length of the disk's log) at which the caller was told. Then, for
-moments all along the log, the states that a power cut may leave are opened, and:
+A store lives on a disk that forgets: bursts of appends, batches, syncs, rolls, holds, purges, clean closes, killed
+processes in between, also in the middle of a purge. Each acknowledgement is noted with the moment (the length of the disk's
+log) at which the caller was told. Then, for moments all along the log, the states that a power cut may leave are opened,
+and:
 
 * what reads back at a sequence is what was written there, with its timestamp and labels; the sequences are dense;
 * nothing that was promised SYNCED is missing; under `EveryN(n)` at most n - 1 acknowledged records are; under `OsManaged`
   what is left is a clean prefix;
 * when all that was written is still there (the process died, not the machine), nothing acknowledged is missing;
+* the log begins where the last purge has told, or where one that has begun was to bring it, never behind a hold that was
+  told, and all from there on is there;
 * after opening, all that was found is synced: a second power cut takes none of it (some states live on, and are cut again).
 """
 
@@ -19,17 +22,38 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from errno import EIO
+from math import inf
 from random import Random
+from typing import NamedTuple
+from unittest.mock import patch
 
 import aquipu.segment
 from aquipu import Always, AquipuError, EveryN, OsManaged, Receipt, Record, Stage, Store, SyncPolicy
-from tests.faults.forgetful import Files, ForgetfulDisk, Replay
+from aquipu.frame import HEADER_BYTES
+from aquipu.indexer import Indexer
+from tests.faults.forgetful import SECTOR, Fault, Files, ForgetfulDisk, Replay
 from tests.faults.tally import Tally
 
 PATH = "/store"
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(64, within=None), OsManaged())
 _LABELS = ((), (), (), ("user:7",), ("user:7", "document:42"))
+_TO_THE_BORDER = 0.05
+_COLUMNS_BYTES = 12  # of one record, without labels
+_PURGING_CALLS = ("create", "write", "sync", "rename", "sync_directory", "remove")
 _AHEAD_BYTES = 2048  # space is written ahead in strides that fit these small stores
+
+
+@dataclass
+class Purge:
+    """One that let go of something."""
+
+    began: int
+    """The moments at which it began, and at which somebody knew what had come of it."""
+    first_sequence: int
+    """Where it was to bring the beginning of the log."""
+    ended: float = inf
+    done: bool = False
 
 
 @dataclass
@@ -43,6 +67,12 @@ class History:
     """For each stage, the moments at which more was promised to have reached it ..."""
     reached: dict[Stage, list[int]] = field(default_factory=lambda: {Stage.FLUSHED: [0], Stage.SYNCED: [0]})
     """... and one past the last sequence that had."""
+
+    purges: list[Purge] = field(default_factory=list)
+    holds: list[tuple[int, int]] = field(default_factory=list)
+    """The moment at which somebody was told that everything from this sequence on is held."""
+    began_with: int = 0
+    """Where the log began when the disk was as it started."""
 
     def wrote(self, receipt: Receipt, data: bytes, labels: tuple[str, ...]) -> None:
         """What must be read back at this sequence."""
@@ -60,9 +90,15 @@ class History:
         """One past the last sequence that was promised to have reached the stage by this moment."""
         return self.reached[stage][bisect_right(self.moments[stage], moment) - 1]
 
-    def after(self, next_sequence: int) -> History:
-        """The history of a store that was opened with so many records: all of them are synced."""
-        later = History(self.policy, self.records[:next_sequence])
+    def beginnings(self, moment: int) -> tuple[int, set[int]]:
+        """Where the log was told to begin by this moment, and where it may begin as well: a purge is under way."""
+        told = [purge.first_sequence for purge in self.purges if purge.done and purge.ended <= moment]
+        begun = {purge.first_sequence for purge in self.purges if purge.began < moment < purge.ended}
+        return max(told, default=self.began_with), begun
+
+    def after(self, next_sequence: int, first_sequence: int) -> History:
+        """The history of a store that was opened with these records: all of them are synced."""
+        later = History(self.policy, self.records[:next_sequence], began_with=first_sequence)
         later.reached = {stage: [next_sequence] for stage in later.reached}
         return later
 
@@ -75,21 +111,24 @@ class Habits:
     asking: bool
     """They ask for stages of their own, and for syncs."""
     segment_bytes: int
+    purging: float
+    """How often they purge."""
 
 
 HABITS = (
-    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096),
-    Habits(sizes=(0, 40, 100), asking=False, segment_bytes=65536),
+    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096, purging=0.2),
+    Habits(sizes=(0, 40, 100), asking=False, segment_bytes=65536, purging=0),
 )
 
 
 @contextmanager
 def small_strides() -> Iterator[None]:
-    """Space is written ahead in small strides while this lasts."""
+    """Space is written ahead in small strides while this lasts, and no index is built beside: calls come in one order."""
     before = aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES
     aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = _AHEAD_BYTES, _AHEAD_BYTES
     try:
-        yield
+        with patch.object(Indexer, "look"):
+            yield
     finally:
         aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = before
 
@@ -112,7 +151,9 @@ class Life:
             store = await self.open()
             for _ in range(self.random.randrange(1, bursts + 1)):
                 await self._burst(store)
-            if self.random.random() < 0.5:
+            if self.random.random() < 2 * self.habits.purging:
+                await self._die_within_a_purge(store)
+            elif self.random.random() < 0.5:
                 await store.aclose()
                 self._promise(Stage.SYNCED)
             else:
@@ -122,6 +163,9 @@ class Life:
         """The store on this disk. What opening finds is synced."""
         store = await self.open_only()
         self.history.promise(len(self.disk.log), Stage.SYNCED, store.next_sequence)
+        for purge in self.history.purges:
+            if purge.ended == inf:
+                purge.ended, purge.done = len(self.disk.log), purge.first_sequence == store.first_sequence
         return store
 
     async def open_only(self) -> Store:
@@ -153,9 +197,57 @@ class Life:
         elif self.habits.asking:
             await store.sync()
             self._promise(Stage.SYNCED)
+        if self.random.random() < self.habits.purging:
+            await self._let_go(store)
+
+    async def _let_go(self, store: Store) -> None:
+        """A hold, and a purge up to it."""
+        sequence = self.random.randint(store.first_sequence, store.next_sequence)
+        await store.hold("held", sequence)
+        self.history.holds.append((len(self.disk.log), sequence))
+        purge = await self._purge_to_come(store)
+        purged = await store.purge(before=store.next_sequence)
+        if purge is not None:
+            assert purged.first_sequence == purge.first_sequence
+            purge.ended, purge.done = len(self.disk.log), True
+
+    async def _purge_to_come(self, store: Store) -> Purge | None:
+        """What a purge now is to do, in the history; None when it is nothing."""
+        told = await store.purge(before=store.next_sequence, dry_run=True)
+        if not told.segments:
+            return None
+        self.history.purges.append(Purge(len(self.disk.log), told.first_sequence))
+        return self.history.purges[-1]
+
+    async def _die_within_a_purge(self, store: Store) -> None:
+        """From some call to the disk on, nothing that the process does reaches it. Often the purge is all that the process
+        did: then nothing else makes its names durable."""
+        if self.random.random() < 0.7:
+            await store.aclose()
+            self._promise(Stage.SYNCED)
+            store = await self.open()
+        await store.hold("held", store.next_sequence)
+        self.history.holds.append((len(self.disk.log), store.next_sequence))
+        await self._purge_to_come(store)
+        last, dead = self.random.choice(_PURGING_CALLS), False
+
+        def trap(call: str, count: int) -> Fault | None:
+            nonlocal dead
+            dead = dead or call == last
+            return Fault(EIO) if dead else None
+
+        self.disk.trap = trap
+        with suppress(AquipuError):
+            await store.purge(before=store.next_sequence)
+        with suppress(AquipuError):
+            await store.aclose()
+        self.disk.trap = None
+        self.disk.kill_process()
 
     async def _append(self, store: Store) -> None:
         data, labels = self._data(), self.random.choice(_LABELS)
+        if self.random.random() < _TO_THE_BORDER:
+            data = self.random.randbytes(_size_to_the_border(store))
         receipt = await store.append(data, relations=labels, durability=self._durability())
         self.history.wrote(receipt, data, labels)
         self.history.promise(len(self.disk.log), receipt.stage, receipt.sequence + 1)
@@ -174,6 +266,12 @@ class Life:
         return self.random.randbytes(self.random.choice(self.habits.sizes))
 
 
+def _size_to_the_border(store: Store) -> int:
+    """Of a record behind whose frame the header of the next one ends where a sector does: its body can be lost alone."""
+    end = store._journal._active.contents.end + HEADER_BYTES + _COLUMNS_BYTES
+    return -(end + HEADER_BYTES) % SECTOR
+
+
 # dying, and being judged
 
 
@@ -188,7 +286,7 @@ class Judge:
 
     async def judge_life(self, life: Life, *, several: int, every: int, again: float) -> None:
         """Power cuts along a life's log, at one in ``every`` moments; a share of ``again`` lives on and is cut again."""
-        replay, found = Replay(life.disk), dict[int, int | None]()
+        replay, found = Replay(life.disk), dict[int, Found | None]()
         for moment, event in enumerate(life.disk.log, 1):
             replay.take(event)
             if self.random.randrange(every):
@@ -198,12 +296,13 @@ class Judge:
                 if shape not in found:
                     found[shape] = await self._open(life, files, again)
                     self.tally.counts[f"states, {_name(life.history.policy)}"] += 1
-                next_sequence = found[shape]
-                if next_sequence is not None:
-                    self._judge(life.history, moment, next_sequence, all_there=number == 1)
+                there = found[shape]
+                if there is not None:
+                    self._judge(life.history, moment, there.next_sequence, all_there=number == 1)
+                    self._judge_begin(life.history, moment, there)
 
-    async def _open(self, life: Life, files: Files, again: float) -> int | None:
-        """Open a state and read everything: one past the last record that is there; None when it is not as written."""
+    async def _open(self, life: Life, files: Files, again: float) -> Found | None:
+        """Open a state and read everything; None when it is not as written."""
         later = Life(ForgetfulDisk(files), life.history, life.habits, self.random)
         try:
             store = await later.open_only()
@@ -212,23 +311,24 @@ class Judge:
             return None
         try:
             found = [record async for record in store.scan()]
+            there = Found(store.first_sequence, store.next_sequence, (await store.holds()).get("held"))
         except AquipuError as error:
             self.tally.violated(f"cannot read what a power cut may leave: {error!r}")
             return None
         finally:
             await (store.aclose() if self.random.random() < 0.1 else later.die(store))
         self.tally.counts["records read back"] += len(found)
-        if found != life.history.records[: len(found)]:
+        if found != life.history.records[there.first_sequence : there.next_sequence]:
             self.tally.violated("records read back other than they were written")
             return None
         if again and self.random.random() < again:
-            await self._cut_again(life, files, len(found))
-        return len(found)
+            await self._cut_again(life, files, there)
+        return there
 
-    async def _cut_again(self, life: Life, files: Files, next_sequence: int) -> None:
+    async def _cut_again(self, life: Life, files: Files, there: Found) -> None:
         """A life after the power cut, and power cuts in it: during recovery and after."""
-        later = Life(ForgetfulDisk(files), life.history.after(0), life.habits, self.random)
-        later.history.records = life.history.records[:next_sequence]
+        later = Life(ForgetfulDisk(files), life.history.after(0, there.first_sequence), life.habits, self.random)
+        later.history.records = life.history.records[: there.next_sequence]
         await later.live(sessions=1, bursts=2)
         self.tally.counts["lives after a power cut"] += 1
         await self.judge_life(later, several=1, every=4, again=0)
@@ -245,6 +345,25 @@ class Judge:
         if next_sequence < history.promised(moment, Stage.SYNCED):
             self.tally.violated(f"{_name(history.policy)}: a power cut took records that were SYNCED")
         self.lost[missing] += 1
+
+    def _judge_begin(self, history: History, moment: int, there: Found) -> None:
+        told, begun = history.beginnings(moment)
+        if there.first_sequence not in {told} | begun:
+            self.tally.violated(f"the log begins with {there.first_sequence} instead of {told} or {begun}")
+        self.tally.counts["power cuts while a purge was under way"] += bool(begun)
+        self.tally.counts["power cuts after a purge"] += bool(told)
+        held = [sequence for when, sequence in history.holds if when <= moment]
+        later = [sequence for when, sequence in history.holds if when > moment]
+        if held and there.held not in {held[-1], *later[:1]}:
+            self.tally.violated(f"the hold on {held[-1]} is one on {there.held}")
+
+
+class Found(NamedTuple):
+    """What opening a state has shown."""
+
+    first_sequence: int
+    next_sequence: int
+    held: int | None
 
 
 def loss_bound(policy: SyncPolicy) -> int | None:

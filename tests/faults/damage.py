@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 from random import Random
 from typing import NamedTuple
 
+from aquipu.frame import HEADER_BYTES
 from aquipu.layout import segment_name
 from tests.faults.image import Image
 from tests.faults.specimen import Specimen, first_of
@@ -163,6 +164,7 @@ def _whole_frames(specimen: Specimen, name: str) -> Iterator[Change]:
     places, size = specimen.frames[name], len(specimen.image[name])
     for start, end, _ in places:
         yield "zeroings", (start, end)
+        yield "zeroings", (start + HEADER_BYTES, end)  # the header stays
         yield "cuts", (start, end)
         yield "doublings", (start, end, 0)
         yield from (("older copies", (start, zeros)) for zeros in (0, 1, size))

@@ -7,6 +7,7 @@ its pages. Then the process dies, or the power does, and the store is opened aga
 * every future ends, in a receipt or in an error of the tree;
 * after a failed sync that store issues no further call that writes or syncs;
 * what was acknowledged is there, as the policy bounds it, and reads back as it was written;
+* the log begins where it began before a purge that failed, or where that purge was to bring it, never behind a hold;
 * what was refused for lack of space is not there; what failed with its outcome unknown may be, in the order of the calls.
 """
 
@@ -80,6 +81,14 @@ class Outcome:
     refused: set[bytes] = field(default_factory=set)
     unknown: list[bytes] = field(default_factory=list)
     poisoned: bool = False
+    first_sequence: int = 0
+    """Where the log begins, as far as the last purge has told ..."""
+    purging: set[int] = field(default_factory=set)
+    """... and where it may begin when a purge has told nothing."""
+    held: int | None = None
+    """The hold that was set, as far as was told ..."""
+    holding: set[int] = field(default_factory=set)
+    """... and those of which nothing was told."""
 
     @property
     def acknowledged(self) -> int:
@@ -105,7 +114,7 @@ async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -
     number = iter(range(10_000))
 
     def data() -> bytes:
-        return b"%d " % next(number) * 40
+        return b"%d " % next(number) * 120
 
     for _ in range(2):
         try:
@@ -122,11 +131,33 @@ async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -
         for payload, answer in zip(batch, await _answers(store, batch), strict=True):
             outcome.told(payload, answer)
         with suppress(AquipuError):
+            await _let_go(store, outcome)
+        with suppress(AquipuError):
             await store.sync()
             outcome.synced = max(outcome.synced, outcome.acknowledged)
         with suppress(AquipuError):
             await store.aclose()
             outcome.synced = max(outcome.synced, outcome.acknowledged)
+
+
+async def _let_go(store: Store, outcome: Outcome) -> None:
+    """A purge of everything that can go, of which a hold keeps a part; then the hold is set further on."""
+    for part in (3, 2):
+        sequence = store.next_sequence - (store.next_sequence - store.first_sequence) // part
+        try:
+            outcome.holding.add(sequence)
+            await store.hold("held", sequence)
+            outcome.held = sequence
+            told = await store.purge(before=store.next_sequence, dry_run=True)
+            outcome.purging.add(told.first_sequence)
+            purged = await store.purge(before=store.next_sequence)
+            outcome.first_sequence = purged.first_sequence
+        except StoreFailedError:  # of these two, nobody knows
+            raise
+        except AquipuError:
+            pass
+        outcome.holding.clear()
+        outcome.purging.clear()
 
 
 async def _answers(store: Store, batch: list[bytes]) -> Sequence[Receipt | BaseException]:
@@ -176,11 +207,16 @@ async def _open_and_judge(
         return 0
     try:
         found = [record async for record in store.scan()]
+        holds = await store.holds()
     except AquipuError as error:
         tally.violated(f"{case}: what was opened cannot be read: {error!r}")
         return 0
     finally:
         await store.aclose()
+    _judge_begin(case, store, holds, outcome, tally)
+    following = store.next_sequence
+    if [record.sequence for record in found] != list(range(store.first_sequence, following)):
+        tally.violated(f"{case}: what the store says it keeps is not there")
     extra = [record.data for record in found if record.sequence not in outcome.stored]
     if any(outcome.stored.get(record.sequence, record.data) != record.data for record in found):
         tally.violated(f"{case}: a record reads back other than it was written")
@@ -188,11 +224,21 @@ async def _open_and_judge(
         tally.violated(f"{case}: a record is there that was refused")
     if extra != [data for data in outcome.unknown if data in extra]:
         tally.violated(f"{case}: records are there that were not written, or in another order")
-    if len(found) < synced:
-        tally.violated(f"{case}: {synced - len(found)} SYNCED records are missing")
-    if lost is not None and outcome.acknowledged - len(found) > lost:
-        tally.violated(f"{case}: {outcome.acknowledged - len(found)} acknowledged records are missing")
-    return len(found)
+    if following < synced:
+        tally.violated(f"{case}: {synced - following} SYNCED records are missing")
+    if lost is not None and outcome.acknowledged - following > lost:
+        tally.violated(f"{case}: {outcome.acknowledged - following} acknowledged records are missing")
+    return following
+
+
+def _judge_begin(case: Case, store: Store, holds: dict[str, int], outcome: Outcome, tally: Tally) -> None:
+    """Where the log begins, and what is held."""
+    if store.first_sequence not in {outcome.first_sequence} | outcome.purging:
+        tally.violated(f"{case}: the log begins with {store.first_sequence}, which no purge has told")
+    if holds.get("held") not in {outcome.held} | outcome.holding:
+        tally.violated(f"{case}: {holds} are the holds, which nobody has set")
+    if outcome.held is not None and store.first_sequence > max(outcome.held, *outcome.holding, 0):
+        tally.violated(f"{case}: what was held is purged")
 
 
 async def fail_once(case: Case, random: Random, tally: Tally) -> None:

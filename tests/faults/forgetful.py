@@ -21,7 +21,7 @@ from errno import EIO, ENOENT
 from random import Random
 from typing import BinaryIO
 
-from aquipu.disk import Disk
+from aquipu.disk import Disk, Shared
 
 SECTOR = 512
 
@@ -105,6 +105,22 @@ class _Open:
     life: int
 
 
+class _Stream(io.BytesIO):
+    """A file as it was when it was opened, with a descriptor that can be held."""
+
+    def __init__(self, disk: ForgetfulDisk, descriptor: int, data: bytes) -> None:
+        super().__init__(data)
+        self._disk = disk
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        self._disk.close(self._descriptor)
+        super().close()
+
+
 class ForgetfulDisk(Disk):
     """The disk of one machine. ``files`` is what it holds, durably, when the machine starts."""
 
@@ -118,6 +134,8 @@ class ForgetfulDisk(Disk):
         self._original = {inode: bytes(inode.data) for inode in self._names.values()}
         self._open: dict[int, _Open] = {}
         self._locked: dict[Inode, int] = {}
+        self._held: dict[Inode, dict[int, bool]] = {}  # by which descriptors, and whether alone
+        self._directory = Inode(bytearray())
         self._unsynced: dict[Inode, Changes] = {}
         self._next_descriptor = 1000
         self._life = 0
@@ -127,6 +145,7 @@ class ForgetfulDisk(Disk):
         """The process that used the disk is gone, its page cache stays: old descriptors are void and its locks free."""
         self._life += 1
         self._locked.clear()
+        self._held.clear()
 
     def original(self) -> dict[Inode, bytes]:
         """The bytes that the inodes had when the machine started."""
@@ -174,18 +193,30 @@ class ForgetfulDisk(Disk):
         return self._descriptor(inode)
 
     def open(self, path: str, *, writable: bool = False) -> int:
+        """A file, or the store's directory."""
         self._call("open")
-        return self._descriptor(self._named(path))
+        return self._descriptor(self._directory if path.count("/") == 1 else self._named(path))
 
     def open_stream(self, path: str) -> BinaryIO:
         self._call("open_stream")
-        return io.BytesIO(bytes(self._named(path).data))
+        inode = self._named(path)
+        return _Stream(self, self._descriptor(inode), bytes(inode.data))
+
+    def share(self, path: str, data: bytes) -> Shared:
+        """The file, of which nothing is certain; what is later written into the memory is seen by nobody."""
+        descriptor = self.create(path)
+        self.write(descriptor, [data], 0)
+        self.close(descriptor)
+        memory = Shared(-1, len(data))
+        memory[:] = data
+        return memory
 
     def close(self, descriptor: int) -> None:
         if descriptor in self._open:
             inode = self._open.pop(descriptor).inode
             if self._locked.get(inode) == descriptor:
                 del self._locked[inode]
+            self._held.get(inode, {}).pop(descriptor, None)
 
     def size(self, descriptor: int) -> int:
         self._call("size")
@@ -232,6 +263,15 @@ class ForgetfulDisk(Disk):
         descriptor = self._descriptor(inode)
         self._locked[inode] = descriptor
         return descriptor
+
+    def try_hold(self, descriptor: int, *, alone: bool = False) -> bool:
+        self._call("try_hold")
+        holders = self._held.setdefault(self._inode(descriptor), {})
+        others = [is_alone for other, is_alone in holders.items() if other != descriptor]
+        if any(others) or (alone and others):
+            return False
+        holders[descriptor] = alone
+        return True
 
     # how they work
 

@@ -23,17 +23,17 @@ def _quiet(done: int) -> None:
 
 
 def _power_cuts(policy: SyncPolicy, seed: int) -> Tally:
-    return crashes.run(policy, 800, seed, _quiet)[0]
+    return crashes.run(policy, 2400, seed, _quiet)[0]
 
 
 def parts(seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
     """The parts of the hunt, cheapest first."""
     yield "short writes", errors.short_writes
-    yield "model", partial(model.run, 60, seed, _quiet)
+    yield "model", partial(model.run, 100, seed, _quiet)
     for policy in crashes.POLICIES:
         yield f"power cuts, {type(policy).__name__}", partial(_power_cuts, policy, seed)
     yield "forgotten pages", errors.forgotten_pages
-    yield "errors", partial(errors.run, 400, seed, _quiet)
+    yield "errors", partial(errors.run, 800, seed, _quiet)
     yield "flips", partial(flips.run, 4000, seed, _quiet)
 
 

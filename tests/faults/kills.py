@@ -7,7 +7,9 @@ in that life, so the server knows what must be in the store:
 
 * everything acknowledged, under every policy, with its sequence, its timestamp and its labels;
 * beyond that only what had been called, in the order of the calls, without a gap, a batch whole or not at all;
-* everything that was there when a life began, unchanged: nothing that was once found goes away;
+* everything that was there when a life began, unchanged: nothing that was once found goes away, unless it is purged;
+* the log begins where the last purge that ended has told, or where the one that was cut short was to bring it: with the
+  old or the new first sequence; what was held is held, and there;
 * after a life that ended without `aclose`, but not by force: everything that had been accepted.
 
 The server reads the files without changing them; the next life opens them with the real `Store.open`, is checked to have
@@ -15,9 +17,9 @@ found the same, and goes on. Three kinds of deaths:
 
 * **at random**: a SIGKILL from outside, after some time or some acknowledgements, beside several appending tasks;
 * **at a call**: a SIGKILL before each single call that changes anything on the disk in a short life (opening, commits,
-  rolls with their seals, the close), and within and right behind each write. That life begins with no store, with a closed
-  one, or with one that needs every mending. What it leaves, the next life mends, and may die at. Calls that only read are
-  left out: a death there leaves the same;
+  rolls with their seals, a hold and a purge, the close), and within and right behind each write. That life begins with no
+  store, with a closed one, or with one that needs every mending. What it leaves, the next life mends, and may die at.
+  Calls that only read are left out: a death there leaves the same;
 * **exits**: `os._exit`, exceptions, a loop closed under the store, an interpreter that ends without `aclose`, forks.
 """
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from aquipu import Record, Stage
+from aquipu.bookmark import read_bookmark
 from aquipu.disk import Disk
 from aquipu.frame import Walk, records
 from aquipu.journal import Extent
-from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.layout import SEGMENT_HEADER_BYTES, BookmarkKind
 from aquipu.recovery import Findings, examine
 from aquipu.segment import read_footer, walk_frames
-from tests.faults.plan import POLICIES, calls
+from tests.faults.plan import HOLD, POLICIES, calls
 from tests.faults.witness import Account, Acknowledgement, check
 
 
@@ -26,10 +27,29 @@ class Log:
     policy: int
     round: int = 0
     records: list[Record] = field(default_factory=list)
-    """All that was found after the life before."""
+    """All that was found after the life before, and stand-ins for what was purged: by sequence."""
+    first: int = 0
+    """Where the log began."""
+    held: int | None = None
+    """From where on it was held."""
 
-    def judge(self, found: list[Record], account: Account, *, whole: bool) -> Iterator[str]:
-        """What is wrong after a life, one line each. ``whole``: everything accepted must be there."""
+    def with_purged(self, found: list[Record], account: Account, first: int) -> list[Record]:
+        """The records found after a life, from the first one ever on: what was purged stands there as it was written."""
+        times = {number: timestamp for number, _, timestamp, _ in account.acknowledged}
+        every, plan = self.records[:first], calls(self.seed, self.round)
+        while len(every) < first:
+            call = next(plan)
+            for number, data in enumerate(call.payloads, call.number):
+                time = times.get(number, every[-1].timestamp if every else 0)
+                every.append(Record(len(every), time, data, call.relations))
+        return every[:first] + found
+
+    def judge(
+        self, found: list[Record], account: Account, *, whole: bool, first: int = 0, held: int | None = None
+    ) -> Iterator[str]:
+        """What is wrong after a life, one line each. ``whole``: everything accepted must be there. ``found`` is complete
+        (`with_purged`); the log begins with ``first`` and is ``held``."""
+        yield from self._judge_begin(account, first, held)
         known = len(self.records)
         if found[:known] != self.records:
             yield f"what was there before the life has changed: {_difference(self.records, found)}"
@@ -40,12 +60,23 @@ class Log:
             yield "a timestamp is lower than the one before"
         if account.opened not in (None, known):
             yield f"it was opened with next_sequence {account.opened}; {known} records had been left"
-        if account.read not in (None, (known, check(self.records))):
-            yield f"scan gave something else than the {known} records that had been left"
+        if account.read not in (None, (known - self.first, check(self.records[self.first :]))):
+            yield f"scan gave something else than the {known - self.first} records that had been left"
         if whole and len(found) - known != account.accepted:
             yield f"{account.accepted} records were accepted, and {len(found) - known} are there"
         yield from self._judge_data(found[known:])
         yield from self._judge_receipts(found, sorted(account.acknowledged))
+
+    def _judge_begin(self, account: Account, first: int, held: int | None) -> Iterator[str]:
+        """The log begins where the last purge has told, or where the next one was to bring it; the hold is the last one."""
+        told = self.first if account.purged is None else account.purged
+        if first not in (told, account.purging):
+            yield f"the log begins with {first} instead of {told} or {account.purging}"
+        told_held = self.held if account.held is None else account.held
+        if held not in (told_held, account.holding):
+            yield f"the hold is on {held} instead of {told_held} or {account.holding}"
+        if told_held is not None and first > max(told_held, account.holding or 0):
+            yield f"the log begins with {first}, and {told_held} was held"
 
     def _judge_data(self, new: list[Record]) -> Iterator[str]:
         """This life's records are those of its first calls, each call whole."""
@@ -104,6 +135,13 @@ def read_all(path: str) -> tuple[list[Record], Findings | None]:
         finally:
             disk.close(descriptor)
     return found, findings
+
+
+def held_in(path: str, findings: Findings | None) -> int | None:
+    """The hold that the lives set."""
+    if findings is None:
+        return None
+    return read_bookmark(Disk(), path, findings.manifest.store_id, BookmarkKind.HOLD, HOLD)
 
 
 def _read_segment(disk: Disk, descriptor: int, extent: Extent) -> Iterator[Record]:

@@ -1,8 +1,8 @@
 """A store against a list in memory: hypothesis finds the sequence of events that breaks it.
 
 Appends by many callers, some of whom are cancelled; batches; flush and sync; the death of the process and of the power; a
-clean reopening; a failing sync; a disk that fills up and is freed; rolls, because the segments are small. After each event
-the store holds exactly what the list says, at the same sequences.
+clean reopening; a failing sync; a disk that fills up and is freed; rolls, because the segments are small; holds and purges.
+After each event the store holds exactly what the list says from its first sequence on, at the same sequences.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tests.faults.tally import Tally
 
 T = TypeVar("T")
 
+_SEGMENT_BYTES = 4096
 _SECONDS = 20.0  # nobody waits for ever; an event takes milliseconds
 _DATA = st.binary(max_size=40) | st.integers(200, 900).map(bytes)
+_FULL = bytes(_SEGMENT_BYTES)
 _POLICIES = (*POLICIES, EveryN(3, within=None))
 
 
@@ -42,6 +44,9 @@ class StoreModel(RuleBasedStateMachine):
         self.records: list[bytes] = []
         self.synced = 0
         """How many of them were promised to be SYNCED."""
+        self.first = 0
+        """The first of them that was not purged."""
+        self.holds: dict[str, int] = {}
         self.sync_fault: Failure | None = None
         self.is_full = False
 
@@ -100,6 +105,43 @@ class StoreModel(RuleBasedStateMachine):
         self._run(self.store.sync())
         self.synced = len(self.records)
         assert self.store.synced_sequence == self.store.next_sequence
+
+    @precondition(lambda self: not self.is_full and self.sync_fault is None)
+    @rule(segments=st.integers(1, 3))
+    def fill_segments(self, segments: int) -> None:
+        """So many segments are rolled."""
+        for _ in range(segments):
+            self._promise(self._run(self.store.append(_FULL)))
+            self.records.append(_FULL)
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule(back=st.integers(0, 30), dry_run=st.booleans())
+    def purge(self, back: int, dry_run: bool) -> None:
+        """Whole segments go, none behind the bound or a hold; on a full disk nothing goes."""
+        bound = max(len(self.records) - back, 0)
+        purge = self.store.purge(before=bound, dry_run=dry_run)
+        if self.is_full and not dry_run:
+            with suppress(StoreFullError):
+                assert self._run(purge).segments == 0
+            return
+        purged = self._run(purge)
+        assert purged.first_sequence_before == self.first
+        assert self.first <= purged.first_sequence <= max(self.first, min(bound, *self.holds.values(), len(self.records)))
+        assert purged.records == purged.first_sequence - self.first
+        if not dry_run:
+            self.first = purged.first_sequence
+
+    @precondition(lambda self: not self.is_full and self.sync_fault is None)
+    @rule(name=st.sampled_from(("backup", "audit")), share=st.floats(0, 1))
+    def hold(self, name: str, share: float) -> None:
+        sequence = self.first + int(share * (len(self.records) - self.first))
+        self._run(self.store.hold(name, sequence))
+        self.holds[name] = sequence
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule(name=st.sampled_from(("backup", "audit")))
+    def release(self, name: str) -> None:
+        assert self._run(self.store.release(name)) == (self.holds.pop(name, None) is not None)
 
     @precondition(lambda self: not self.is_full)
     @rule()
@@ -160,7 +202,9 @@ class StoreModel(RuleBasedStateMachine):
     @invariant()
     def holds_what_it_should(self) -> None:
         if hasattr(self, "store") and self.sync_fault is None:
-            assert self._run(self._read()) == self.records
+            assert self._run(self._read()) == self.records[self.first :]
+            assert self._run(self.store.holds()) == self.holds
+            assert self.store.first_sequence == self.first
             assert self.store.next_sequence == len(self.records)
             assert self.store.synced_sequence >= self.synced
 
@@ -201,7 +245,7 @@ class StoreModel(RuleBasedStateMachine):
             self._run(self.store.aclose())
         self.sync_fault = None
         self.store = self._run(self._opened())
-        found = self._run(self._read())
+        found = self.records[: self.first] + self._run(self._read())  # those before are what they were
         if kept:
             assert found[: len(acknowledged)] == acknowledged
             rest = iter(unknown)
@@ -227,7 +271,9 @@ class StoreModel(RuleBasedStateMachine):
         return [record.data async for record in self.store.scan()]
 
     async def _opened(self) -> Store:
-        return await Store.open(PATH, sync_policy=self.policy, max_segment_bytes=4096, lock_timeout=0, disk=self.disk)
+        return await Store.open(
+            PATH, sync_policy=self.policy, max_segment_bytes=_SEGMENT_BYTES, lock_timeout=0, disk=self.disk
+        )
 
     async def _open(self) -> None:
         self.store = await self._opened()

@@ -10,11 +10,11 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aquipu.disk import Disk
+from aquipu.disk import Disk, Shared
 
 MORTAL = (
     *("try_lock", "make_directories", "create", "rename", "remove", "sync_directory"),
-    *("write", "write_synced", "sync", "truncate"),
+    *("write", "write_synced", "sync", "truncate", "share"),
 )
 """The calls that change something."""
 _WRITES = ("write", "write_synced")
@@ -84,6 +84,10 @@ class MortalDisk(Disk):
     def truncate(self, descriptor: int, size: int) -> None:
         self._passes("truncate")
         super().truncate(descriptor, size)
+
+    def share(self, path: str, data: bytes) -> Shared:
+        self._passes("share")
+        return super().share(path, data)
 
 
 def die() -> None:

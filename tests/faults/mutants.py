@@ -133,6 +133,30 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
         Edit("segment.py", "        covers_all = durable and not self.dirty\n", "        covers_all = durable\n"),
         Edit("journal.py", "        if self._active.dirty:\n            try:", "        if False:\n            try:"),
     ),
+    "removes segments before the manifest says so": (
+        Edit(
+            "journal.py",
+            "        manifest = self._manifest._replace(first_sequence=first_sequence)\n",
+            "        manifest = self._manifest._replace(first_sequence=first_sequence)\n"
+            "        self._past.let_go(first_sequence)\n"
+            "        while self._past.sweep():\n            pass\n",
+        ),
+    ),
+    "takes what a purge has left for a part of the log": (
+        Edit(
+            "recovery.py",
+            "    firsts = [first for first in firsts if first >= manifest.first_sequence]\n",
+            "",
+        ),
+    ),
+    "passes over a hold": (Edit("journal.py", "decide(self.holds().values())", "decide(())"),),
+    "takes a damaged hold for none": (
+        Edit(
+            "bookmark.py",
+            "        raise CorruptionError(whole_path, 0, str(damage)) from None\n",
+            "        return None\n",
+        ),
+    ),
     "keeps half a commit when the disk is full": (
         Edit(
             "journal.py",

@@ -35,6 +35,8 @@ class Outcome(NamedTuple):
     error: Exception | None
     report: RecoveryReport | None
     records: list[Record]
+    holds: dict[str, int] | None = None
+    """None: an error came before they were read."""
 
     def agrees(self, other: Outcome) -> bool:
         """Whether the other says the same; of what stands before damage it may give less, for it reads in chunks."""
@@ -43,7 +45,7 @@ class Outcome(NamedTuple):
             (type(other.error), getattr(other.error, "args", ())),
         )
         given = self.records if self.error is None else self.records[: len(other.records)]
-        return mine == its and self.report == other.report and given == other.records
+        return mine == its and (self.report, self.holds) == (other.report, other.holds) and given == other.records
 
 
 def observe(path: str) -> Outcome:
@@ -57,11 +59,12 @@ def observe(path: str) -> Outcome:
     try:
         for some in _read(disk, journal):
             found += some
+        holds = journal.holds()
     except Exception as error:
         return Outcome(error, report, found)
     finally:
         journal.drop()
-    return Outcome(None, report, found)
+    return Outcome(None, report, found, holds)
 
 
 def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
@@ -101,13 +104,14 @@ async def through_store(path: str) -> Outcome:
         try:
             async for record in store.scan():
                 found.append(record)  # noqa: PERF401 - what came before an error counts
+            holds = await store.holds()
         except Exception as error:
             return Outcome(error, store.recovery, found)
         receipt = await store.append(b"one more")
     async with Store.open(path, max_segment_bytes=SEGMENT_BYTES, lock_timeout=0) as again:
         assert [record async for record in again.scan(0, receipt.sequence)] == found
         assert (await again.get(receipt.sequence)).data == b"one more"
-    return Outcome(None, store.recovery, found)
+    return Outcome(None, store.recovery, found, holds)
 
 
 # the judge
@@ -115,7 +119,7 @@ async def through_store(path: str) -> Outcome:
 
 def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tuple[str, bool]:
     """What the outcome is, and whether the contract allows it; ``left`` is the directory afterwards."""
-    error, report, found = outcome
+    error, report, found, _ = outcome
     wrong = _wrong(specimen, image, outcome, left)
     if wrong is not None:
         return wrong, False
@@ -129,7 +133,7 @@ def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tu
 
 
 def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> str | None:
-    error, report, found = outcome
+    error, report, found, holds = outcome
     if error is not None and not isinstance(error, NOTICED):
         return f"{type(error).__name__} came out: {error}"
     if found != specimen.records[: len(found)]:
@@ -140,6 +144,8 @@ def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> s
         return "opened, with a manifest, name, header or footer that is damaged"
     if report.cut_bytes and not _is_kept(report, image, left):
         return "a torn tail is not kept as it was"
+    if holds not in (None, specimen.holds(image)):
+        return f"other holds than were set: {holds}"
     return _missing(specimen, image, report, len(found)) if error is None else None
 
 

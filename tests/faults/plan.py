@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aquipu import Always, EveryN, OsManaged, Stage, SyncPolicy
 
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(4, within=None), OsManaged(), EveryN(64))
+HOLD = "held"  # the name of the hold that every life sets
 SECONDS_MAX = 30  # no life takes so long: one that does is ended by its alarm, which is a violation
 
 
@@ -45,7 +46,7 @@ class Call(NamedTuple):
     waits: bool
     """append, not append_nowait."""
     then: str | None
-    """What the caller does next: sync or flush."""
+    """What the caller does next: sync, flush, or let_go of old records."""
 
 
 def calls(seed: int, round: int) -> Iterator[Call]:
@@ -56,7 +57,7 @@ def calls(seed: int, round: int) -> Iterator[Call]:
         payloads = [random.randbytes(_size(random)) for _ in range(random.choice((1, 1, 1, 1, 1, 2, 7)))]
         relations = random.choice(((), (), (), ("user:7",), ("user:7", "document:42")))
         durability = random.choice((None, None, None, Stage.FLUSHED, Stage.SYNCED))
-        then = random.choice((*[None] * 14, "sync", "flush"))
+        then = random.choice((*[None] * 14, "sync", "flush", "let_go"))
         yield Call(number, payloads, relations, durability, random.random() < 0.8, then)
         number += len(payloads)
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from aquipu import AquipuError, Record
 from aquipu.recovery import Findings
 from tests.faults.lives import live_and_end
-from tests.faults.log import Log, read_all
+from tests.faults.log import Log, held_in, read_all
 from tests.faults.plan import Life
 from tests.faults.tally import Tally
 from tests.faults.witness import Account, Witness
@@ -54,7 +54,7 @@ class Server:
         branch = self.new_log(log.policy, log.seed)
         if os.path.exists(log.path):
             copytree(log.path, branch.path)
-        branch.round, branch.records = log.round, log.records
+        branch.round, branch.records, branch.first, branch.held = log.round, log.records, log.first, log.held
         return branch
 
     def drop(self, log: Log) -> None:
@@ -92,17 +92,22 @@ class Server:
         lines = [] if ended == status else [f"it ended with {ended} instead of {status}: {self._last_words()}"]
         account = self.witness.account()
         try:
-            found, findings = read_all(log.path)
+            kept, findings = read_all(log.path)
+            held = held_in(log.path, findings)
         except (AquipuError, OSError) as error:
             self._violated(log, life, [*lines, f"the store cannot be opened: {error}"])
-        lines += log.judge(found, account, whole=whole)
+        first = findings.manifest.first_sequence if findings is not None else 0
+        found = log.with_purged(kept, account, first)
+        lines += log.judge(found, account, whole=whole, first=first, held=held)
         if life.program == "short" and ended == 0 and not (findings is not None and findings.is_clean):
             lines.append("a clean close has left something to mend")
         if lines:
             self._violated(log, life, lines)
         self.tally.counts["lives on the real disk"] += log.path.startswith(self._places[1])
         self._count(account, found, findings)
-        log.records = found
+        self.tally.counts["purges"] += first > log.first
+        self.tally.counts["purges cut short"] += account.purging not in (account.purged, log.first)
+        log.records, log.first, log.held = found, first, held
         return account
 
     def _fork(self, life: Life) -> int:
@@ -139,3 +144,5 @@ class Server:
             counts["left: a torn tail"] += findings.torn is not None
             counts["left: frames without a mark"] += not findings.marked
             counts["left: a roll cut short"] += findings.empty_successor is not None
+            counts["left: files of a purge"] += bool(findings.left_over)
+            counts["left: an unfinished bookmark"] += bool(findings.bookmarks)

@@ -10,14 +10,26 @@ from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+from unittest.mock import patch
 
 from aquipu import Always, Record, Store
 from aquipu.frame import HEADER_BYTES, MAGIC, Walk
-from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, Manifest, SegmentHeader, first_sequence_of
+from aquipu.indexer import Indexer
+from aquipu.layout import (
+    ACKNOWLEDGED,
+    MANIFEST,
+    SEGMENT_HEADER_BYTES,
+    BookmarkKind,
+    Manifest,
+    SegmentHeader,
+    bookmark_name,
+    first_sequence_of,
+)
 from tests.faults.image import Image, fast_directory, read_image
 
 SEGMENT_BYTES = 4096
 
+_HOLD, _HELD = "backup", 10
 _ZEROS_KEPT = 100  # of the space written ahead: every bit of it is flipped, too
 
 
@@ -48,6 +60,10 @@ class Specimen:
     def tail(self) -> str:
         """The last segment that holds a frame."""
         return max(name for name, places in self.frames.items() if places)
+
+    def holds(self, image: Image) -> dict[str, int]:
+        """What is held in a changed image, unless an error says that a hold is damaged."""
+        return {_HOLD: _HELD} if bookmark_name(BookmarkKind.HOLD, _HOLD) in image else {}
 
     def proven(self, image: Image) -> int:
         """The sequence below which every record of a changed image is either still there or proven to have been synced."""
@@ -86,11 +102,11 @@ class Specimen:
 
 def specimens() -> list[Specimen]:
     """Three stores, each of at least two sealed segments and one active: closed, killed, killed just after a roll."""
-    with fast_directory() as directory:
+    with fast_directory() as directory, patch.object(Indexer, "look"):  # an index is built at a time of its own
         closed_records = asyncio.run(_live(f"{directory}/closed"))
-        closed = read_image(Path(directory, "closed"))
+        closed = _image(Path(directory, "closed"))
         killed_records = asyncio.run(_live(f"{directory}/other", killed_as=f"{directory}/killed"))
-        killed = read_image(Path(directory, "killed"))
+        killed = _image(Path(directory, "killed"))
     active = max(_segments(closed))
     killed[active] = killed[active].rstrip(b"\0") + bytes(_ZEROS_KEPT)
     rolled = {**killed, active: killed[active][:SEGMENT_HEADER_BYTES]}  # what the roll had made, byte for byte
@@ -105,6 +121,11 @@ def specimens() -> list[Specimen]:
     return made
 
 
+def _image(path: Path) -> Image:
+    """Without what is memory that processes share: nothing of it is ever relied on after a power cut."""
+    return {name: data for name, data in read_image(path).items() if name != ACKNOWLEDGED}
+
+
 async def _live(path: str, *, killed_as: str | None = None) -> list[Record]:
     """Write a store in two lives, always the same; a copy of what a kill before the last close leaves, if wanted."""
     written: list[Record] = []
@@ -113,6 +134,7 @@ async def _live(path: str, *, killed_as: str | None = None) -> list[Record]:
         async with Store.open(path, sync_policy=Always(), max_segment_bytes=SEGMENT_BYTES) as store:
             for number in range(commits):
                 await _commit(store, number, rng, written)
+            await store.hold(_HOLD, _HELD)
             if killed_as is not None:
                 shutil.rmtree(killed_as, ignore_errors=True)
                 shutil.copytree(path, killed_as)

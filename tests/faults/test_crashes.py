@@ -17,6 +17,7 @@ def test_power_cuts_at_every_moment_of_a_store(policy: SyncPolicy) -> None:
     tally, lost = crashes.run(policy, STATES, seed=20261122, tick=lambda done: None)
     assert tally.violations == []
     assert tally.counts[f"states, {type(policy).__name__}"] >= STATES
+    assert tally.counts["power cuts while a purge was under way"] > 100
     bound = crashes.loss_bound(policy)
     assert bound is None or max(lost) <= bound
     if isinstance(policy, EveryN):

@@ -15,7 +15,8 @@ def test_every_call_to_the_disk_fails_in_some_way() -> None:
     tally = errors.run(ERRORS, seed=20261122, tick=lambda done: None)
     assert tally.violations == []
     assert tally.counts["injected errors"] >= ERRORS
-    for call in ("create", "write", "write_synced", "sync", "truncate", "rename", "sync_directory", "read", "open"):
+    changing = ("create", "write", "write_synced", "sync", "truncate", "rename", "remove", "sync_directory")
+    for call in (*changing, "read", "open", "try_hold"):
         assert tally.counts[f"injected into {call}"] > 0
 
 

@@ -116,6 +116,18 @@ def test_a_damaged_structure_is_refused_even_if_no_record_is_harmed(
     assert judge(closed, image, Outcome(CorruptionError("s", 0, "r"), None, []), image)[1]
 
 
+def test_another_hold_is_a_violation(stores: list[Specimen]) -> None:
+    """A hold that is changed comes back as an error, never as another hold or as none; one that was removed is gone."""
+    for specimen in stores:
+        there = Outcome(None, _report(), specimen.records, {"backup": 10})
+        assert judge(specimen, specimen.image, there, specimen.image) == ("without effect", True)
+        for holds in ({}, {"backup": 11}, {"backup": 10, "another": 1}):
+            assert not judge(specimen, specimen.image, there._replace(holds=holds), specimen.image)[1]
+        image = {name: data for name, data in specimen.image.items() if name != "backup.hold"}
+        assert judge(specimen, image, there._replace(holds={}), image)[1]
+        assert not judge(specimen, image, there, image)[1]
+
+
 def test_a_closed_store_has_no_torn_tail(stores: list[Specimen]) -> None:
     """The last commit of a killed store may be named as torn when it is damaged, that of a closed store may not."""
     killed = stores[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.faults.witness import Account, Acknowledgement, check
 
 pytestmark = pytest.mark.timeout(600)
 
-DEATHS = 950
+DEATHS = 1300
 SEED = 4
 ALWAYS = 0
 OS_MANAGED = 2
@@ -55,6 +56,12 @@ def test_the_deaths_left_something_to_mend(tally: Tally) -> None:
     assert tally.counts["left: a torn tail"] > 0
     assert tally.counts["left: a roll cut short"] > 0
     assert tally.counts["left: frames without a mark"] > 0
+
+
+def test_a_purge_was_died_in(tally: Tally) -> None:
+    """The process died at every step of a purge, and of setting a hold: the first sequence is the old or the new one."""
+    for what in ("purges", "purges cut short", "left: files of a purge", "left: an unfinished bookmark"):
+        assert tally.counts[what] > 0, what
 
 
 @pytest.mark.parametrize("name", EXITS)
@@ -193,13 +200,35 @@ def test_the_scan_gave_something_else(log: Log) -> None:
     assert "scan gave something else" in verdict(log, found, told._replace(read=(len(log.records), 1)))
 
 
+def test_the_log_begins_elsewhere(log: Log) -> None:
+    """The first sequence is the one that the last purge told, or the one that the next was to bring; held is held."""
+    found, told = life_of(log, 20)
+
+    def begin(first: int, its_hold: int | None = None, **testified: Any) -> str:
+        account = told._replace(**testified)
+        kept = log.with_purged(found[first:], account, first)
+        assert kept == found
+        return "; ".join(log.judge(kept, account, whole=True, first=first, held=its_hold))
+
+    after = len(log.records) + 2
+    assert begin(0) == begin(3, purging=3) == begin(0, purging=3) == begin(3, purging=3, purged=3) == ""
+    assert begin(after, purging=after, purged=3) == begin(3, purging=after, purged=3) == ""
+    for first in (0, 2, 4, after):
+        assert "the log begins with" in begin(first, purging=3, purged=3)
+    assert "the log begins with" in begin(2, purging=3)
+    assert begin(0, 4, holding=4) == begin(0, None, holding=4) == begin(0, 4, holding=4, held=4) == ""
+    assert "the hold is on" in begin(0, None, holding=4, held=4)
+    assert "the hold is on" in begin(0, 5, holding=4, held=4)
+    assert "was held" in begin(5, 4, holding=4, held=4, purging=5, purged=5)
+
+
 # the moments
 
 
 def test_no_call_is_left_out() -> None:
     """Every call of the disk changes something and is one to die at, or only reads, or is made of such calls."""
-    reading = {"close", "exists", "list", "open", "open_stream", "read", "size"}
-    made_of_others = {"sync_name"}
+    reading = {"close", "exists", "list", "open", "open_stream", "read", "size", "try_hold", "look_into", "identity"}
+    made_of_others = {"sync_name", "try_remove"}
     assert {name for name in vars(Disk) if not name.startswith("_")} == {*MORTAL, *reading, *made_of_others}
 
 

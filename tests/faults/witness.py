@@ -36,6 +36,14 @@ class Account(NamedTuple):
     """The calls to the disk that change something, by name."""
     child: int = 0
     """The pid of a child that outlives the process; 0 for none."""
+    purging: int | None = None
+    """Where the last purge that began was to bring the beginning of the log ..."""
+    purged: int | None = None
+    """... and where the last one has that ended."""
+    holding: int | None = None
+    """The hold that was last to be set ..."""
+    held: int | None = None
+    """... and the one that was last set."""
 
 
 class Witness:
@@ -43,7 +51,8 @@ class Witness:
 
     _ENTRIES_MAX = 1 << 15
     _TRACE_MAX = 1 << 10
-    _ACKNOWLEDGED, _ACCEPTED, _OPENED, _READ, _READ_CHECK, _CHILD, _TRACED, _TRACE = range(8)
+    _ACKNOWLEDGED, _ACCEPTED, _OPENED, _READ, _READ_CHECK, _CHILD = range(6)
+    _PURGING, _PURGED, _HOLDING, _HELD, _TRACED, _TRACE = range(6, 12)
     _ENTRIES = _TRACE + _TRACE_MAX
 
     def __init__(self, path: str) -> None:
@@ -79,6 +88,18 @@ class Witness:
     def left_behind(self, pid: int) -> None:
         self._words[self._CHILD] = pid
 
+    def purging(self, first_sequence: int) -> None:
+        self._words[self._PURGING] = first_sequence + 1
+
+    def purged(self, first_sequence: int) -> None:
+        self._words[self._PURGED] = first_sequence + 1
+
+    def holding(self, sequence: int) -> None:
+        self._words[self._HOLDING] = sequence + 1
+
+    def held(self, sequence: int) -> None:
+        self._words[self._HELD] = sequence + 1
+
     # for the server
 
     @property
@@ -92,11 +113,15 @@ class Witness:
         return Account(
             [Acknowledgement._make(words[end - 4 : end]) for end in ends],
             words[self._ACCEPTED],
-            words[self._OPENED] - 1 if words[self._OPENED] else None,
+            self._noted(self._OPENED),
             (words[self._READ] - 1, words[self._READ_CHECK]) if words[self._READ] else None,
             [MORTAL[call] for call in words[self._TRACE : self._TRACE + words[self._TRACED]]],
             words[self._CHILD],
+            *map(self._noted, (self._PURGING, self._PURGED, self._HOLDING, self._HELD)),
         )
+
+    def _noted(self, word: int) -> int | None:
+        return self._words[word] - 1 if self._words[word] else None
 
     def forget(self) -> None:
         for word in range(self._TRACE):

@@ -1,0 +1,190 @@
+"""Records as other programs read them: ndjson, csv, parquet.
+
+=============  =========================================  ==========================
+               ndjson (an object a line), csv (a header)  parquet
+=============  =========================================  ==========================
+``sequence``   a number                                   uint64
+``time``       ISO 8601 in UTC, nanoseconds               timestamp[ns, UTC]
+``encoding``   ``utf-8`` or ``base64``                    not there
+``data``       text, or base64 for what is no UTF-8       binary, as it was stored
+``relations``  ndjson: a list; csv: the same as JSON      list of strings
+=============  =========================================  ==========================
+
+In csv a field that holds a line end, a comma or a quote is quoted, and lines end with a line feed. Parquet needs pyarrow
+(the extra ``parquet``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterable, Callable
+from enum import StrEnum
+from typing import Any, Protocol
+
+from aquipu.inspection import iso_time
+from aquipu.record import Record
+
+PIECE_BYTES = 256 * 1024
+"""About how much data is exported at a time."""
+_RECORD_BYTES = 64  # what a record counts beside its data
+_GROUP_BYTES = 16 * 1024 * 1024  # of data in a row group of parquet
+_COLUMNS = ("sequence", "time", "encoding", "data", "relations")
+
+
+class Format(StrEnum):
+    """What records can be exported as."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class MissingPackageError(Exception):
+    """A format needs a package that is not installed; the text says how to get it."""
+
+
+Write = Callable[[bytes], object]
+
+
+class Exporter(Protocol):
+    """Turns records into the bytes of one format."""
+
+    def take(self, records: list[Record]) -> None:
+        """The next records."""
+
+    def end(self) -> None:
+        """There are no more."""
+
+
+def exporter(format: Format, write: Write) -> Exporter:
+    """One that gives its bytes to ``write``. Raises MissingPackageError before anything is written."""
+    if format is Format.NDJSON:
+        return _Ndjson(write)
+    return _Csv(write) if format is Format.CSV else _Parquet(write)
+
+
+async def drain(records: AsyncIterable[Record], take: Callable[[list[Record]], None]) -> None:
+    """Give the records to ``take`` in pieces; when reading fails, first those that came before."""
+    piece: list[Record] = []
+    size = 0
+    try:
+        async for record in records:
+            piece.append(record)
+            size += len(record.data) + _RECORD_BYTES
+            if size >= PIECE_BYTES:
+                full, piece, size = piece, [], 0  # should taking fail, they must not be taken twice
+                take(full)
+    finally:
+        if piece:
+            take(piece)
+
+
+def ndjson(record: Record) -> bytes:
+    """The line of one record."""
+    encoding, text = _text(record.data)
+    fields = (record.sequence, iso_time(record.timestamp), encoding, text, record.relations)
+    line = json.dumps(dict(zip(_COLUMNS, fields, strict=True)), ensure_ascii=False)
+    return f"{line}\n".encode()
+
+
+def _text(data: bytes) -> tuple[str, str]:
+    """The encoding and the text."""
+    try:
+        return "utf-8", data.decode()
+    except UnicodeDecodeError:
+        return "base64", b64encode(data).decode()
+
+
+class _Ndjson:
+    def __init__(self, write: Write) -> None:
+        self._write = write
+
+    def take(self, records: list[Record]) -> None:
+        self._write(b"".join(map(ndjson, records)))
+
+    def end(self) -> None:
+        pass
+
+
+class _Csv:
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._put([_COLUMNS])
+
+    def take(self, records: list[Record]) -> None:
+        self._put([_fields(record) for record in records])
+
+    def end(self) -> None:
+        pass
+
+    def _put(self, rows: list[tuple[object, ...]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._write(text.getvalue().encode())
+
+
+def _fields(record: Record) -> tuple[object, ...]:
+    relations = json.dumps(record.relations, ensure_ascii=False)
+    return (record.sequence, iso_time(record.timestamp), *_text(record.data), relations)
+
+
+class _Parquet:
+    def __init__(self, write: Write) -> None:
+        try:
+            pyarrow: Any = __import__("pyarrow.parquet")  # it has no types, and need not be there
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(f"parquet needs {error.name}: pip install 'aquipu[parquet]'") from None
+        self._schema: Any = pyarrow.schema(
+            [
+                ("sequence", pyarrow.uint64()),
+                ("time", pyarrow.timestamp("ns", "UTC")),
+                ("data", pyarrow.binary()),
+                ("relations", pyarrow.list_(pyarrow.string())),
+            ]
+        )
+        self._table: Any = pyarrow.table
+        sink = pyarrow.PythonFile(_Sink(write), mode="w")
+        self._writer: Any = pyarrow.parquet.ParquetWriter(sink, self._schema, compression="zstd")
+        self._records: list[Record] = []
+        self._bytes = 0
+
+    def take(self, records: list[Record]) -> None:
+        self._records += records
+        self._bytes += sum(len(record.data) + _RECORD_BYTES for record in records)
+        if self._bytes >= _GROUP_BYTES:
+            self._write_group()
+
+    def end(self) -> None:
+        if self._records:
+            self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        columns = zip(*self._records, strict=True)
+        named = dict(zip(self._schema.names, map(list, columns), strict=True))
+        self._writer.write_table(self._table(named, schema=self._schema))
+        self._records, self._bytes = [], 0
+
+
+class _Sink(io.RawIOBase):
+    """What pyarrow takes for a file; it need not be one that can be sought in."""
+
+    def __init__(self, write: Write) -> None:
+        super().__init__()
+        self._write = write
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        whole = bytes(data)
+        self._write(whole)
+        self._written += len(whole)
+        return len(whole)

@@ -1,0 +1,190 @@
+"""Reader: a log that another process writes, or nobody.
+
+It takes no lock and writes nothing, and sees exactly what has been acknowledged: see `catalogue`. A follower looks at the
+memory that the writer shares: every millisecond while something comes, less and less often (20 ms) when nothing does. That
+costs neither a thread nor a system call on a file.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, get_running_loop, sleep
+from collections.abc import Generator
+from functools import partial
+from time import monotonic
+from types import TracebackType
+
+from aquipu.catalogue import Catalogue
+from aquipu.cursor import Cursor
+from aquipu.disk import Disk, StrPath, absolute
+from aquipu.errors import StoreClosedError, WrongLoopError
+from aquipu.finding import Finder
+from aquipu.follow import Follow, Followed, Recent
+from aquipu.handoff import Handoff
+from aquipu.reading import Readable
+from aquipu.view import View
+
+_PAUSE = 0.001  # seconds between two looks at the board, growing
+_PAUSE_GROWS = 1.25
+_PAUSE_MAX = 0.02
+_BOARD_PAUSE = 1.0
+"""Seconds between two looks whether the board is still the same file: only a writer that found none makes another."""
+
+
+class Reader(Readable):
+    """A log for reading, in any process. Made by `Reader.open`; belongs to the event loop that opened it.
+
+    It goes on while the writer rolls, purges, dies and is started anew, and when there is none. What it sees has been
+    acknowledged, and is never a commit under way.
+    """
+
+    def __init__(self, path: str, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, catalogue: Catalogue) -> None:
+        """Not called by users: `Reader.open` does."""
+        self._path = path
+        self._disk = disk
+        self._loop = loop
+        self._handoff = handoff
+        self._catalogue = catalogue
+        self._finder = Finder()
+        self._closed = False
+
+    @staticmethod
+    def open(path: StrPath, *, disk: Disk | None = None) -> ReaderOpening:
+        """Open the store in the directory ``path`` for reading; await it, or enter it::
+
+            async with Reader.open("audit") as reader:
+                async for record in reader.scan(): ...
+
+        Raises (when awaited or entered): NotAStoreError, also where nothing is yet; UnsupportedFormatError;
+        CorruptionError; StoreUnavailableError.
+        """
+        return ReaderOpening(absolute(path), Disk() if disk is None else disk)
+
+    @property
+    def path(self) -> str:
+        """The directory, absolute."""
+        return self._path
+
+    @property
+    def first_sequence(self) -> int:
+        """Of the first record kept."""
+        return self._catalogue.first_sequence
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+        return self._catalogue.told
+
+    def cursor(self, name: str) -> Cursor:
+        """The place of a consumer, kept under this name: see `Cursor`. Its file is the only one that a Reader ever writes,
+        and only when `Cursor.save` is called. TypeError or ValueError for what is no name."""
+        return Cursor(self._disk, self._path, self._catalogue.store_id, self._handoff, name)
+
+    async def aclose(self) -> None:
+        """Let go of the store; followers end. Does nothing the second time."""
+        if not self._closed:
+            self._closed = True
+            self._finder.close(StoreClosedError(self._path))
+            self._catalogue.close()
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Reader {self._path!r} {'closed' if self._closed else 'open'} next_sequence={self.next_sequence}>"
+
+    def _check_owner(self) -> None:
+        try:
+            loop = get_running_loop()
+        except RuntimeError:
+            raise WrongLoopError(self._path) from None
+        if loop is not self._loop:
+            raise WrongLoopError(self._path)
+
+    def _check_readable(self) -> None:
+        self._check_owner()
+        if self._closed:
+            raise StoreClosedError(self._path)
+
+    async def _seen(self) -> View:
+        return await self._handoff.run(self._catalogue.look)
+
+    def _followed(self) -> Followed:
+        return _Watch(self)
+
+
+class _Watch(Followed):
+    """A log as one follower of a Reader sees it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._left = False
+        self.path, self.disk, self.handoff = reader._path, reader._disk, reader._handoff
+
+    def check(self) -> None:
+        self._reader._check_owner()
+
+    @property
+    def told(self) -> int:
+        return 0 if self._reader._closed else self._reader._catalogue.told
+
+    def recent(self, sequence: int) -> Recent | None:
+        return None
+
+    def look(self, indexed: bool) -> View:
+        return self._reader._catalogue.look(indexed=indexed)
+
+    async def news(self, sequence: int) -> bool:
+        catalogue = self._reader._catalogue
+        pause, board_looked_at = _PAUSE, monotonic()
+        while not self._is_over:
+            await sleep(pause)
+            if self._is_over or self.told > sequence:
+                break
+            pause = min(pause * _PAUSE_GROWS, _PAUSE_MAX)
+            if not catalogue.is_led or monotonic() - board_looked_at > _BOARD_PAUSE:
+                await self.handoff.run(partial(catalogue.look, indexed=False))
+                board_looked_at = monotonic()
+        return not self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        return self._left or self._reader._closed
+
+    def joined(self, follower: Follow) -> None:
+        pass
+
+    def left(self, follower: Follow) -> None:
+        self._left = True
+
+
+class ReaderOpening:
+    """What `Reader.open` gives: await it for the reader, or enter it for a reader that is closed at the end."""
+
+    def __init__(self, path: str, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+        self._reader: Reader | None = None
+
+    def __await__(self) -> Generator[None, None, Reader]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Reader:
+        self._reader = await self._open()
+        return self._reader
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._reader is not None
+        await self._reader.aclose()
+
+    async def _open(self) -> Reader:
+        loop = get_running_loop()
+        handoff = Handoff(loop)
+        catalogue = await handoff.run(Catalogue, self._disk, self._path)
+        return Reader(self._path, self._disk, loop, handoff, catalogue)

@@ -1,0 +1,235 @@
+"""export: records as other programs read them, each format read back by a reader of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aquipu.export
+from aquipu import Always, Record, Store
+from aquipu.export import Format, MissingPackageError, drain, exporter, ndjson
+from tests.support import MIB, flip, segments_in
+from tests.test_cli import run, spawn, well
+
+RECORDS = [
+    Record(0, 1_700_000_000_123_456_789, b"a plain line\n"),
+    Record(1, 1_700_000_000_123_456_790, b"", ("user:7", 'a "quoted", label')),
+    Record(2, 1_700_000_001_000_000_000, b"\xff\x00 no text", ("naïve",)),
+    Record(3, 1_700_000_001_000_000_000, 'a, "b"\r\nnaïve \u2028\x00'.encode()),
+    Record(2**64 - 1, 1_700_000_002_000_000_000, b"the last"),
+]
+TIMES = [
+    "2023-11-14T22:13:20.123456789Z",
+    "2023-11-14T22:13:20.123456790Z",
+    "2023-11-14T22:13:21.000000000Z",
+    "2023-11-14T22:13:21.000000000Z",
+    "2023-11-14T22:13:22.000000000Z",
+]
+
+
+def exported(format: Format, *pieces: list[Record]) -> bytes:
+    written: list[bytes] = []
+    into = exporter(format, written.append)
+    for piece in pieces:
+        into.take(piece)
+    into.end()
+    return b"".join(written)
+
+
+def decoded(encoding: str, data: str) -> bytes:
+    return b64decode(data) if encoding == "base64" else data.encode(encoding)
+
+
+def test_ndjson_is_an_object_a_line() -> None:
+    """Every record is one line, whatever its data, with the documented fields; what is no UTF-8 is base64."""
+    lines = exported(Format.NDJSON, RECORDS[:2], RECORDS[2:]).split(b"\n")
+    assert lines.pop() == b""
+    objects = [json.loads(line) for line in lines]
+    assert [list(found) for found in objects] == [["sequence", "time", "encoding", "data", "relations"]] * 5
+    assert [found["sequence"] for found in objects] == [record.sequence for record in RECORDS]
+    assert [found["time"] for found in objects] == TIMES
+    assert [found["encoding"] for found in objects] == ["utf-8", "utf-8", "base64", "utf-8", "utf-8"]
+    assert [decoded(found["encoding"], found["data"]) for found in objects] == [record.data for record in RECORDS]
+    assert [tuple(found["relations"]) for found in objects] == [record.relations for record in RECORDS]
+
+
+def test_csv_has_a_header_and_quotes_what_must_be() -> None:
+    """A reader of csv gets the same fields back, line ends within them included."""
+    text = exported(Format.CSV, RECORDS[:2], RECORDS[2:]).decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == ["sequence", "time", "encoding", "data", "relations"]
+    assert [int(row[0]) for row in rows[1:]] == [record.sequence for record in RECORDS]
+    assert [row[1] for row in rows[1:]] == TIMES
+    assert [decoded(row[2], row[3]) for row in rows[1:]] == [record.data for record in RECORDS]
+    assert [tuple(json.loads(row[4])) for row in rows[1:]] == [record.relations for record in RECORDS]
+    assert text.startswith("sequence,time,encoding,data,relations\n")
+
+
+def test_a_csv_of_nothing_is_its_header() -> None:
+    """A program that reads it finds the columns also when there is no record."""
+    assert exported(Format.CSV) == b"sequence,time,encoding,data,relations\n"
+    assert exported(Format.NDJSON) == b""
+
+
+def missing(name: str) -> None:
+    """An import that finds nothing."""
+    raise ModuleNotFoundError(f"No module named {name!r}", name="pyarrow")
+
+
+def parquet_of(data: bytes) -> Any:
+    return pytest.importorskip("pyarrow.parquet").ParquetFile(io.BytesIO(data))
+
+
+def test_parquet_keeps_types() -> None:
+    """Data are bytes, sequences and times are numbers of full precision, relations are lists."""
+    pytest.importorskip("pyarrow")
+    table = parquet_of(exported(Format.PARQUET, RECORDS[:2], RECORDS[2:])).read()
+    assert table.schema.names == ["sequence", "time", "data", "relations"]
+    assert [str(kind) for kind in table.schema.types] == [
+        *("uint64", "timestamp[ns, tz=UTC]", "binary"),
+        "list<element: string>",
+    ]
+    assert table["sequence"].to_pylist() == [record.sequence for record in RECORDS]
+    assert [time.value for time in table["time"]] == [record.timestamp for record in RECORDS]
+    assert table["data"].to_pylist() == [record.data for record in RECORDS]
+    assert [tuple(labels) for labels in table["relations"].to_pylist()] == [record.relations for record in RECORDS]
+
+
+def test_a_large_parquet_has_several_groups() -> None:
+    """Rows are written in groups of bounded size, so that memory is bounded as well."""
+    pytest.importorskip("pyarrow")
+    pieces = [[Record(number, 0, bytes(MIB))] for number in range(40)]
+    file = parquet_of(exported(Format.PARQUET, *pieces))
+    assert (file.num_row_groups, file.metadata.num_rows) == (3, 40)
+
+
+def test_a_parquet_of_nothing() -> None:
+    """It is a file with the columns and without rows."""
+    pytest.importorskip("pyarrow")
+    assert parquet_of(exported(Format.PARQUET)).metadata.num_rows == 0
+
+
+def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install, before anything is written."""
+    monkeypatch.setattr(aquipu.export, "__import__", missing, raising=False)
+    with pytest.raises(MissingPackageError, match=r"pip install 'aquipu\[parquet\]'"):
+        exporter(Format.PARQUET, print)
+
+
+@pytest.mark.asyncio
+async def test_records_are_taken_in_pieces() -> None:
+    """Pieces are bounded, nothing is taken twice, and what came before an error is taken first."""
+    taken: list[list[Record]] = []
+
+    async def failing() -> AsyncIterator[Record]:
+        for number in range(10):
+            yield Record(number, 0, bytes(100 * 1024))
+        raise OSError("that is all")
+
+    with pytest.raises(OSError, match="that is all"):
+        await drain(failing(), taken.append)
+    assert [record.sequence for piece in taken for record in piece] == list(range(10))
+    assert [len(piece) for piece in taken] == [3, 3, 3, 1]
+
+
+@pytest.mark.asyncio
+async def test_a_piece_that_cannot_be_taken_is_not_taken_again() -> None:
+    """When writing fails, that is the end."""
+    taken: list[int] = []
+
+    def take(piece: list[Record]) -> None:
+        taken.append(len(piece))
+        raise BrokenPipeError
+
+    async def large() -> AsyncIterator[Record]:
+        for number in range(10):
+            yield Record(number, 0, bytes(MIB))
+
+    with pytest.raises(BrokenPipeError):
+        await drain(large(), take)
+    assert taken == [1]
+
+
+# the command
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    async def fill() -> None:
+        async with Store.open(tmp_path / "store", sync_policy=Always()) as store:
+            for record in RECORDS:
+                await store.append(record.data, relations=record.relations)
+
+    asyncio.run(fill())
+    return tmp_path / "store"
+
+
+def test_export_to_standard_output(store: Path) -> None:
+    """Data go to standard output, the count to standard error, and the filters of cat hold."""
+    done = spawn("export", store, "--format", "ndjson", "--start", "1", "--stop", "3")
+    assert (done.returncode, done.stderr) == (0, b"2 records exported\n")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["sequence"], decoded(one["encoding"], one["data"])) for one in found] == [
+        (1, RECORDS[1].data),
+        (2, RECORDS[2].data),
+    ]
+    assert done.stdout == well("cat", store, "--json", "--start", "1", "--stop", "3")
+    assert well("export", store, "--format", "csv", "--relation", "user:7").count(b"\n") == 2
+
+
+def test_export_of_parquet_into_a_pipe(store: Path) -> None:
+    """A pipe cannot be sought in, and need not be."""
+    pytest.importorskip("pyarrow")
+    done = spawn("export", store, "--format", "parquet")
+    assert parquet_of(done.stdout).read()["data"].to_pylist() == [record.data for record in RECORDS]
+
+
+def test_export_to_a_file(store: Path, tmp_path: Path) -> None:
+    """The file is there when it is whole, in place of one that was there."""
+    target = tmp_path / "records.ndjson"
+    target.write_text("old")
+    assert well("export", store, "--format", "ndjson", "-o", target) == b""
+    assert target.read_bytes() == well("export", store, "--format", "ndjson")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["records.ndjson", "store"]
+
+
+def test_an_export_that_fails_leaves_the_old_file(store: Path, tmp_path: Path) -> None:
+    """Damage is said, and half an export takes no name."""
+    target = tmp_path / "records.csv"
+    target.write_text("old")
+    flip(segments_in(store)[0], 130)
+    done = run("export", store, "--format", "csv", "-o", target)
+    assert done.returncode == 1
+    assert target.read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["records.csv", "store"]
+
+
+def test_an_export_into_nowhere(store: Path, tmp_path: Path) -> None:
+    """A directory that is not there is an error of the output."""
+    done = run("export", store, "--format", "csv", "-o", tmp_path / "no" / "file.csv")
+    assert done.returncode == 4
+    assert b"No such file or directory" in done.stderr
+
+
+def test_parquet_is_refused_where_it_cannot_be_made(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyarrow: exit code 2, what to install, and no file."""
+    monkeypatch.setattr(aquipu.export, "__import__", missing, raising=False)
+    done = run("export", store, "--format", "parquet", "-o", tmp_path / "file.parquet")
+    assert (done.returncode, done.stderr) == (2, b"aquipu: parquet needs pyarrow: pip install 'aquipu[parquet]'\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["store"]
+
+
+def test_the_line_of_a_record() -> None:
+    """Text stays readable: nothing but what JSON must escape is escaped."""
+    fields = (
+        '"sequence": 7, "time": "1970-01-01T00:00:00.000000000Z", "encoding": "utf-8", "data": "naïve", "relations": []'
+    )
+    assert ndjson(Record(7, 0, "naïve".encode())) == f"{{{fields}}}\n".encode()

@@ -1,0 +1,428 @@
+"""finding: labels are found from the tables, or from the segments themselves where a table is missing, damaged or wrong."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from errno import EIO
+from pathlib import Path
+
+import pytest
+
+from aquipu import CorruptionError, StoreClosedError, StoreUnavailableError
+from aquipu import finding as room
+from aquipu.durable import write_whole
+from aquipu.finding import Finder, Search, Wanted
+from aquipu.journal import Extent, Journal
+from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.postings import TRAILER_BYTES, Outline, encode_blocks, outline_at
+from aquipu.relations import build, table_path
+from aquipu.view import View, index_of
+from tests.support import FailingDisk, commit, flip, open_log
+
+Labels = tuple[str, ...]
+
+
+class Log:
+    """A log with labels, and somebody who finds in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.disk = FailingDisk()
+        self.journal: Journal = open_log(path, self.disk)[0]
+        self.carried: list[Labels] = []
+        self.due: list[Extent] = []
+        self.finder = Finder(self.due.append)
+
+    def write(self, *labels: Labels) -> None:
+        """One commit of records with these labels."""
+        given = {index: of_record for index, of_record in enumerate(labels) if of_record}
+        self.journal.write(self.journal.prepare(commit(*[b"data"] * len(labels), labels=given)))
+        self.carried += labels
+
+    def roll(self) -> None:
+        """Seal the segment and begin the next one."""
+        self.journal._max_segment_bytes = 0
+        self.journal.tidy()
+        self.journal._max_segment_bytes = 64 << 20
+
+    def build(self) -> None:
+        """The tables of all sealed segments."""
+        for extent in self.segments[:-1]:
+            build(self.disk, extent)
+
+    @property
+    def segments(self) -> tuple[Extent, ...]:
+        return self.journal.catalogue
+
+    def view(self) -> View:
+        return View(self.disk, self.segments, 0, self.journal.next_sequence)
+
+    def find(self, *every: str, any_of: Labels = (), view: View | None = None) -> list[int]:
+        """The sequences of the records that carry these labels."""
+        view = view or self.view()
+        found = []
+        for extent in view.extents:
+            positions = self.finder.positions(view, extent, Wanted(every, any_of))
+            found += [extent.first_sequence + position for position in positions]
+        return [sequence for sequence in found if sequence < view.stop]
+
+    def carrying(self, label: str) -> list[int]:
+        """What `find` should find."""
+        return [sequence for sequence, labels in enumerate(self.carried) if label in labels]
+
+    def counts(self, prefix: str = "") -> dict[str, int]:
+        return self.finder.counts(self.view(), prefix)
+
+    def counted(self) -> dict[str, int]:
+        """What `counts` should count."""
+        every = sorted({label for labels in self.carried for label in labels})
+        return {label: len(self.carrying(label)) for label in every}
+
+    def table(self, n: int) -> Path:
+        return Path(table_path(self.segments[n]))
+
+    def reads(self, n: int) -> int:
+        """How often a segment was read."""
+        return sum(call.method == "read" and call.path == self.segments[n].path for call in self.disk.calls)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    """Two sealed segments without tables, and one that is being written."""
+    log = Log(tmp_path)
+    log.write(("a", "b"), (), ("a",))
+    log.write(("c",))
+    log.roll()
+    log.write(("b", "c"), ("a", "b", "b"))
+    log.roll()
+    log.write(("a",), ("d", "b"))
+    yield log
+    log.journal.drop()
+    assert log.disk.open_files == {}
+
+
+# which records
+
+
+def test_every_and_any(log: Log) -> None:
+    """A record is found that carries every one of the labels, and any of those where there are any."""
+    log.build()
+    assert log.find("a") == [0, 2, 5, 6]
+    assert log.find("a", "b") == [0, 5]
+    assert log.find(any_of=("c", "d")) == [3, 4, 7]
+    assert log.find("b", any_of=("c", "d")) == [4, 7]
+    assert log.find("a", "never") == log.find(any_of=("never",)) == []
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_counts(log: Log, tables: bool) -> None:
+    """Labels are counted over all segments, in order, with tables and without; a label given twice counts once."""
+    if tables:
+        log.build()
+    assert log.counts() == log.counted() == {"a": 4, "b": 4, "c": 2, "d": 1}
+    assert list(log.counts()) == ["a", "b", "c", "d"]
+    assert log.counts("d") == {"d": 1}
+    assert log.counts("e") == {}
+
+
+def test_segments_outside_of_the_view(log: Log) -> None:
+    """What may not be seen is not counted, and a segment of which nothing may be seen is not even read."""
+    view = log.view()._replace(stop=log.segments[2].first_sequence)
+    assert log.finder.counts(view, "") == {"a": 3, "b": 3, "c": 2}
+    assert log.reads(2) == 0
+
+
+# the tables
+
+
+def test_tables_spare_the_segments(log: Log) -> None:
+    """Where there is a table the segment is not read, and no table is due."""
+    log.build()
+    log.disk.calls.clear()
+    assert log.find("a") == log.carrying("a")
+    assert log.counts() == log.counted()
+    assert (log.reads(0), log.reads(1), log.due) == (0, 0, [])
+
+
+def test_table_is_opened_once(log: Log) -> None:
+    """The end of a table stays in memory: a later question reads one block and nothing else."""
+    log.build()
+    log.find("a")
+    log.disk.calls.clear()
+    log.find("a")
+    assert [call.name for call in log.disk.calls if call.method == "read"] == [log.table(0).name, log.table(1).name]
+
+
+def test_tables_in_memory_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many tables stay open: the one that was asked longest ago is opened anew."""
+    monkeypatch.setattr(room, "TABLES_MAX", 1)
+    log.build()
+    for _ in range(2):
+        log.disk.calls.clear()
+        assert log.find("a") == log.carrying("a")
+        assert len(log.finder._tables) == 1
+
+
+def test_table_is_missing(log: Log) -> None:
+    """Without a table the segment itself is read, once, and its table is due."""
+    for _ in range(2):
+        log.due.clear()
+        assert log.find("a") == log.carrying("a")
+        assert log.due == list(log.segments[:2])
+    assert log.reads(0) == 1
+    assert log.counts() == log.counted()
+
+
+def test_table_comes_later(log: Log) -> None:
+    """When the table of a segment is there, its postings in memory are let go of."""
+    log.find("a")
+    log.build()
+    log.disk.calls.clear()
+    assert log.find("a") == log.carrying("a")
+    assert log.reads(0) == 0
+    assert set(log.finder._gathered) == {log.segments[2].first_sequence}
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_any_damage_of_a_table(log: Log, opened: bool) -> None:
+    """Whatever byte of a table is wrong, also of one that was opened before: the answer comes from the segment."""
+    log.build()
+    whole = log.table(0).read_bytes()
+    outline = Outline.decode(whole[outline_at(whole[-TRAILER_BYTES:], len(whole)) :], log.segments[0].header.seed)
+    for offset in range(outline.offsets[-1] if opened else len(whole)):
+        log.finder = Finder(log.due.append)
+        if opened:
+            log.find("a")
+        flip(log.table(0), offset)
+        assert log.find("a") == log.carrying("a")
+        assert log.counts() == log.counted()
+        assert set(log.due) == {log.segments[0]}
+        log.table(0).write_bytes(whole)
+        log.due.clear()
+
+
+def test_table_cannot_be_read(log: Log) -> None:
+    """An error of the disk at a table is as good as none: the segment is asked."""
+    log.build()
+    log.find("a")
+    log.disk.fail("read", EIO, of=".relations", forever=True)
+    assert log.counts() == log.counted()
+    assert set(log.due) == set(log.segments[:2])
+    assert log.find("a") == log.carrying("a")
+
+
+def test_table_of_another_life(log: Log) -> None:
+    """A table that was made of another segment, or of an earlier state of this one, is not believed."""
+    log.build()
+    extent, behind = log.segments[0], log.segments[1]
+    for outline in (
+        Outline(behind.first_sequence - 1, behind.header.link),
+        Outline(behind.first_sequence, behind.header.link ^ 1),
+    ):
+        write_whole(log.disk, table_path(extent), outline.encode(extent.header.seed))
+        assert log.find("a") == log.carrying("a")
+        assert log.due == [extent]
+        log.due.clear()
+
+
+def forge(log: Log, n: int, postings: dict[str, list[int]]) -> None:
+    """A table that checks and fits its segment, and says something else."""
+    extent, behind = log.segments[n], log.segments[n + 1]
+    outline = Outline(behind.first_sequence, behind.header.link)
+    blocks = list(encode_blocks((label, array("I", at).tobytes()) for label, at in sorted(postings.items())))
+    for block in blocks:
+        outline.note(block, extent.header.seed)
+    data = b"".join(block.data for block in blocks) + outline.encode(extent.header.seed)
+    write_whole(log.disk, table_path(extent), data)
+
+
+def read(log: Log, n: int, wanted: Wanted) -> list[int]:
+    """The sequences of the records that a search in a segment gives."""
+    view, extent = log.view(), log.segments[n]
+    search = Search(log.finder, wanted)
+    descriptor = log.disk.open(extent.path)
+    try:
+        found = search.found(view, extent, extent.first_sequence, view.end_of(extent))
+        index = index_of(log.disk, descriptor, extent)
+        return [record.sequence for record in search.read(view, extent, descriptor, index, found)]
+    finally:
+        log.disk.close(descriptor)
+
+
+def test_table_says_what_is_not_so(log: Log) -> None:
+    """A record is given only when it carries what was sought, whatever a table says; and the table is due."""
+    forge(log, 0, {"a": [0, 1, 2, 3]})
+    assert read(log, 0, Wanted(("a",), ())) == [0, 2]
+    assert log.due == [log.segments[0]]
+    log.due.clear()
+    forge(log, 0, {"d": [2]})
+    assert read(log, 0, Wanted(("d",), ())) == []
+    assert log.due == [log.segments[0]]
+
+
+def test_table_says_more_records_than_there_are(log: Log) -> None:
+    """A position behind the end of the segment is not looked for."""
+    forge(log, 0, {"a": [0, 2, 4, 4_000_000_000]})
+    assert read(log, 0, Wanted(("a",), ())) == [0, 2]
+
+
+# the segments themselves
+
+
+def test_growing_segment_is_caught_up(log: Log) -> None:
+    """What was gathered stays: a later question reads only the frames that have come since, and costs nothing else."""
+    log.find("a")
+    flip(Path(log.segments[2].path), SEGMENT_HEADER_BYTES + 60)  # it was read before, and is not read again
+    log.write(("a", "e"))
+    assert log.find("a") == log.carrying("a")
+    assert log.find("e") == [8]
+    reads = log.reads(2)
+    assert log.counts() == log.counted()
+    assert log.reads(2) == reads
+
+
+def test_commit_that_is_not_acknowledged(log: Log) -> None:
+    """Of a growing segment nothing is read beyond what may be seen."""
+    view = log.view()
+    end = log.journal._active.contents.end
+    log.write(("a",))
+    flip(Path(log.segments[2].path), end + 60)
+    assert log.find("a", view=view) == log.carrying("a")[:-1]
+    with pytest.raises(CorruptionError) as caught:
+        log.find("a")
+    assert (caught.value.path, caught.value.offset) == (log.segments[2].path, end)
+
+
+def test_growing_segment_is_sealed(log: Log) -> None:
+    """Postings that were gathered while a segment grew serve on until it has its table."""
+    view = log.view()
+    log.find("a")
+    log.write(("a",))
+    log.roll()
+    assert log.find("a") == log.carrying("a")
+    log.build()
+    log.disk.calls.clear()
+    assert log.find("a") == log.carrying("a")
+    assert log.reads(2) == 0
+    assert log.find("a", view=view) == log.carrying("a")[:-1]
+
+
+def test_nobody_asks(log: Log) -> None:
+    """Nothing is gathered before somebody asks."""
+    assert not log.finder._gathered
+    assert log.reads(2) == 0
+
+
+def test_gatherings_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many segments have their postings in memory: then one that was asked longest ago is read again."""
+    monkeypatch.setattr(room, "GATHERINGS_MAX", 1)
+    for reads in (1, 2):
+        assert log.find("a") == log.carrying("a")
+        assert (log.reads(0), len(log.finder._gathered)) == (reads, 1)
+
+
+def test_more_labels_than_memory(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment with more labels than may be in memory is read in several passes, and every label is found."""
+    monkeypatch.setattr(room, "GATHERED_BYTES_MAX", 20_000)
+    for number in range(20):
+        log.write(*((f"label {50 * number + n}", "every") for n in range(50)))
+    for label in ("a", "every", *(f"label {n}" for n in range(0, 1000, 97)), "never"):
+        assert log.find(label) == log.carrying(label)
+    log.write(("a", "label 3"))
+    assert log.find("label 3") == log.carrying("label 3")
+    assert log.counts() == log.counted()
+
+
+def test_segment_is_damaged(log: Log) -> None:
+    """A segment without a table that does not check is CorruptionError with file and offset, each time."""
+    flip(Path(log.segments[1].path), SEGMENT_HEADER_BYTES + 60)
+    for ask in (lambda: log.find("a"), log.counts, lambda: log.find("a")):
+        with pytest.raises(CorruptionError) as caught:
+            ask()
+        assert (caught.value.path, caught.value.offset) == (log.segments[1].path, SEGMENT_HEADER_BYTES)
+
+
+def test_reading_fails_once(log: Log) -> None:
+    """After an error of the disk the next question begins anew, and finds each record once."""
+    log.disk.fail("read", EIO, of=".segment")
+    with pytest.raises(StoreUnavailableError) as caught:
+        log.find("a")
+    assert caught.value.path == log.segments[0].path
+    assert log.find("a") == log.carrying("a")
+    assert log.counts() == log.counted()
+
+
+def test_reading_ends_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the reading of a segment is broken off, within a frame too: later each record is found once."""
+    monkeypatch.setattr("aquipu.postings.Pace.SLICE", 1)
+    monkeypatch.setattr("aquipu.rest.WORK_SECONDS", 0)
+    for last in range(12):
+        left = iter(range(last))
+
+        def sleep(seconds: float, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise OSError(EIO, "broken off")
+
+        log.finder = Finder()
+        with monkeypatch.context() as patch:
+            patch.setattr("aquipu.rest.sleep", sleep)
+            with suppress(StoreUnavailableError):
+                log.find("b")
+        assert log.find("b") == log.carrying("b")
+        assert log.counts() == log.counted()
+
+
+def test_segment_is_gone(log: Log) -> None:
+    """A segment that is not there is StoreUnavailableError, because of a FileNotFoundError."""
+    Path(log.segments[0].path).unlink()
+    with pytest.raises(StoreUnavailableError) as caught:
+        log.find("a")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+# threads
+
+
+def test_many_ask_at_once(log: Log) -> None:
+    """Questions from many threads do not disturb each other, with tables and without, while the log grows."""
+    build(log.disk, log.segments[0])
+    views = []
+    for _ in range(20):
+        log.write(("a", "b"))
+        views.append(log.view())
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda view: (view.stop, log.find("a", view=view)), views[::-1]))
+        assert list(pool.map(lambda _: log.counts(), range(8))) == [log.counted()] * 8
+    for stop, sequences in found:
+        assert sequences == [sequence for sequence in log.carrying("a") if sequence < stop]
+
+
+def test_close_ends_what_is_under_way(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing ends a question that is reading a segment, which may take seconds; and forgets everything."""
+    monkeypatch.setattr("aquipu.postings.Pace.SLICE", 1)
+    hold = log.disk.hold("read", of=log.segments[2].path.rpartition("/")[2])
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(log.find, "a")
+        assert hold.reached.wait(30)
+        log.finder.close(StoreClosedError("somewhere"))
+        hold.released.set()
+        with pytest.raises(StoreClosedError):
+            asked.result()
+    assert not log.finder._gathered
+
+
+Ask = Callable[[Log], object]
+
+
+@pytest.mark.parametrize("ask", [lambda log: log.find("a"), lambda log: log.counts()])
+def test_other_threads_come_through(log: Log, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long work on a thread rests now and then: it must not keep the interpreter lock from the loop."""
+    rests: list[float] = []
+    monkeypatch.setattr("aquipu.rest.sleep", rests.append)
+    monkeypatch.setattr("aquipu.rest.WORK_SECONDS", 0)
+    monkeypatch.setattr("aquipu.postings.Pace.SLICE", 1)
+    ask(log)
+    assert len(rests) >= 3
+    assert min(rests) > 0

@@ -1,0 +1,73 @@
+"""A real log of sshd, stored with the remote address and the user of each line as relations: the example of the README."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from aquipu import Store
+from tests.test_cli import run, well
+
+LOG = Path(__file__).parent / "data" / "openssh_40.log"
+LINES = LOG.read_bytes().splitlines(keepends=True)
+
+# the example
+
+ADDRESS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\d)")
+USER = re.compile(r"(?:[Ii]nvalid user |password for (?!invalid user)|user=)(\S+)")
+
+
+def relations_of(line: str) -> set[str]:
+    return {f"address:{found}" for found in ADDRESS.findall(line)} | {f"user:{found}" for found in USER.findall(line)}
+
+
+async def store_log(lines: list[bytes], path: Path) -> None:
+    async with Store.open(path) as store:
+        for line in lines:
+            await store.append(line, relations=relations_of(line.decode(errors="replace")))
+
+
+# what it gives
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("openssh") / "store"
+    asyncio.run(store_log(LINES, path))
+    return path
+
+
+def test_all_of_it_comes_back(store: Path) -> None:
+    """The log is what it was, byte for byte."""
+    assert len(LINES) == 40
+    assert well("cat", store) == LOG.read_bytes()
+
+
+def test_an_address_finds_exactly_the_lines_in_which_it_stands(store: Path) -> None:
+    """Not one line more: 5.36.59.7 is not found where 5.36.59.76 stands; and not one less, also within a host's name."""
+    addresses = set(ADDRESS.findall(LOG.read_text()))
+    assert {"173.234.31.186", "5.36.59.76", "112.95.230.3"} <= addresses
+    for address in addresses:
+        stands = re.compile(rb"(?<![0-9.])" + re.escape(address.encode()) + rb"(?![0-9])")
+        assert well("find", store, f"address:{address}") == b"".join(line for line in LINES if stands.search(line))
+    assert well("find", store, "address:5.36.59.7") == b""
+
+
+def test_a_user_and_an_address(store: Path) -> None:
+    """Several labels are found together: the lines of one user from one address."""
+    found = well("find", store, "user:webmaster", "address:173.234.31.186")
+    assert found == b"".join(line for line in LINES if b"user webmaster" in line and b"173.234.31.186" in line)
+    assert found.count(b"\n") == 4
+
+
+def test_who_tried(store: Path) -> None:
+    """The users are listed with the number of lines in which they stand."""
+    users = json.loads(well("relations", store, "--prefix", "user:", "--json"))
+    assert list(users) == sorted(users)
+    assert users["user:test9"] == sum(b"test9" in line for line in LINES)
+    assert users["user:root"] == sum(b"user=root" in line or b"password for root" in line for line in LINES)
+    assert run("verify", store).returncode == 0
