@@ -11,7 +11,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import append, imports, opening, peers, plots, profile, reading, saturated, steady, uvloop
+from benchmarks import (
+    append,
+    finding,
+    following,
+    imports,
+    opening,
+    peers,
+    plots,
+    profile,
+    reading,
+    saturated,
+    steady,
+    uvloop,
+)
 from benchmarks.measure import Progress
 from benchmarks.report import Report, machine
 from benchmarks.settings import Settings, full, quick, smallest
@@ -23,6 +36,8 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "peers": peers.run,
     "saturated": saturated.run,
     "steady": steady.run,
+    "following": following.run,
+    "finding": finding.run,
     "reading": reading.run,
     "opening": opening.run,
     "imports": imports.run,

@@ -36,6 +36,13 @@ class Settings:
     """Started in one measured run of `imports`."""
     steady_seconds: float = 60.0
     steady_segment_bytes: int = 8 * MIB
+    following_seconds: float = 20.0
+    """Of one paced run, with followers or while tables are built."""
+    labels: int = 100_000
+    """Distinct ones, in the store in which records are found."""
+    finding_segment_bytes: int = 64 * MIB
+    finds: int = 400
+    """Of one measured run."""
     servers: bool = True
     """Whether to start Redis, PostgreSQL and uvicorn."""
     loop_factory: Callable[[], AbstractEventLoop] | None = None
@@ -60,6 +67,10 @@ def quick(directory: Path, *, servers: bool) -> Settings:
         processes=2,
         steady_seconds=3.0,
         steady_segment_bytes=MIB,
+        following_seconds=2.0,
+        labels=10_000,
+        finding_segment_bytes=8 * MIB,
+        finds=40,
         servers=servers,
     )
 
@@ -78,5 +89,9 @@ def smallest(directory: Path, *, servers: bool) -> Settings:
         processes=1,
         steady_seconds=0.2,
         steady_segment_bytes=MIB // 16,
+        following_seconds=0.2,
+        labels=1_000,
+        finding_segment_bytes=MIB // 8,
+        finds=2,
         servers=servers,
     )

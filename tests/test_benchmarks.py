@@ -47,6 +47,12 @@ TITLES = {
     "peers": ("configured so that a power cut takes nothing acknowledged", "Versions and configurations"),
     "saturated": ("burns 50 µs", "burns 200 µs", "burns 1000 µs"),
     "steady": ("in 3 spans", "What a roll does", "A disk whose sync takes 100 ms", "nothing to do"),
+    "following": (
+        "64 tasks at a paced 20,000 appends/s under Always, 0.2 seconds",
+        "What these followers cost an append",
+        "One Reader in another process",
+    ),
+    "finding": ("Finding in 10,000 records of 40 bytes", "How large the tables are", "What building tables costs"),
     "reading": ("Reading 2,000 records of 256 bytes",),
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),
     "imports": ("A whole process that only imports",),
