@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
 from math import inf
-from types import TracebackType
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
 
 from aquipu.acknowledged import Board
+from aquipu.closing import Records
 from aquipu.commit import Commit
 from aquipu.disk import Disk
 from aquipu.errors import StoreFailedError, twin
@@ -101,7 +101,7 @@ class Followed(ABC):
         """One follower less; it may be waiting."""
 
 
-class Follow:
+class Follow(Records):
     """The records of a log from a place on, and every new one as soon as it is acknowledged: ``async for record in ...``.
 
     It is its own iterator and is used once, by one task at a time. A step that is cancelled has neither lost nor repeated
@@ -121,22 +121,6 @@ class Follow:
         self._tail: Tail | None = None
         self._closed = False
         log.joined(self)
-
-    def __aiter__(self) -> Follow:
-        return self
-
-    async def __anext__(self) -> Record:
-        for record in self._ready:
-            return record
-        return await self._refill()
-
-    async def __aenter__(self) -> Follow:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """It has ended, and lets go of the file at hand. Does nothing the second time."""

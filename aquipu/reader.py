@@ -8,15 +8,14 @@ costs neither a thread nor a system call on a file.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop, sleep
-from collections.abc import Generator
 from functools import partial
 from time import monotonic
-from types import TracebackType
 
 from aquipu.catalogue import Catalogue
+from aquipu.closing import Closing, Opening
 from aquipu.cursor import Cursor
 from aquipu.disk import Disk, StrPath, absolute
-from aquipu.errors import StoreClosedError, WrongLoopError
+from aquipu.errors import StoreClosedError
 from aquipu.finding import Finder
 from aquipu.follow import Follow, Followed, Recent
 from aquipu.handoff import Handoff
@@ -30,7 +29,7 @@ _BOARD_PAUSE = 1.0
 """Seconds between two looks whether the board is still the same file: only a writer that found none makes another."""
 
 
-class Reader(Readable):
+class Reader(Readable, Closing):
     """A log for reading, in any process. Made by `Reader.open`; belongs to the event loop that opened it.
 
     It goes on while the writer rolls, purges, dies and is started anew, and when there is none. What it sees has been
@@ -48,7 +47,7 @@ class Reader(Readable):
         self._closed = False
 
     @staticmethod
-    def open(path: StrPath, *, disk: Disk | None = None) -> ReaderOpening:
+    def open(path: StrPath, *, disk: Disk | None = None) -> Opening[Reader]:
         """Open the store in the directory ``path`` for reading; await it, or enter it::
 
             async with Reader.open("audit") as reader:
@@ -57,7 +56,7 @@ class Reader(Readable):
         Raises (when awaited or entered): NotAStoreError, also where nothing is yet; UnsupportedFormatError;
         CorruptionError; StoreUnavailableError.
         """
-        return ReaderOpening(absolute(path), Disk() if disk is None else disk)
+        return Opening(partial(_open, absolute(path), Disk() if disk is None else disk))
 
     @property
     def path(self) -> str:
@@ -86,24 +85,8 @@ class Reader(Readable):
             self._finder.close(StoreClosedError(self._path))
             self._catalogue.close()
 
-    async def __aenter__(self) -> Reader:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"<Reader {self._path!r} {'closed' if self._closed else 'open'} next_sequence={self.next_sequence}>"
-
-    def _check_owner(self) -> None:
-        try:
-            loop = get_running_loop()
-        except RuntimeError:
-            raise WrongLoopError(self._path) from None
-        if loop is not self._loop:
-            raise WrongLoopError(self._path)
 
     def _check_readable(self) -> None:
         self._check_owner()
@@ -162,29 +145,7 @@ class _Watch(Followed):
         self._left = True
 
 
-class ReaderOpening:
-    """What `Reader.open` gives: await it for the reader, or enter it for a reader that is closed at the end."""
-
-    def __init__(self, path: str, disk: Disk) -> None:
-        self._path = path
-        self._disk = disk
-        self._reader: Reader | None = None
-
-    def __await__(self) -> Generator[None, None, Reader]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Reader:
-        self._reader = await self._open()
-        return self._reader
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._reader is not None
-        await self._reader.aclose()
-
-    async def _open(self) -> Reader:
-        loop = get_running_loop()
-        handoff = Handoff(loop)
-        catalogue = await handoff.run(Catalogue, self._disk, self._path)
-        return Reader(self._path, self._disk, loop, handoff, catalogue)
+async def _open(path: str, disk: Disk) -> Reader:
+    loop = get_running_loop()
+    handoff = Handoff(loop)
+    return Reader(path, disk, loop, handoff, await handoff.run(Catalogue, disk, path))

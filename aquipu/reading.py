@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError
+from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError, WrongLoopError
 from aquipu.finding import Finder, Search, Wanted
 from aquipu.follow import Follow, Followed
 from aquipu.handoff import Handoff
@@ -36,6 +37,7 @@ class Readable(ABC):
     """A log that can be read while it is being written."""
 
     _path: str
+    _loop: AbstractEventLoop
     _handoff: Handoff
     _finder: Finder
 
@@ -55,6 +57,15 @@ class Readable(ABC):
     @abstractmethod
     def next_sequence(self) -> int:
         """One past the last acknowledged record."""
+
+    def _check_owner(self) -> None:
+        """Raise unless this is the loop that it belongs to."""
+        try:
+            loop = get_running_loop()
+        except RuntimeError:
+            raise WrongLoopError(self._path) from None
+        if loop is not self._loop:
+            raise WrongLoopError(self._path)
 
     async def get(self, sequence: int) -> Record:
         """The record with this sequence.

@@ -17,11 +17,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from errno import ENOENT
-from types import TracebackType
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from aiofiles.threadpool import wrap
 
+from aquipu.closing import Records
 from aquipu.disk import Disk, explained
 from aquipu.errors import RecordPurgedError, StoreUnavailableError
 from aquipu.frame import Walk
@@ -51,7 +51,7 @@ class Search(Protocol):
         """Those records, which stand in one stride of the segment."""
 
 
-class Scan:
+class Scan(Records):
     """The records of a view, one after another: ``async for record in scan``.
 
     It is its own iterator and is used once. The files at hand are closed at the end of the records and by `aclose`;
@@ -82,22 +82,6 @@ class Scan:
         self._anchor: BinaryIO | None = None  # the oldest segment, held against purges
         self._reading: Future[Any] | None = None
         self._closed = False
-
-    def __aiter__(self) -> Scan:
-        return self
-
-    async def __anext__(self) -> Record:
-        for record in self._ready:
-            return record
-        return await self._refill()
-
-    async def __aenter__(self) -> Scan:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the files at hand; the scan has ended. Does nothing the second time."""

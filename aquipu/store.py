@@ -11,19 +11,19 @@ from __future__ import annotations
 import warnings
 import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from threading import get_ident
 from time import time_ns
-from types import TracebackType
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import anyio
 
 from aquipu.bookmark import checked_name
+from aquipu.closing import Closing, Opening
 from aquipu.commit import GroupCommit, Landing, Pending
 from aquipu.cursor import Cursor
 from aquipu.disk import Disk, StrPath, absolute, at_fork
@@ -37,7 +37,6 @@ from aquipu.errors import (
     StoreClosedError,
     StoreFailedError,
     StoreFullError,
-    WrongLoopError,
     twin,
 )
 from aquipu.finding import Finder
@@ -91,7 +90,7 @@ class Statistics(NamedTuple):
     segments: int
 
 
-class Store(Readable):
+class Store(Readable, Closing):
     """A durable log. Made by `Store.open`; belongs to the event loop that opened it, and to this process."""
 
     def __init__(
@@ -145,7 +144,7 @@ class Store(Readable):
         lock_timeout: float = 20.0,
         retention: Retention | None = None,
         disk: Disk | None = None,
-    ) -> Opening:
+    ) -> Opening[Store]:
         """Open the store in the directory ``path``; await it, or enter it: ``async with Store.open("audit") as store``.
 
         A missing directory is created, durably. What opening finds after a crash, and does about it, is in
@@ -173,7 +172,7 @@ class Store(Readable):
             lock_timeout,
             retention,
         )
-        return Opening(absolute(path), options.checked(), Disk() if disk is None else disk)
+        return Opening(partial(_open, absolute(path), options.checked(), Disk() if disk is None else disk))
 
     # writing
 
@@ -390,14 +389,6 @@ class Store(Readable):
         if failure is not None:
             raise twin(failure)
 
-    async def __aenter__(self) -> Store:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def __del__(self) -> None:
         if hasattr(self, "_worker") and self._leave():
             self._warn()
@@ -454,12 +445,7 @@ class Store(Readable):
     def _check_owner(self) -> None:
         if isinstance(self._refusal, ForkedStoreError):
             raise twin(self._refusal)
-        try:
-            loop = get_running_loop()
-        except RuntimeError:
-            raise WrongLoopError(self._path) from None
-        if loop is not self._loop:
-            raise WrongLoopError(self._path)
+        super()._check_owner()
 
     # what else the worker does
 
@@ -725,37 +711,15 @@ class _Followed(Followed):
         self._store._herald.left(follower)
 
 
-class Opening:
-    """What `Store.open` gives: await it for the store, or enter it for a store that is closed at the end."""
-
-    def __init__(self, path: str, options: Options, disk: Disk) -> None:
-        self._path = path
-        self._options = options
-        self._disk = disk
-        self._store: Store | None = None
-
-    def __await__(self) -> Generator[None, None, Store]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Store:
-        self._store = await self._open()
-        return self._store
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._store is not None
-        await self._store.aclose()
-
-    async def _open(self) -> Store:
-        loop = get_running_loop()
-        handoff = Handoff(loop)
-        opened = await open_files(self._path, self._options, self._disk, handoff)
-        try:
-            return Store(self._path, self._options, self._disk, loop, handoff, opened)
-        except BaseException:  # no thread for the worker
-            opened.drop()
-            raise
+async def _open(path: str, options: Options, disk: Disk) -> Store:
+    loop = get_running_loop()
+    handoff = Handoff(loop)
+    opened = await open_files(path, options, disk, handoff)
+    try:
+        return Store(path, options, disk, loop, handoff, opened)
+    except BaseException:  # no thread for the worker
+        opened.drop()
+        raise
 
 
 def _checked_stage(durability: object) -> Stage:

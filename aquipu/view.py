@@ -34,12 +34,11 @@ class View(NamedTuple):
 
     def holding(self, sequence: int) -> tuple[Extent, int]:
         """The segment that holds the sequence, and where what may be seen of it ends."""
-        end = self.stop
-        for extent in reversed(self.extents):
-            if extent.first_sequence <= sequence:
-                return extent, end
-            end = min(end, extent.first_sequence)
-        raise LookupError(sequence)
+        place = bisect_right(self.extents, sequence, key=attrgetter("first_sequence"))
+        if not place:
+            raise LookupError(sequence)
+        extent = self.extents[place - 1]
+        return extent, self.end_of(extent)
 
     def behind(self, extent: Extent) -> Extent | None:
         """The segment that follows this one, if there is one yet."""

@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "handoff",
         "waiter",
         "worker",
+        "closing",
         "indexer",
         "scan",
         "follow",
