@@ -15,7 +15,7 @@ from aquipu.commit import Commit, Landing
 from aquipu.disk import Disk
 from aquipu.frame import Header, Walk, records
 from aquipu.journal import Journal
-from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, Manifest, SegmentHeader, first_sequence_of, segment_name
+from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, UNNAMED, Manifest, SegmentHeader, first_sequence_of, segment_name
 from aquipu.record import Record
 from aquipu.recovery import RecoveryReport, recover
 
@@ -376,5 +376,9 @@ def flip(file: Path, offset: int, bit: int = 0) -> None:
 
 
 def copy_of(path: Path, name: str) -> Path:
-    """A copy of a store's directory beside it, under this name."""
-    return Path(shutil.copytree(path, path.parent / name))
+    """A copy of a store's directory beside it, under this name.
+
+    A living store may be building a table meanwhile, and give it its name at any moment: what is unnamed is left out.
+    """
+    unnamed = shutil.ignore_patterns(f"*.relations{UNNAMED}")
+    return Path(shutil.copytree(path, path.parent / name, ignore=unnamed))

@@ -67,7 +67,12 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "rich": frozenset({"console"}),
 }
 
-SOURCES = {path.stem: path for path in Path(aquipu.__file__).parent.rglob("*.py")}
+HOUSE = Path(aquipu.__file__).parent
+SOURCES = {path.stem: path for path in HOUSE.glob("*.py")}
+OUTSIDE = {
+    path.relative_to(HOUSE).as_posix(): path for place in ("contrib", "examples") for path in (HOUSE / place).glob("*.py")
+}
+"""What stands before the house and knows its face only: one room a framework, and the example services."""
 
 
 def imports_of(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -123,9 +128,9 @@ def test_every_way_to_import(source: str, rooms: set[str], packages: set[str]) -
 
 
 def test_every_room_stands_in_the_table() -> None:
-    """A file of the package is a room of the table, in no directory of its own, and the table names no other."""
+    """A file of the package is a room of the table, or stands outside of the house; the table names no other."""
     assert set(SOURCES) - {"__init__"} == set(ROOMS)
-    assert {path.parent for path in SOURCES.values()} == {Path(aquipu.__file__).parent}
+    assert set(HOUSE.rglob("*.py")) == {*SOURCES.values(), *OUTSIDE.values()}
     assert len(ROOMS) == len(set(ROOMS))
 
 
@@ -150,3 +155,10 @@ def test_one_door_to_each_thing_outside(package: str) -> None:
     """Only disk.py imports os and fcntl, only console.py what draws on a terminal: each thing outside has one door."""
     importers = {room for room in SOURCES if package in packages_in(source_of(room))}
     assert importers <= ONLY_IN[package]
+
+
+@pytest.mark.parametrize("place", OUTSIDE)
+def test_what_stands_outside_knows_only_the_face(place: str) -> None:
+    """A room of contrib/ and an example import the public face of the package, and what else stands outside."""
+    outside = {place.removesuffix(".py").replace("/", ".") for place in OUTSIDE}
+    assert rooms_in(OUTSIDE[place].read_text()) <= {"aquipu", "contrib", *outside}
