@@ -38,9 +38,8 @@ class Reader(Readable, Closing):
 
     def __init__(self, path: str, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, catalogue: Catalogue) -> None:
         """Not called by users: `Reader.open` does."""
-        self._path = path
+        super().__init__(path, loop)
         self._disk = disk
-        self._loop = loop
         self._handoff = handoff
         self._catalogue = catalogue
         self._finder = Finder()
@@ -57,11 +56,6 @@ class Reader(Readable, Closing):
         CorruptionError; StoreUnavailableError.
         """
         return Opening(partial(_open, absolute(path), Disk() if disk is None else disk))
-
-    @property
-    def path(self) -> str:
-        """The directory, absolute."""
-        return self._path
 
     @property
     def first_sequence(self) -> int:

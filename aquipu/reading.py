@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError, WrongLoopError
+from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError
 from aquipu.finding import Finder, Search, Wanted
 from aquipu.follow import Follow, Followed
 from aquipu.handoff import Handoff
+from aquipu.owner import Owned
 from aquipu.record import Record, checked_relations
 from aquipu.scan import Scan
 from aquipu.view import View, find, sequence_at
@@ -33,11 +33,9 @@ class _Range(NamedTuple):
     until: int | None
 
 
-class Readable(ABC):
+class Readable(Owned, ABC):
     """A log that can be read while it is being written."""
 
-    _path: str
-    _loop: AbstractEventLoop
     _handoff: Handoff
     _finder: Finder
 
@@ -57,15 +55,6 @@ class Readable(ABC):
     @abstractmethod
     def next_sequence(self) -> int:
         """One past the last acknowledged record."""
-
-    def _check_owner(self) -> None:
-        """Raise unless this is the loop that it belongs to."""
-        try:
-            loop = get_running_loop()
-        except RuntimeError:
-            raise WrongLoopError(self._path) from None
-        if loop is not self._loop:
-            raise WrongLoopError(self._path)
 
     async def get(self, sequence: int) -> Record:
         """The record with this sequence.

@@ -1,42 +1,33 @@
-"""Store: the face of the engine.
+"""Store: a log that this process writes, with its files, its worker, and all that can be asked of it.
 
-An append checks its record, takes a place in the commit that is forming, and a future. At the end of the loop's tick, if
-the worker is idle, the commit is handed over, so all appends of one tick travel together; what gathers while the disk is
-busy leaves as the next one. When a commit comes back, its callers go on at once, and what they append then leaves right
-behind them. The loop thread owns all of this: there is no lock and, on this way, no timer.
+Commits form in `writing`; here they are handed to the worker, which owns the journal, and what comes back is made known to
+those who read. What else is done with the journal, a purge for example, goes the same way, between two commits.
 """
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle, get_running_loop, shield
-from collections.abc import Callable, Iterable, Iterator
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from threading import get_ident
-from time import time_ns
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 import anyio
 
 from aquipu.bookmark import checked_name
-from aquipu.closing import Closing, Opening
-from aquipu.commit import GroupCommit, Landing, Pending
+from aquipu.closing import Opening
+from aquipu.commit import Commit, GroupCommit, Landing
 from aquipu.cursor import Cursor
 from aquipu.disk import Disk, StrPath, absolute, at_fork
 from aquipu.errors import (
     AquipuError,
-    BatchTooLargeError,
-    BufferFullError,
     ForkedStoreError,
     RecordNotWrittenError,
-    RecordTooLargeError,
     StoreClosedError,
     StoreFailedError,
-    StoreFullError,
     twin,
 )
 from aquipu.finding import Finder
@@ -49,21 +40,15 @@ from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.purge import Purged
 from aquipu.reading import Readable, check_sequence, nanoseconds
-from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
 from aquipu.recovery import RecoveryReport
 from aquipu.retention import Retention
 from aquipu.view import View
-from aquipu.waiter import Kept, resume
 from aquipu.worker import Worker, before_exit
+from aquipu.writing import LARGE, Waiter, Writable
 
 T = TypeVar("T")
 
-_LARGE = 256  # records in a commit; below, two half commits take longer than a whole one
-_NO_RELATIONS: tuple[str, ...] = ()
 _BUSY_PAUSE = 0.005  # seconds, while another process sets a hold
-
-Data = bytes | bytearray | memoryview
-Waiter: TypeAlias = "Future[Receipt] | Future[list[Receipt]] | Future[None]"
 
 
 class Statistics(NamedTuple):
@@ -90,7 +75,7 @@ class Statistics(NamedTuple):
     segments: int
 
 
-class Store(Readable, Closing):
+class Store(Readable, Writable):
     """A durable log. Made by `Store.open`; belongs to the event loop that opened it, and to this process."""
 
     def __init__(
@@ -98,34 +83,25 @@ class Store(Readable, Closing):
     ) -> None:
         """Not called by users: `Store.open` does."""
         journal, report, lock, board = opened
-        self._path = path
-        self._loop = loop
-        self._thread = get_ident()
-        self._handoff = handoff
-        self._disk = disk
-        self._journal = journal
-        self._report = report
-        self._stage = options.sync_policy.stage
-        self._within = options.sync_policy.within
-        self._max_record_bytes = options.max_record_bytes
-        self._group: GroupCommit[Waiter] = GroupCommit(
-            options.sync_policy,
+        policy = options.sync_policy
+        group: GroupCommit[Waiter] = GroupCommit(
+            policy,
             next_sequence=report.next_sequence,
             synced_sequence=report.next_sequence,
             last_time=journal.last_time,
             buffer_records=options.buffer_records,
             buffer_bytes=options.buffer_bytes,
         )
-        self._herald = Herald(loop, journal, board, report.next_sequence)
-        self._tells_later = False  # some callers are told through the queue of the loop: whoever reads, behind them
-        self._refusal: AquipuError | None = None  # why nothing more is accepted
-        self._failure: StoreFailedError | None = None
-        self._scheduled = False  # _depart will run at the end of this tick
+        Writable.__init__(self, path, loop, group, policy.stage, options.max_record_bytes)
+        self._handoff = handoff
+        self._disk = disk
+        self._journal = journal
+        self._report = report
+        self._within = policy.within
         self._sync_timer: TimerHandle | None = None
-        self._closed: Future[None] | None = None  # from the beginning of aclose on
-        self._ending = False  # everything accepted is written
         self._over = False  # the worker has been told to finish
-        self._records = self._bytes = self._commits = self._syncs = 0
+        self._herald = Herald(loop, journal, board, report.next_sequence)
+        self._told = self._herald.announce
         self._indexer = Indexer(disk, report.next_sequence)
         self._finder = Finder(self._indexer.due)
         self._worker = Worker(journal, lock, loop, handoff)
@@ -173,84 +149,6 @@ class Store(Readable, Closing):
             retention,
         )
         return Opening(partial(_open, absolute(path), options.checked(), Disk() if disk is None else disk))
-
-    # writing
-
-    async def append(
-        self, data: Data, *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
-    ) -> Receipt:
-        """Store one record; returns when it has reached the stage that the policy, or ``durability``, asks for.
-
-        ``data`` is copied (or, as bytes, kept) before anything else happens. ``relations`` are labels such as
-        ``"user:7"`` that are stored with the record. ``durability`` asks for more than the policy (``Stage.SYNCED``) or
-        for less (``Stage.FLUSHED``) for this record.
-
-        Waits for room when the buffer is full. Cancelled while it waits for room: nothing is written. Cancelled after
-        that: the record keeps its place and is written; only its caller stops waiting.
-
-        Raises StoreFullError (no space; nothing kept; try again), StoreFailedError (outcome unknown), StoreClosedError,
-        RecordTooLargeError, WrongLoopError, ForkedStoreError; TypeError or ValueError for what is no record or label.
-        """
-        waiter: Future[Receipt] = self._loop.create_future()
-        pending = self._accept(data, relations, durability, waiter)
-        if pending is None:
-            return await waiter
-        self._group.waiting.append(pending)
-        return await self._in_line(pending, waiter)
-
-    def append_nowait(
-        self, data: Data, *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
-    ) -> Future[Receipt]:
-        """As `append`, without waiting: the future resolves when `append` would have returned.
-
-        Raises BufferFullError when there is no room, and at once whatever else `append` raises before it accepts.
-        """
-        waiter = Kept(loop=self._loop)
-        self._tells_later = True
-        if self._accept(data, relations, durability, waiter) is not None:
-            raise BufferFullError(self._path, self._group.records, self._group.bytes)
-        return waiter
-
-    async def append_many(
-        self, data: Iterable[Data], *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
-    ) -> list[Receipt]:
-        """Store several records as one commit: after a crash all of them are there, or none.
-
-        ``relations`` and ``durability`` hold for each of them. An empty collection returns an empty list. Raises what
-        `append` raises, and BatchTooLargeError for more than the buffer can hold.
-        """
-        self._check()
-        if isinstance(data, (bytes, bytearray, memoryview, str)):
-            raise TypeError(f"append_many takes a collection of records, not {type(data).__name__}; use append")
-        payloads: list[bytes] = checked_batch(data)
-        labels = checked_relations(relations)
-        stage = self._stage if durability is None else _checked_stage(durability)
-        largest = max(map(len, payloads), default=0)
-        if largest > self._max_record_bytes:
-            raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
-        if not payloads:
-            return []
-        size = sum(map(len, payloads)) + len(payloads) * labels_size(labels)
-        if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
-            raise BatchTooLargeError(self._path, len(payloads), size)
-        waiter: Future[list[Receipt]] = self._loop.create_future()
-        pending: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True)
-        if self._group.add_batch(pending, time_ns()):
-            self._schedule()
-            return await waiter
-        self._group.waiting.append(pending)
-        return await self._in_line(pending, waiter)
-
-    async def flush(self) -> None:
-        """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.
-
-        Raises StoreFullError when some of it found no space, StoreFailedError, StoreClosedError.
-        """
-        await self._barrier(Stage.FLUSHED)
-
-    async def sync(self) -> None:
-        """Wait until everything accepted so far is SYNCED: a power cut takes none of it. Raises as `flush`."""
-        await self._barrier(Stage.SYNCED)
 
     # keeping and letting go
 
@@ -335,11 +233,6 @@ class Store(Readable, Closing):
         return self._group.synced_sequence
 
     @property
-    def path(self) -> str:
-        """The directory, absolute."""
-        return self._path
-
-    @property
     def recovery(self) -> RecoveryReport:
         """What opening found and did."""
         return self._report
@@ -362,33 +255,6 @@ class Store(Readable, Closing):
             segments=len(self._journal.catalogue),
         )
 
-    # closing
-
-    async def aclose(self) -> None:
-        """Accept no more, wait for everything accepted, sync it, and let go of the store; also when it is cancelled itself.
-
-        Callers that still wait for room get StoreClosedError. Raises StoreFailedError when the store has failed; it is
-        closed and unlocked all the same. The second call waits for the first.
-        """
-        self._check_owner()
-        if self._closed is None:
-            self._begin_closing()
-        assert self._closed is not None
-        cancelled: CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while not self._closed.done():
-                try:
-                    await shield(self._closed)
-                except CancelledError as error:
-                    cancelled = error
-                except AquipuError:
-                    break
-        if cancelled is not None:
-            raise cancelled
-        failure = self._closed.exception()
-        if failure is not None:
-            raise twin(failure)
-
     def __del__(self) -> None:
         if hasattr(self, "_worker") and self._leave():
             self._warn()
@@ -396,56 +262,6 @@ class Store(Readable, Closing):
     def __repr__(self) -> str:
         state = "closed" if self._closed is not None else "failed" if self._failure is not None else "open"
         return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
-
-    # accepting
-
-    def _accept(
-        self, data: Data, relations: Iterable[str], durability: Stage | None, waiter: Future[Receipt]
-    ) -> Pending[Waiter] | None:
-        """Check one record and accept it; without room for it, give it back as it would wait."""
-        if get_ident() != self._thread or self._refusal is not None or not self._loop.is_running():
-            self._check()
-        payload = data if type(data) is bytes else checked_data(data)
-        size = len(payload)
-        if size > self._max_record_bytes:
-            raise RecordTooLargeError(self._path, size, self._max_record_bytes)
-        labels: tuple[str, ...] = ()
-        if relations is not _NO_RELATIONS:
-            labels = checked_relations(relations)
-            size += labels_size(labels)
-        stage = self._stage if durability is None else _checked_stage(durability)
-        if self._group.add(payload, size, labels, stage, waiter, time_ns()):
-            if not self._scheduled:
-                self._schedule()
-            return None
-        return Pending((payload,), size, labels, stage, waiter, False)
-
-    async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:
-        """Wait for room, and then as anybody; cancelled before there was room, leave the line."""
-        try:
-            return await waiter
-        except CancelledError:
-            self._group.leave_line(pending, time_ns(), _is_done)
-            self._schedule()
-            raise
-
-    async def _barrier(self, stage: Stage) -> None:
-        self._check()
-        waiter: Future[None] = self._loop.create_future()
-        if self._group.barrier(stage, waiter):
-            self._schedule()
-            await waiter
-
-    def _check(self) -> None:
-        """Raise unless the store takes records from here and now."""
-        self._check_owner()
-        if self._refusal is not None:
-            raise twin(self._refusal)
-
-    def _check_owner(self) -> None:
-        if isinstance(self._refusal, ForkedStoreError):
-            raise twin(self._refusal)
-        super()._check_owner()
 
     # what else the worker does
 
@@ -478,100 +294,25 @@ class Store(Readable, Closing):
 
     # the way of a commit
 
-    def _schedule(self) -> None:
-        """Let the forming commit leave at the end of this tick, unless one is under way: then it leaves after that."""
-        if not self._scheduled and self._group.under_way is None:
-            self._scheduled = True
-            self._loop.call_soon(self._depart)
+    def _launch(self, commit: Commit[Waiter], *, at_once: bool) -> None:
+        if commit.labels:
+            self._indexer.labelled(self._group.next_sequence)
+        early = len(commit.batches) > 0 and len(commit) >= LARGE
+        self._worker.send(commit, self._landed, at_once=at_once or early)
+        if early:
+            commit.write_receipts(self._group.next_sequence)
 
-    def _depart(self, *, at_once: bool = False) -> None:
-        """Hand the next commit over; ``at_once``: before this thread computes on, wait until the disk has it."""
-        self._scheduled = False
-        commit = self._group.depart()
-        if commit is not None:
-            if commit.labels:
-                self._indexer.labelled(self._group.next_sequence)
-            early = len(commit.batches) > 0 and len(commit) >= _LARGE
-            self._worker.send(commit, self._arrived, at_once=at_once or early)
-            if early:
-                commit.write_receipts(self._group.next_sequence)
-        elif self._closed is not None and self._group.under_way is None and not self._ending:
-            self._end()
-
-    def _arrived(self, outcome: Landing | AquipuError) -> None:
+    def _landed(self, outcome: Landing | AquipuError) -> None:
         """A commit has come back from the worker."""
         self._handoff.arrived()
-        self._scheduled = True  # what the callers append now leaves below
-        try:
-            if isinstance(outcome, Landing):
-                self._acknowledge(outcome)
-            elif isinstance(outcome, StoreFullError):
-                commit, behind = self._group.refuse()
-                _fail([*commit.everyone(), *behind], outcome)
-            else:
-                self._fail(outcome)
-        finally:
-            if self._group.waiting:
-                self._group.admit(time_ns(), _is_done)
-            self._indexer.look(self._journal.catalogue)
-            self._watch_age()
-            self._depart()
+        self._arrived(outcome)
 
-    def _acknowledge(self, landing: Landing) -> None:
-        """Resolve what waits for the commit that has come back."""
-        first = self._group.next_sequence
-        commit = self._group.arrive(landing)
-        self._syncs = landing.syncs
-        if commit.payloads:
-            self._commits += 1
-            self._records += len(commit)
-            self._bytes += commit.size - commit.label_bytes
-        for barrier in commit.barriers:
-            _resolve(barrier, None)
-        receipts = commit.receipts(first)
-        if commit.batches:
-            commit.write_receipts(first)
-            for index, count in commit.batches.items():
-                batch, commit.waiters[index] = commit.waiters[index], None
-                _resolve(batch, commit.written[index : index + count])
-            receipts = iter(commit.written)
-            self._tells_later = True
-        try:
-            if sum(commit.batches.values()) < len(commit):
-                in_turns = commit.sync and len(commit) >= _LARGE
-                self._resume(zip(commit.waiters, receipts, strict=True), len(commit) // 2 if in_turns else 0)
-        except BaseException:
-            self._tells_later = True
-            raise
-        finally:
-            if commit.payloads and self._tells_later:
-                self._loop.call_soon(self._herald.announce, first, commit)
-            elif commit.payloads:
-                self._herald.announce(first, commit)
+    def _settled(self) -> None:
+        self._indexer.look(self._journal.catalogue)
+        self._watch_age()
 
-    def _resume(self, told: Iterator[tuple[Waiter | None, Receipt]], first: int = 0) -> None:
-        """Let the callers go on, also those behind one whose task ends the program.
-
-        With ``first``, what that many append leaves before the others go on: callers who compute about as long as the
-        disk syncs fall into two halves that take turns, unless they have already.
-        """
-        try:
-            if first:
-                if not self._group.is_forming:
-                    resume(islice(told, first))
-                self._depart(at_once=True)
-            resume(told)
-        except BaseException:
-            self._loop.call_soon(self._resume, told)
-            raise
-
-    def _fail(self, outcome: AquipuError) -> None:
-        """The journal is poisoned: everyone is told, and nothing more is accepted."""
-        assert isinstance(outcome, StoreFailedError)
-        self._failure = outcome
-        if not isinstance(self._refusal, StoreClosedError):
-            self._refusal = outcome
-        _fail(self._group.abandon(), outcome)
+    def _fail(self, outcome: StoreFailedError) -> None:
+        super()._fail(outcome)
         self._herald.fail(outcome, self._readable_until)
 
     def _watch_age(self) -> None:
@@ -614,17 +355,12 @@ class Store(Readable, Closing):
     # closing
 
     def _begin_closing(self) -> None:
-        self._closed = self._loop.create_future()
-        closed = StoreClosedError(self._path)
-        self._refusal = closed
-        _fail(self._group.give_up_waiting(), closed)
         self._indexer.stop()
-        self._finder.close(closed)
+        self._finder.close(StoreClosedError(self._path))
         if self._sync_timer is not None:
             self._sync_timer.cancel()
             self._sync_timer = None
-        if self._group.under_way is None and not self._scheduled:
-            self._depart()
+        super()._begin_closing()
 
     def _end(self) -> None:
         """Have the journal closed, when nothing is being built beside it any more."""
@@ -720,30 +456,6 @@ async def _open(path: str, options: Options, disk: Disk) -> Store:
     except BaseException:  # no thread for the worker
         opened.drop()
         raise
-
-
-def _checked_stage(durability: object) -> Stage:
-    if not isinstance(durability, Stage):
-        raise TypeError(f"durability is a Stage or None, not {type(durability).__name__}")
-    if durability is Stage.BUFFERED:
-        raise ValueError("an append waits at least for Stage.FLUSHED; append_nowait does not wait at all")
-    return durability
-
-
-def _resolve(waiter: Waiter | None, result: object) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(result)  # type: ignore[arg-type]
-
-
-def _is_done(waiter: Waiter) -> bool:
-    return waiter.done()
-
-
-def _fail(waiters: Iterable[Waiter], error: AquipuError) -> None:
-    """Give each of them an exception object of its own."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(twin(error))
 
 
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -58,10 +58,10 @@ def documented(value: object) -> str:
 
 
 def members_of(kind: type) -> dict[str, object]:
-    """The methods and properties that a class defines itself, for its users."""
+    """The methods and properties that a class offers its users, also those of the classes above."""
     return {
         f"{kind.__name__}.{name}": getattr(kind, name)
-        for name, member in vars(kind).items()
+        for name, member in inspect.getmembers_static(kind)
         if not name.startswith("_") and (isinstance(member, property) or callable(member))
     }
 

@@ -240,7 +240,7 @@ async def test_a_store_of_which_all_was_purged(tmp_path: Path, monkeypatch: pyte
         assert (await store.purge(before=1)).first_sequence == 1
     async with await opened(tmp_path) as store:
         assert (store.first_sequence, store.next_sequence) == (1, 1)
-    monkeypatch.setattr("aquipu.store.time_ns", lambda: receipt.timestamp - 10**9)
+    monkeypatch.setattr("aquipu.writing.time_ns", lambda: receipt.timestamp - 10**9)
     async with await opened(tmp_path) as store:
         later = await store.append(b"on")
         assert (later.sequence, later.timestamp) == (1, receipt.timestamp)

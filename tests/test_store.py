@@ -86,7 +86,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *times: int) -> None:
         self._times = list(times)
-        monkeypatch.setattr("aquipu.store.time_ns", self)
+        monkeypatch.setattr("aquipu.writing.time_ns", self)
 
     def __call__(self) -> int:
         return self._times.pop(0) if len(self._times) > 1 else self._times[0]

@@ -97,7 +97,7 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
     "lets a cancelled caller take its neighbours along": (
         Edit("waiter.py", "        if future is None or future.done():\n", "        if future is None:\n"),
         Edit(
-            "store.py", "            self._loop.call_soon(self._resume, told)\n            raise\n", "            raise\n"
+            "writing.py", "            self._loop.call_soon(self._resume, told)\n            raise\n", "            raise\n"
         ),
     ),
     "trusts a footer unchecked": (
