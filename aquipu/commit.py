@@ -16,12 +16,13 @@ lost interest keeps its place and is written: it was accepted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
 
+from aquipu.frame import Key
 from aquipu.policy import Stage, SyncPolicy
 from aquipu.record import Receipt
 
@@ -50,6 +51,7 @@ class Commit(Generic[Waiter]):
     __slots__ = (
         "barriers",
         "batches",
+        "keys",
         "label_bytes",
         "labels",
         "payloads",
@@ -71,6 +73,8 @@ class Commit(Generic[Waiter]):
         """One place for each record; None for the second and later ones of a batch."""
         self.batches: dict[int, int] = {}
         """Index of its first record, and number of its records."""
+        self.keys: list[Key] = []
+        """Of those batches that were given one."""
         self.barriers: list[Waiter] = []
         """Those who wait for the commit as a whole: flush() and sync()."""
         self.size = 0
@@ -110,10 +114,13 @@ class Pending(Generic[Waiter]):
 
     payloads: Sequence[bytes]
     size: int
-    labels: tuple[str, ...]
+    labels: Mapping[int, tuple[str, ...]]
+    """By the index of those records that have any."""
     stage: Stage
     waiter: Waiter
     batch: bool
+    key: tuple[bytes, int] | None = None
+    """Writer and number, by which a batch that is sent again can be recognised."""
 
 
 class GroupCommit(Generic[Waiter]):
@@ -190,8 +197,10 @@ class GroupCommit(Generic[Waiter]):
         commit = self._open()
         first = len(commit.payloads)
         commit.batches[first] = count
+        if pending.key is not None:
+            commit.keys.append(Key(*pending.key, first, count))
         if pending.labels:
-            commit.labels.update(zip(range(first, first + count), repeat(pending.labels)))
+            commit.labels.update((first + index, labels) for index, labels in pending.labels.items())
             commit.label_bytes += pending.size - sum(map(len, pending.payloads))
         commit.stage = max(commit.stage, pending.stage)
         self._last_time = max(self._last_time, now)
@@ -220,7 +229,8 @@ class GroupCommit(Generic[Waiter]):
     def _admit(self, pending: Pending[Waiter], now: int) -> bool:
         if pending.batch:
             return self.add_batch(pending, now)
-        return self.add(pending.payloads[0], pending.size, pending.labels, pending.stage, pending.waiter, now)
+        labels = pending.labels.get(0, ())
+        return self.add(pending.payloads[0], pending.size, labels, pending.stage, pending.waiter, now)
 
     def barrier(self, stage: Stage, waiter: Waiter | None) -> bool:
         """Have ``waiter`` told when everything accepted so far has reached ``stage``; False when it has already."""

@@ -3,16 +3,16 @@
 One frame is one group commit. All numbers are little-endian::
 
     header, 52 bytes                                  body, `body_size` bytes, in columns
-    0   4  magic           "\\xaaqF1"                  writer   16 bytes  } only with KEYED: the key of the commit, so
-    4   4  flags           see Flag                   number   u64       } that one sent again can be recognised
-    8   4  records         in this frame              lengths  u32 × records
-    12  4  body_size       bytes that follow          times    u64 × records, nanoseconds since the epoch
-    16  8  first_sequence  of its first record        labels   u32: bytes of the label columns   }
-    24  8  time            of the commit, ns                   u8 × records: labels of each one  } only with
-    32  8  watermark       see below                           u16 × labels: their lengths        } RELATIONS
-    40  4  link            `check` of the frame before         the labels, UTF-8, joined          }
-    44  4  body_check      CRC32C of the body         payloads, joined
-    48  4  check           CRC32C of the 48 bytes above
+    0   4  magic           "\\xaaqF1"                  keys     u32: how many, and for each    }
+    4   4  flags           see Flag                            writer 16 bytes, number u64     } only with KEYED
+    8   4  records         in this frame                       first u32, records u32          }
+    12  4  body_size       bytes that follow          lengths  u32 × records
+    16  8  first_sequence  of its first record        times    u64 × records, nanoseconds since the epoch
+    24  8  time            of the commit, ns          labels   u32: bytes of the label columns }
+    32  8  watermark       see below                           u8 × records: labels of each    } only with
+    40  4  link            `check` of the frame before         u16 × labels: their lengths     } RELATIONS
+    44  4  body_check      CRC32C of the body                  the labels, UTF-8, joined       }
+    48  4  check           CRC32C of the 48 bytes above  payloads, joined
 
 Both checksums start from the segment's seed (store id and first sequence: see `layout.seed_of`), so that bytes of another
 store, of another segment or of an earlier life never pass. The first frame of a segment links to the last of the
@@ -22,6 +22,10 @@ The **watermark** is the sequence below which fdatasync had returned *before* th
 prove instead of guess: when the frame at sequence s is bad, and any later frame that checks has a watermark beyond s, then
 s was on the disk and is damaged now. Without such a frame it was never promised. A good frame behind a bad one is no proof
 by itself: the kernel writes pages back in any order.
+
+A **key** names some of the records of a frame, from the index ``first`` on, as the one commit that its writer gave this
+number. Who sends a commit again, because the answer was lost, finds out by it whether the commit is in the log, also after
+a restart.
 
 A worked example. Two records, b"one" and b"three", are sequences 7 and 8 of the store whose segment seed is 0; sequences
 below 7 are synced; the frame before has the check 0x11111111. 84 bytes, with both times 0x0000000000000002::
@@ -56,7 +60,7 @@ MAGIC = b"\xaaqF1"
 _HEADER = Struct("<4sIIIQQQIII")
 _CHECKED = _HEADER.size - 4  # the part of the header that its own checksum covers
 HEADER_BYTES = _HEADER.size
-_KEY = Struct("<16sQ")
+_KEY = Struct("<16sQII")
 _U32 = Struct("<I")
 
 # A payload of this size or more is handed to the disk as it is: joining it into the body would copy it once more.
@@ -69,7 +73,7 @@ class Flag(IntFlag):
     RELATIONS = 1
     """The body holds the label columns."""
     KEYED = 2
-    """The body begins with the key of its commit."""
+    """The body begins with keys."""
     OWES_SYNC = 4
     """Its callers were not told before fdatasync had returned."""
 
@@ -79,11 +83,14 @@ KNOWN_FLAGS = int(Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC)
 
 
 class Key(NamedTuple):
-    """Names one commit across restarts: who sent it, and its number there."""
+    """Names a commit across restarts: who sent it, its number there, and which records of the frame it is."""
 
     writer: bytes
     """16 bytes."""
     number: int
+    first: int
+    """Index in the frame of its first record."""
+    records: int
 
 
 class Header(NamedTuple):
@@ -126,7 +133,7 @@ def encode(
     timestamps: Sequence[int],
     *,
     labels: Mapping[int, tuple[str, ...]] | None = None,
-    key: Key | None = None,
+    keys: Sequence[Key] = (),
     owes_sync: bool = False,
     first_sequence: int,
     time: int,
@@ -138,9 +145,9 @@ def encode(
     flags = Flag.OWES_SYNC if owes_sync else 0
     lengths = list(map(len, payloads))
     columns = [_column("I", lengths), _column("Q", timestamps)]
-    if key is not None:
+    if keys:
         flags |= Flag.KEYED
-        columns.insert(0, _KEY.pack(*key))
+        columns.insert(0, _U32.pack(len(keys)) + b"".join(_KEY.pack(*key) for key in keys))
     if labels:
         flags |= Flag.RELATIONS
         columns.append(_label_columns(labels, len(payloads)))
@@ -174,19 +181,37 @@ def is_sound(header: Header, body: bytes, seed: int) -> bool:
     return len(body) == header.body_size and extend(seed, body) == header.body_check
 
 
-def key_of(header: Header, body: bytes) -> Key | None:
-    """The key of the commit, if it was given one. ValueError as in `records`."""
+def keys_of(header: Header, body: bytes) -> list[Key]:
+    """The keys of a sound frame. ValueError as in `records`."""
+    end = _behind_keys(header, body)
+    keys = list(map(Key._make, _KEY.iter_unpack(body[_U32.size : end])))
+    if any(key.first + key.records > header.records for key in keys):
+        raise ValueError("a key of a frame names more records than it has")
+    return keys
+
+
+def _behind_keys(header: Header, body: bytes) -> int:
+    """Where the columns of the records begin."""
     if not header.flags & _KEYED:
-        return None
-    if len(body) < _KEY.size:
-        raise ValueError("a frame ends before its key")
-    return Key(*_KEY.unpack_from(body))
+        return 0
+    if len(body) < _U32.size:
+        raise ValueError("a frame ends before its keys")
+    end = _U32.size + _U32.unpack_from(body)[0] * _KEY.size
+    if end > len(body):
+        raise ValueError("a frame ends before its keys")
+    return int(end)
 
 
 def records(header: Header, body: bytes) -> list[Record]:
     """The records of a sound frame. ValueError when the columns do not fit each other, which no writer here makes."""
+    times, payloads, relations = columns(header, body)
+    return list(map(Record, range(header.first_sequence, header.next_sequence), times, payloads, relations))
+
+
+def columns(header: Header, body: bytes) -> tuple[array[int], Iterator[bytes], Sequence[tuple[str, ...]]]:
+    """The times, data and labels of the records of a sound frame. ValueError as in `records`."""
     count = header.records
-    at = _KEY.size if header.flags & _KEYED else 0
+    at = _behind_keys(header, body)
     lengths = _numbers("I", body, at, count)
     at += 4 * count
     times = _numbers("Q", body, at, count)
@@ -196,22 +221,21 @@ def records(header: Header, body: bytes) -> list[Record]:
         relations, at = _labels(body, at, count)
     if at + sum(lengths) != len(body):
         raise ValueError("the payloads of a frame do not fill its body")
-    sequences = range(header.first_sequence, header.next_sequence)
-    return list(map(Record, sequences, times, _slices(body, at, lengths), relations))
+    return times, _slices(body, at, lengths), relations
 
 
 def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
     """The labels of each record of a sound frame, without its data. ValueError as in `records`."""
     if not header.flags & _RELATIONS:
         return [()] * header.records
-    at = _KEY.size if header.flags & _KEYED else 0
+    at = _behind_keys(header, body)
     return _labels(body, at + 12 * header.records, header.records)[0]
 
 
 def record_of(header: Header, body: bytes, sequence: int) -> Record:
     """The one record of a sound frame with this sequence, without decoding the others. ValueError as in `records`."""
     count, index = header.records, sequence - header.first_sequence
-    at = _KEY.size if header.flags & _KEYED else 0
+    at = _behind_keys(header, body)
     lengths = _numbers("I", body, at, count)
     (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
     at += 12 * count

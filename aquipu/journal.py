@@ -94,6 +94,7 @@ class Journal:
             commit.payloads,
             commit.timestamps,
             labels=commit.labels,
+            keys=commit.keys,
             owes_sync=commit.sync,
             first_sequence=self.next_sequence,
             time=time,

@@ -30,7 +30,7 @@ WRITER = b"aquipu: repaired"
 BAD_FOOTER = "the footer of the segment does not check"
 _RECORDS_MAX = 65_536  # in one stand-in: about 2 MiB
 _CHECK_BYTES = 4
-_NUMBER = slice(16, 24)  # of the key, at the beginning of the body
+_NUMBER = slice(20, 28)  # of the one key, at the beginning of the body
 
 
 class Hole(NamedTuple):
@@ -169,7 +169,7 @@ def _stand_in(first: int, records: int, time: int, link: int, target: int | None
             [b""] * records,
             [time] * records,
             labels=dict.fromkeys(range(records), (LOST,)),
-            key=Key(WRITER, number),
+            keys=[Key(WRITER, number, 0, records)],
             first_sequence=first,
             time=time,
             watermark=first,

@@ -145,12 +145,8 @@ class Writable(Owned, Closing):
         if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
             raise BatchTooLargeError(self._path, len(payloads), size)
         waiter: Future[list[Receipt]] = self._loop.create_future()
-        pending: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True)
-        if self._group.add_batch(pending, time_ns()):
-            self._schedule()
-            return await waiter
-        self._group.waiting.append(pending)
-        return await self._in_line(pending, waiter)
+        of_each = dict.fromkeys(range(len(payloads)), labels) if labels else {}
+        return await self._take_batch(Pending(payloads, size, of_each, stage, waiter, True), waiter)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.
@@ -219,7 +215,14 @@ class Writable(Owned, Closing):
             if not self._scheduled:
                 self._schedule()
             return None
-        return Pending((payload,), size, labels, stage, waiter, False)
+        return Pending((payload,), size, {0: labels} if labels else {}, stage, waiter, False)
+
+    async def _take_batch(self, batch: Pending[Waiter], waiter: Future[T]) -> T:
+        if self._group.add_batch(batch, time_ns()):
+            self._schedule()
+            return await waiter
+        self._group.waiting.append(batch)
+        return await self._in_line(batch, waiter)
 
     async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:
         """Wait for room, and then as anybody; cancelled before there was room, leave the line."""

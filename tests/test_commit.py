@@ -7,7 +7,7 @@ account of it: plain lists of calls, searched and summed afresh each time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from aquipu.commit import COMMIT_BYTES, Commit, GroupCommit, Landing, Pending
+from aquipu.frame import Key
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
 from aquipu.record import Receipt
 
@@ -42,7 +43,9 @@ def add_batch(group: GroupCommit[str], name: str, *payloads: bytes, stage: Stage
 
 
 def batch_of(name: str, *payloads: bytes, stage: Stage = Stage.FLUSHED, labels: tuple[str, ...] = ()) -> Pending[str]:
-    return Pending(payloads, sum(map(len, payloads)), labels, stage, name, True)
+    return Pending(
+        payloads, sum(map(len, payloads)), dict.fromkeys(range(len(payloads)), labels) if labels else {}, stage, name, True
+    )
 
 
 def departed(group: GroupCommit[str]) -> Commit[str]:
@@ -66,7 +69,7 @@ def wait(group: GroupCommit[str], *names: str) -> None:
     """Records of one byte that find no room line up."""
     for name in names:
         assert not group.add(name.encode(), 1, (), Stage.FLUSHED, name, 0)
-        group.waiting.append(Pending([name.encode()], 1, (), Stage.FLUSHED, name, False))
+        group.waiting.append(Pending([name.encode()], 1, {}, Stage.FLUSHED, name, False))
 
 
 def send(group: GroupCommit[str], *names: str, stage: Stage | None = None) -> bool:
@@ -152,9 +155,22 @@ def test_the_size_of_labels() -> None:
     group = group_of(OsManaged())
     add(group, "abc")
     assert group.add(b"d", 7, ("user:7",), Stage.FLUSHED, "d", 0)
-    assert group.add_batch(Pending([b"e", b"fg"], 3 + 2 * 2, ("xy",), Stage.FLUSHED, "e", True), 0)
+    assert group.add_batch(Pending([b"e", b"fg"], 3 + 2 * 2, {0: ("xy",), 1: ("xy",)}, Stage.FLUSHED, "e", True), 0)
     commit = departed(group)
     assert (commit.size, commit.label_bytes, group.bytes) == (17, 10, 17)
+
+
+def test_batches_with_keys() -> None:
+    """The key of a batch names its records by their place in the commit, also when it had to wait for room."""
+    group = group_of(OsManaged(), records=4)
+    writer = b"w" * 16
+    add(group, "a")
+    assert group.add_batch(replace(batch_of("b", b"b", b"c"), key=(writer, 7)), 0)
+    group.waiting.append(replace(batch_of("d", b"d", b"e"), key=(writer, 8)))
+    assert departed(group).keys == [Key(writer, 7, 1, 2)]
+    group.arrive(Landing(3, 0, 0))
+    group.admit(0, lambda waiter: False)
+    assert departed(group).keys == [Key(writer, 8, 0, 2)]
 
 
 def test_a_batch_among_others() -> None:
@@ -250,7 +266,7 @@ def test_room_for_so_much(records: int, size: int, room: bool) -> None:
     if records == 1:
         assert group.add(b"e", size, (), Stage.FLUSHED, "e", 0) is room
     else:
-        assert group.add_batch(Pending([b"e"] * records, size, (), Stage.FLUSHED, "e", True), 0) is room
+        assert group.add_batch(Pending([b"e"] * records, size, {}, Stage.FLUSHED, "e", True), 0) is room
     assert (group.records, group.bytes) == ((2 + records, 4 + size) if room else (2, 4))
     land(group)
     assert departed(group).payloads == [b"cd", *[b"e"] * (records if room else 0)]
@@ -261,7 +277,7 @@ def test_room_for_another_record() -> None:
     group = group_of(OsManaged(), records=2)
     add(group, "", "")
     assert not group.add(b"", 0, (), Stage.FLUSHED, "c", 0)
-    assert not group.add_batch(Pending([b""], 0, (), Stage.FLUSHED, "c", True), 0)
+    assert not group.add_batch(Pending([b""], 0, {}, Stage.FLUSHED, "c", True), 0)
 
 
 def test_room_comes_back_when_a_commit_arrives() -> None:
@@ -281,7 +297,7 @@ def test_a_large_one_waits_in_front_of_a_small_one() -> None:
     """Nobody overtakes: a record that would fit waits behind one that does not."""
     group = group_of(OsManaged(), records=9, size=10)
     add(group, "abcdef")
-    group.waiting.append(Pending([b"12345"], 5, (), Stage.FLUSHED, "large", False))
+    group.waiting.append(Pending([b"12345"], 5, {}, Stage.FLUSHED, "large", False))
     assert not group.add_batch(batch_of("small batch", b"1"), 0)
     wait(group, "small")
     group.admit(0, nobody_is_gone)
@@ -320,7 +336,7 @@ def test_a_record_larger_than_the_buffer_with_its_labels() -> None:
     assert group.add(b"0123456789", 12, ("xy",), Stage.FLUSHED, "a", 0)
     wait(group, "b")
     assert departed(group).waiters == ["a"]
-    large = Pending([b"0123456789"], 11, ("x",), Stage.FLUSHED, "c", False)
+    large = Pending([b"0123456789"], 11, {0: ("x",)}, Stage.FLUSHED, "c", False)
     group.waiting.append(large)
     land(group)
     group.admit(0, nobody_is_gone)
@@ -520,7 +536,14 @@ class Call:
 
     @cached_property
     def pending(self) -> Pending[Waiter]:
-        return Pending(self.payloads, self.size, self.labels, self.stage, self, self.batch)
+        return Pending(
+            self.payloads,
+            self.size,
+            dict.fromkeys(range(len(self.payloads)), self.labels) if self.labels else {},
+            self.stage,
+            self,
+            self.batch,
+        )
 
 
 @dataclass(eq=False)

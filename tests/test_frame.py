@@ -28,7 +28,7 @@ from aquipu.frame import (
     encode,
     header_at,
     is_sound,
-    key_of,
+    keys_of,
     record_of,
     records,
     search,
@@ -43,7 +43,6 @@ APART = 64 * 1024
 u32s = st.integers(0, 2**32 - 1)
 u64s = st.integers(0, 2**64 - 1)
 labels = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
-keys = st.builds(Key, st.binary(min_size=16, max_size=16), u64s)
 
 
 class Commit(NamedTuple):
@@ -52,7 +51,7 @@ class Commit(NamedTuple):
     payloads: list[bytes]
     timestamps: list[int]
     labels: dict[int, tuple[str, ...]] | None = None
-    key: Key | None = None
+    keys: list[Key] = []
     owes_sync: bool = False
     first_sequence: int = 0
     time: int = 1
@@ -65,7 +64,7 @@ class Commit(NamedTuple):
             self.payloads,
             self.timestamps,
             labels=self.labels,
-            key=self.key,
+            keys=self.keys,
             owes_sync=self.owes_sync,
             first_sequence=self.first_sequence,
             time=self.time,
@@ -86,6 +85,12 @@ class Commit(NamedTuple):
 
 
 @st.composite
+def keys_of_up_to(draw: st.DrawFn, count: int) -> Key:
+    first = draw(st.integers(0, count))
+    return Key(draw(st.binary(min_size=16, max_size=16)), draw(u64s), first, draw(st.integers(0, count - first)))
+
+
+@st.composite
 def commits(draw: st.DrawFn) -> Commit:
     payloads = draw(st.lists(st.binary(max_size=40), max_size=8))
     count = len(payloads)
@@ -94,7 +99,7 @@ def commits(draw: st.DrawFn) -> Commit:
         payloads,
         draw(st.lists(u64s, min_size=count, max_size=count)),
         labels=draw(st.dictionaries(st.sampled_from(range(count)), of_records)) if count else {},
-        key=draw(st.none() | keys),
+        keys=draw(st.lists(keys_of_up_to(count), max_size=3)),
         owes_sync=draw(st.booleans()),
         first_sequence=draw(u64s),
         time=draw(u64s),
@@ -120,8 +125,10 @@ def header_by_the_book(body: bytes, commit: Commit, flags: int, count: int) -> b
 
 def body_by_the_book(commit: Commit) -> bytes:
     body = b""
-    if commit.key:
-        body += commit.key.writer + numbers(8, commit.key.number)
+    if commit.keys:
+        body += numbers(4, len(commit.keys))
+        for key in commit.keys:
+            body += key.writer + numbers(8, key.number) + numbers(4, key.first, key.records)
     body += numbers(4, *map(len, commit.payloads)) + numbers(8, *commit.timestamps)
     if commit.labels:
         of_each = [commit.labels.get(index, ()) for index in range(len(commit.payloads))]
@@ -132,7 +139,7 @@ def body_by_the_book(commit: Commit) -> bytes:
 
 
 def by_the_book(commit: Commit) -> bytes:
-    flags = (1 if commit.labels else 0) | (2 if commit.key else 0) | (4 if commit.owes_sync else 0)
+    flags = (1 if commit.labels else 0) | (2 if commit.keys else 0) | (4 if commit.owes_sync else 0)
     body = body_by_the_book(commit)
     return header_by_the_book(body, commit, flags, len(commit.payloads)) + body
 
@@ -167,10 +174,10 @@ def test_any_commit_is_written_by_the_book(commit: Commit) -> None:
 
 @unhurried
 @given(commits())
-@example(Commit([], [], key=Key(b"k" * 16, 0)))
+@example(Commit([], [], keys=[Key(b"k" * 16, 0, 0, 0)]))
 @example(Commit([b"x"], [0], labels={0: ("l" * LABEL_BYTES_MAX,) * LABELS_MAX}))
 def test_any_commit_there_and_back(commit: Commit) -> None:
-    """What goes into a frame comes out of it: records, labels, key, flags and the numbers of the header."""
+    """What goes into a frame comes out of it: records, labels, keys, flags and the numbers of the header."""
     encoded = commit.encoded()
     whole = b"".join(encoded.buffers)
     header = header_at(whole, 0, commit.seed)
@@ -181,7 +188,7 @@ def test_any_commit_there_and_back(commit: Commit) -> None:
     assert (header.first_sequence, header.time, header.watermark, header.link) == commit[5:9]
     assert bool(header.flags & Flag.OWES_SYNC) is commit.owes_sync
     assert is_sound(header, body, commit.seed)
-    assert key_of(header, body) == commit.key
+    assert keys_of(header, body) == commit.keys
     assert records(header, body) == commit.records()
     assert frame.labels(header, body) == [record.relations for record in commit.records()]
     assert [record_of(header, body, record.sequence) for record in commit.records()] == commit.records()
@@ -191,7 +198,7 @@ def test_any_commit_there_and_back(commit: Commit) -> None:
 def test_payloads_of_a_big_frame_stay_apart(sizes: list[int]) -> None:
     """Payloads of 64 KiB or more, on average, are handed on as they are and not copied; the frame is the same."""
     payloads = [bytes([index]) * size for index, size in enumerate(sizes, 1)]
-    commit = Commit(payloads, list(range(len(sizes))), labels={0: ("big",)}, key=Key(b"w" * 16, 3))
+    commit = Commit(payloads, list(range(len(sizes))), labels={0: ("big",)}, keys=[Key(b"w" * 16, 3, 0, 1)])
     buffers = commit.encoded().buffers
     assert all(buffer is payload for buffer, payload in zip(buffers[-len(sizes) :], payloads, strict=True))
     assert commit.frame() == by_the_book(commit)
@@ -227,7 +234,7 @@ TELLING = Commit(
     [b"one", b"", b"three"],
     [7, 8, 9],
     labels={0: ("user:7", "schlüssel"), 2: ("x",)},
-    key=Key(bytes(range(16)), 12),
+    keys=[Key(bytes(range(16)), 12, 1, 2)],
     owes_sync=True,
     first_sequence=70,
     time=9,
@@ -335,7 +342,9 @@ ONE = numbers(4, 3) + numbers(8, 9)  # the columns of a single record of three b
         pytest.param(ONE + b"one more", 0, 1, id="bytes behind the payloads"),
         pytest.param(b"one", 0, 0, id="bytes of no record"),
         pytest.param(ONE + b"one", 0, 2**32 - 1, id="more records than bytes"),
-        pytest.param(b"k" * 23, 2, 0, id="key cut short"),
+        pytest.param(b"\0" * 3, 2, 0, id="number of keys cut short"),
+        pytest.param(numbers(4, 1) + b"k" * 31, 2, 0, id="key cut short"),
+        pytest.param(numbers(4, 2**32 - 1) + b"k" * 32, 2, 0, id="more keys than bytes"),
         pytest.param(ONE, 1, 1, id="no label columns"),
         pytest.param(ONE + b"\x01\x00\x00", 1, 1, id="size of the labels cut short"),
         pytest.param(ONE + numbers(4, 0), 1, 1, id="no counts of labels"),
@@ -353,6 +362,20 @@ def test_columns_that_do_not_fit(body: bytes, flags: int, count: int) -> None:
     """A frame whose columns do not fit each other is a ValueError, however well it checks."""
     with pytest.raises(ValueError, match="frame"):
         decode(body, flags, count)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 2), (1, 1), (2**32 - 1, 1)])
+def test_a_key_of_records_that_are_not_there(first: int, count: int) -> None:
+    """A key names records of its own frame; one that reaches beyond them is a ValueError, however well it checks."""
+    for key in (Key(b"k" * 16, 1, 0, 1), Key(b"k" * 16, 1, first, count)):
+        commit = Commit([b"one"], [9], keys=[key])
+        header = header_at(commit.frame(), 0, SEED)
+        assert header is not None
+        if key.first + key.records <= 1:
+            assert keys_of(header, commit.frame()[HEADER_BYTES:]) == [key]
+        else:
+            with pytest.raises(ValueError, match="more records"):
+                keys_of(header, commit.frame()[HEADER_BYTES:])
 
 
 @unhurried

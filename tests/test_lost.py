@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aquipu.frame import Walk, encode, key_of, records
+from aquipu.frame import Walk, encode, keys_of, records
 from aquipu.layout import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.lost import LOST, WRITER, End, heal, stand_ins
 from aquipu.record import Record
@@ -67,10 +67,9 @@ def test_where_nobody_knows_what_follows() -> None:
     walk = Walk(seed=3, offset=0, sequence=7, link=1)
     walk.feed(b"".join(frame.buffers))
     ((_, header, body),) = walk
-    key = key_of(header, body)
+    (key,) = keys_of(header, body)
     assert number == 2
-    assert key is not None
-    assert key.writer == WRITER
+    assert (key.writer, key.first, key.records) == (WRITER, 0, 2)
 
 
 @given(

@@ -13,7 +13,7 @@ from aquipu.bookmark import list_bookmarks, write_bookmark
 from aquipu.checksum import extend
 from aquipu.disk import Disk
 from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError, StoreUnavailableError, UnsupportedFormatError
-from aquipu.frame import KNOWN_FLAGS, key_of
+from aquipu.frame import KNOWN_FLAGS, keys_of
 from aquipu.inspection import verify_all
 from aquipu.journal import Extent
 from aquipu.layout import (
@@ -169,8 +169,8 @@ def test_a_stand_in_is_told_by_its_key(store: Path) -> None:
     offset, _, _ = frame_at(store, 15, 2)
     flip(segment_in(store, 15), offset)
     repaired(store)
-    keys = [key_of(header, body) for _, header, body in frames_in(store, 15)]
-    assert [key.writer if key else None for key in keys] == [None, None, WRITER, None, None]
+    keys = [keys_of(header, body) for _, header, body in frames_in(store, 15)]
+    assert [[key.writer for key in its] for its in keys] == [[], [], [WRITER], [], []]
 
 
 def test_a_segment_that_is_nothing_but_zeros(store: Path) -> None:
