@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -51,7 +51,7 @@ class Commit(NamedTuple):
     payloads: list[bytes]
     timestamps: list[int]
     labels: dict[int, tuple[str, ...]] | None = None
-    keys: list[Key] = []
+    keys: Sequence[Key] = ()
     owes_sync: bool = False
     first_sequence: int = 0
     time: int = 1
@@ -188,7 +188,7 @@ def test_any_commit_there_and_back(commit: Commit) -> None:
     assert (header.first_sequence, header.time, header.watermark, header.link) == commit[5:9]
     assert bool(header.flags & Flag.OWES_SYNC) is commit.owes_sync
     assert is_sound(header, body, commit.seed)
-    assert keys_of(header, body) == commit.keys
+    assert keys_of(header, body) == list(commit.keys)
     assert records(header, body) == commit.records()
     assert frame.labels(header, body) == [record.relations for record in commit.records()]
     assert [record_of(header, body, record.sequence) for record in commit.records()] == commit.records()
