@@ -1,5 +1,7 @@
 """aquipu: a durable log for asyncio. ``await store.append(event)`` returns when the event is as safe as was asked for."""
 
+from typing import TYPE_CHECKING
+
 from aquipu.cursor import Cursor
 from aquipu.errors import (
     AquipuError,
@@ -23,12 +25,14 @@ from aquipu.errors import (
 from aquipu.follow import Follow
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
 from aquipu.purge import Purged
-from aquipu.reader import Reader
 from aquipu.record import Receipt, Record
-from aquipu.recovery import RecoveryReport
 from aquipu.retention import Retention
 from aquipu.scan import Scan
 from aquipu.store import Statistics, Store
+
+if TYPE_CHECKING:
+    from aquipu.reader import Reader
+    from aquipu.recovery import RecoveryReport
 
 __all__ = [
     "Always",
@@ -65,3 +69,17 @@ __all__ = [
     "UnsupportedFormatError",
     "WrongLoopError",
 ]
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        """What a program that only writes needs none of, imported when it is asked for."""
+        if name == "Reader":
+            from aquipu.reader import Reader
+
+            return Reader
+        if name == "RecoveryReport":
+            from aquipu.recovery import RecoveryReport
+
+            return RecoveryReport
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -16,6 +16,7 @@ refused, and a hold that was set is seen by the purge.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -43,7 +44,7 @@ def checked_name(name: object) -> str:
     """``name`` itself; TypeError or ValueError for what can name no bookmark."""
     if not isinstance(name, str):
         raise TypeError(f"a hold or cursor is named by a str, not {type(name).__name__}")
-    if not BOOKMARK_NAME.fullmatch(name):
+    if not re.fullmatch(BOOKMARK_NAME, name):
         allowed = "1 to 100 of A-Z a-z 0-9 . _ - and begins with neither a dot nor a dash"
         raise ValueError(f"the name of a hold or cursor is {allowed}, not {name[:100]!r} ({len(name)} characters)")
     return name

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Generic, NamedTuple, TypeVar
@@ -108,19 +107,28 @@ class Commit(Generic[Waiter]):
             self.written = list(self.receipts(first_sequence))
 
 
-@dataclass(eq=False)
 class Pending(Generic[Waiter]):
     """An append, or a batch that must stay together, that waits for room."""
 
-    payloads: Sequence[bytes]
-    size: int
-    labels: Mapping[int, tuple[str, ...]]
-    """By the index of those records that have any."""
-    stage: Stage
-    waiter: Waiter
-    batch: bool
-    key: tuple[bytes, int] | None = None
-    """Writer and number, by which a batch that is sent again can be recognised."""
+    def __init__(
+        self,
+        payloads: Sequence[bytes],
+        size: int,
+        labels: Mapping[int, tuple[str, ...]],
+        stage: Stage,
+        waiter: Waiter,
+        batch: bool,
+        key: tuple[bytes, int] | None = None,
+    ) -> None:
+        """``labels`` by the index of those records that have any. ``key``: writer and number, by which a batch that is
+        sent again can be recognised."""
+        self.payloads = payloads
+        self.size = size
+        self.labels = labels
+        self.stage = stage
+        self.waiter = waiter
+        self.batch = batch
+        self.key = key
 
 
 class GroupCommit(Generic[Waiter]):

@@ -47,7 +47,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from enum import IntFlag
 from functools import partial
 from itertools import accumulate, pairwise
 from struct import Struct
@@ -67,8 +66,8 @@ _U32 = Struct("<I")
 _APART_BYTES = 64 * 1024
 
 
-class Flag(IntFlag):
-    """What is special about a frame. A reader refuses a flag that it does not know."""
+class Flag:
+    """What is special about a frame, bit by bit. A reader refuses a flag that it does not know."""
 
     RELATIONS = 1
     """The body holds the label columns."""
@@ -78,8 +77,7 @@ class Flag(IntFlag):
     """Its callers were not told before fdatasync had returned."""
 
 
-_RELATIONS, _KEYED = int(Flag.RELATIONS), int(Flag.KEYED)  # as plain numbers: `&` of a Flag takes a microsecond
-KNOWN_FLAGS = int(Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC)
+KNOWN_FLAGS = Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC
 
 
 class Key(NamedTuple):
@@ -118,6 +116,10 @@ class Header(NamedTuple):
 
 
 _header = partial(tuple.__new__, Header)  # half the price of Header(...): it is made once for each frame that is read
+
+
+Columns = tuple["array[int]", Iterator[bytes], Sequence[tuple[str, ...]]]
+"""Of the records of a frame: times, data and labels."""
 
 
 class Encoded(NamedTuple):
@@ -192,7 +194,7 @@ def keys_of(header: Header, body: bytes) -> list[Key]:
 
 def _behind_keys(header: Header, body: bytes) -> int:
     """Where the columns of the records begin."""
-    if not header.flags & _KEYED:
+    if not header.flags & Flag.KEYED:
         return 0
     if len(body) < _U32.size:
         raise ValueError("a frame ends before its keys")
@@ -208,7 +210,7 @@ def records(header: Header, body: bytes) -> list[Record]:
     return list(map(Record, range(header.first_sequence, header.next_sequence), times, payloads, relations))
 
 
-def columns(header: Header, body: bytes) -> tuple[array[int], Iterator[bytes], Sequence[tuple[str, ...]]]:
+def columns(header: Header, body: bytes) -> Columns:
     """The times, data and labels of the records of a sound frame. ValueError as in `records`."""
     count = header.records
     at = _behind_keys(header, body)
@@ -217,7 +219,7 @@ def columns(header: Header, body: bytes) -> tuple[array[int], Iterator[bytes], S
     times = _numbers("Q", body, at, count)
     at += 8 * count
     relations: Sequence[tuple[str, ...]] = [()] * count
-    if header.flags & _RELATIONS:
+    if header.flags & Flag.RELATIONS:
         relations, at = _labels(body, at, count)
     if at + sum(lengths) != len(body):
         raise ValueError("the payloads of a frame do not fill its body")
@@ -226,7 +228,7 @@ def columns(header: Header, body: bytes) -> tuple[array[int], Iterator[bytes], S
 
 def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
     """The labels of each record of a sound frame, without its data. ValueError as in `records`."""
-    if not header.flags & _RELATIONS:
+    if not header.flags & Flag.RELATIONS:
         return [()] * header.records
     at = _behind_keys(header, body)
     return _labels(body, at + 12 * header.records, header.records)[0]
@@ -240,7 +242,7 @@ def record_of(header: Header, body: bytes, sequence: int) -> Record:
     (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
     at += 12 * count
     relations: tuple[str, ...] = ()
-    if header.flags & _RELATIONS:
+    if header.flags & Flag.RELATIONS:
         relations, at = _labels_of(body, at, count, index)
     if at + sum(lengths) != len(body):
         raise ValueError("the payloads of a frame do not fill its body")

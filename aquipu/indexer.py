@@ -20,9 +20,6 @@ from typing import NamedTuple
 
 from aquipu.disk import Disk
 from aquipu.journal import Extent
-from aquipu.postings import Outline
-from aquipu.relations import build, table_path, write_table
-from aquipu.rest import Rest
 
 _log = getLogger(__name__)
 
@@ -119,6 +116,10 @@ class Indexer:
         return None
 
     def _do(self, job: _Job) -> None:
+        from aquipu.postings import Outline  # here: a program that only imports us needs none of it
+        from aquipu.relations import build, table_path, write_table
+        from aquipu.rest import Rest
+
         disk, extent, path = self._disk, job.extent, table_path(job.extent)
         if not job.anew and disk.exists(path):
             return

@@ -67,7 +67,6 @@ import re
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
 from enum import StrEnum
 from struct import Struct
 from typing import NamedTuple
@@ -90,14 +89,14 @@ _MANIFEST = Struct("<8sII16sQQI")
 _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
 _BOOKMARK = Struct("<8sII16sQI")
-_SEGMENT_NAME = re.compile(r"([0-9]{20})\.segment")
+_SEGMENT_NAME = r"([0-9]{20})\.segment"  # patterns as text: compiled when they are first asked for, and kept by `re`
 _SEQUENCE_MAX = 2**64 - 1
-_RELATIONS_NAME = re.compile(r"[0-9]{20}\.relations")
-BOOKMARK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_RELATIONS_NAME = r"[0-9]{20}\.relations"
+BOOKMARK_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 """What a user may call a bookmark."""
-_BOOKMARK_FILE_NAME = re.compile(rf"({BOOKMARK_NAME.pattern})\.(hold|cursor)")
-_CUT_NAME = re.compile(rf"([0-9]{{20}}|{MANIFEST}|{_BOOKMARK_FILE_NAME.pattern})\.cut-[0-9]+(-[0-9]+)?")
-_BOOKMARK_IN_THE_MAKING = re.compile(rf"{_BOOKMARK_FILE_NAME.pattern}\.[0-9]+-[0-9]+{re.escape(UNNAMED)}")
+_BOOKMARK_FILE_NAME = rf"({BOOKMARK_NAME})\.(hold|cursor)"
+_CUT_NAME = rf"([0-9]{{20}}|{MANIFEST}|{_BOOKMARK_FILE_NAME})\.cut-[0-9]+(-[0-9]+)?"
+_BOOKMARK_IN_THE_MAKING = rf"{_BOOKMARK_FILE_NAME}\.[0-9]+-[0-9]+{re.escape(UNNAMED)}"
 
 MANIFEST_BYTES = _MANIFEST.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size
@@ -134,14 +133,14 @@ def whole_cut_name(name: str, number: int = 1, offset: int = 0) -> str:
 
 def first_sequence_of(name: str) -> int | None:
     """The first sequence that a segment's file name tells; None for a name of something else."""
-    match = _SEGMENT_NAME.fullmatch(name)
+    match = re.fullmatch(_SEGMENT_NAME, name)
     first = int(match[1]) if match else _SEQUENCE_MAX + 1
     return first if first <= _SEQUENCE_MAX else None
 
 
 def segment_of(name: str) -> int | None:
     """The first sequence of the segment that a file belongs to, the segment itself or its index; None for another file."""
-    if _RELATIONS_NAME.fullmatch(name):
+    if re.fullmatch(_RELATIONS_NAME, name):
         name = segment_name(int(name.removesuffix(".relations")))
     return first_sequence_of(name)
 
@@ -159,7 +158,7 @@ def bookmark_name(kind: BookmarkKind, name: str) -> str:
 
 def bookmark_of(name: str) -> tuple[BookmarkKind, str] | None:
     """Which bookmark a file name tells: its kind and what its user calls it; None for a name of something else."""
-    match = _BOOKMARK_FILE_NAME.fullmatch(name)
+    match = re.fullmatch(_BOOKMARK_FILE_NAME, name)
     return (BookmarkKind(match[2]), match[1]) if match else None
 
 
@@ -170,7 +169,7 @@ def bookmark_in_the_making(file_name: str, process: int, number: int) -> str:
 
 def is_bookmark_in_the_making(name: str) -> bool:
     """Whether somebody makes a bookmark in a file of this name, or was making one."""
-    return _BOOKMARK_IN_THE_MAKING.fullmatch(name) is not None
+    return re.fullmatch(_BOOKMARK_IN_THE_MAKING, name) is not None
 
 
 def is_unnamed(name: str) -> bool:
@@ -188,8 +187,8 @@ def is_ours(name: str) -> bool:
         name in (LOCK, MANIFEST, ACKNOWLEDGED)
         or is_unnamed(name)
         or first_sequence_of(name) is not None
-        or _RELATIONS_NAME.fullmatch(name) is not None
-        or _CUT_NAME.fullmatch(name) is not None
+        or re.fullmatch(_RELATIONS_NAME, name) is not None
+        or re.fullmatch(_CUT_NAME, name) is not None
         or bookmark_of(name) is not None
         or is_bookmark_in_the_making(name)
     )
@@ -321,20 +320,24 @@ class Index(NamedTuple):
         return (self.sequences[entry], self.offsets[entry]) if entry >= 0 else None
 
 
-@dataclass
 class Contents:
     """What the frames of one segment amount to, so far; sealed, its footer says the same."""
 
-    next_sequence: int
-    link: int
-    """The check of the last frame; before the first, that of the segment's header."""
-    end: int = SEGMENT_HEADER_BYTES
-    """Offset of the first byte behind the frames."""
-    frames: int = 0
-    first_time: int = 0
-    """Of the first commit; 0 without any."""
-    last_time: int = 0
-    index: Index = field(default_factory=Index.empty)
+    def __init__(self, next_sequence: int, link: int) -> None:
+        self.next_sequence = next_sequence
+        self.link = link
+        """The check of the last frame; before the first, that of the segment's header."""
+        self.end = SEGMENT_HEADER_BYTES
+        """Offset of the first byte behind the frames."""
+        self.frames = 0
+        self.first_time = self.last_time = 0
+        """Of the first and the last commit; 0 without any."""
+        self.index = Index.empty()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Contents) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def take(self, first_sequence: int, count: int, time: int, size: int, check: int) -> None:
         """One more frame stands at the end."""
@@ -366,7 +369,10 @@ class Contents:
         _, entries, link, next_sequence, frames, first, last, end, _, _ = _FOOTER.unpack(data[-FOOTER_BYTES:])
         columns = _from_u64s(data[:-FOOTER_BYTES])
         index = Index(*(columns[entries * n : entries * (n + 1)] for n in range(3)))
-        return cls(next_sequence, link, end, frames, first, last, index)
+        contents = cls(next_sequence, link)
+        contents.end, contents.frames, contents.index = end, frames, index
+        contents.first_time, contents.last_time = first, last
+        return contents
 
 
 def is_sealed(tail: bytes) -> bool:

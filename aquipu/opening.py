@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic, time_ns
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -14,7 +14,9 @@ from aquipu.handoff import Handoff
 from aquipu.journal import Journal
 from aquipu.lock import Lock, holder_of
 from aquipu.options import Options
-from aquipu.recovery import RecoveryReport, check_place, recover
+
+if TYPE_CHECKING:
+    from aquipu.recovery import RecoveryReport
 
 _LOCK_PAUSE = 0.01  # seconds between two attempts, doubling
 _LOCK_PAUSE_MAX = 0.25
@@ -37,7 +39,7 @@ class Opened(NamedTuple):
 
 async def open_files(path: str, options: Options, disk: Disk, handoff: Handoff) -> Opened:
     """Make the directory if need be, wait for its lock, recover what it holds. Raises what `Store.open` raises."""
-    await handoff.run(check_place, disk, path)
+    await handoff.run(_check_place, disk, path)
     lock = await take_lock(path, options.lock_timeout, disk, handoff)
     try:
         return await handoff.run(_recover, path, options, disk, lock, undo=Opened.drop)
@@ -60,7 +62,13 @@ async def take_lock(path: str, seconds: float, disk: Disk, handoff: Handoff) -> 
         pause = min(2 * pause, _LOCK_PAUSE_MAX)
 
 
-# on a thread
+# on a thread, where recovery is imported too: it takes a moment, and a program that only imports us needs none of it
+
+
+def _check_place(disk: Disk, path: str) -> None:
+    from aquipu.recovery import check_place
+
+    check_place(disk, path)
 
 
 def _try_lock(disk: Disk, path: str) -> Lock | None:
@@ -75,6 +83,8 @@ def _release(lock: Lock | None) -> None:
 
 def _recover(path: str, options: Options, disk: Disk, lock: Lock) -> Opened:
     """Owns the lock: it is either in what comes back, or released."""
+    from aquipu.recovery import recover
+
     try:
         journal, report = recover(
             disk,

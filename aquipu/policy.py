@@ -12,10 +12,11 @@ A policy decides from counts handed to it; it knows no clock, no file and no loo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from sys import float_info
 from typing import ClassVar
+
+from aquipu.value import Value
 
 
 class Stage(IntEnum):
@@ -63,8 +64,7 @@ class Always(SyncPolicy):
         return False  # each of its records asks for SYNCED by itself; one that asked for less owes nothing
 
 
-@dataclass(frozen=True)
-class EveryN(SyncPolicy):
+class EveryN(Value, SyncPolicy):
     """``append`` returns when the record is FLUSHED; the one that makes the unsynced count reach ``n`` waits for SYNCED.
 
     A power cut takes at most ``n - 1`` acknowledged records, and none that is older than ``within`` seconds (None: no
@@ -75,20 +75,19 @@ class EveryN(SyncPolicy):
     """
 
     stage = Stage.FLUSHED
-    n: int = 64
-    within: float | None = 1.0
+    n: int
+    __match_args__ = ("n", "within")
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.n, int) or isinstance(self.n, bool):
-            raise TypeError(f"EveryN takes a whole number of records, not {type(self.n).__name__}")
-        if self.n < 1:
-            raise ValueError(f"EveryN takes at least 1 record, not {self.n}")
-        if self.within is None:
-            return
-        if not isinstance(self.within, (int, float)) or isinstance(self.within, bool):
-            raise TypeError(f"within takes seconds or None, not {type(self.within).__name__}")
-        if not 0 < self.within <= float_info.max:
-            raise ValueError(f"within takes a positive number of seconds, not {self.within}")
+    def __init__(self, n: int = 64, within: float | None = 1.0) -> None:
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f"EveryN takes a whole number of records, not {type(n).__name__}")
+        if n < 1:
+            raise ValueError(f"EveryN takes at least 1 record, not {n}")
+        if within is not None and (not isinstance(within, (int, float)) or isinstance(within, bool)):
+            raise TypeError(f"within takes seconds or None, not {type(within).__name__}")
+        if within is not None and not 0 < within <= float_info.max:
+            raise ValueError(f"within takes a positive number of seconds, not {within}")
+        vars(self).update(n=n, within=within)
 
     def owes_sync(self, unsynced: int, arriving: int) -> bool:
         return unsynced + arriving >= self.n

@@ -51,7 +51,6 @@ import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, chain, groupby, islice, repeat, takewhile
 from operator import itemgetter, sub
 from struct import Struct
@@ -74,7 +73,6 @@ _TRAILER = Struct("<8sIIQIIQQQII")
 _BLOCK = Struct("<II")
 _pack = Struct("=I").pack
 _LINE_BREAK = "\n"
-_RELATIONS = int(Flag.RELATIONS)  # as a plain int: a flag takes a microsecond to compare
 _RECORDS_MAX = 2**32
 TRAILER_BYTES = _TRAILER.size
 
@@ -147,7 +145,7 @@ class Gathering:
         if header.first_sequence != self.next_sequence:
             raise ValueError(f"a frame begins with sequence {header.first_sequence} instead of {self.next_sequence}")
         pace = pace or Pace()
-        if header.flags & _RELATIONS:
+        if header.flags & Flag.RELATIONS:
             position = header.first_sequence - self.first_sequence
             each = iter(labels_of(header, body))
             pace.spend(2 * header.records)
@@ -268,13 +266,13 @@ class EncodedBlock(NamedTuple):
     postings: int
 
 
-@dataclass
 class _Draft:
     """A block that is being filled."""
 
-    labels: list[str] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    size: int = 0
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.held: list[Held] = []
+        self.size = 0
 
     def add(self, label: str, held: Held) -> None:
         self.labels.append(label)
@@ -398,22 +396,21 @@ def _from_bytes(data: bytes, at: int, count: int, start: int, end: int) -> array
 # the outline
 
 
-@dataclass
 class Outline:
     """What stands where in a table: enough to read the one block in which a label must stand."""
 
-    next_sequence: int
-    """Of the segment."""
-    link: int
-    """The check of its last frame."""
-    labels: int = 0
-    postings: int = 0
-    firsts: list[str] = field(default_factory=list)
-    """The first label of each block."""
-    sizes: array[int] = field(default_factory=lambda: array("I"))
-    checks: array[int] = field(default_factory=lambda: array("I"))
-    offsets: list[int] = field(default_factory=lambda: [0])
-    """Of each block, and of the end of the last."""
+    def __init__(self, next_sequence: int, link: int) -> None:
+        self.next_sequence = next_sequence
+        """Of the segment."""
+        self.link = link
+        """The check of its last frame."""
+        self.labels = self.postings = 0
+        self.firsts: list[str] = []
+        """The first label of each block."""
+        self.sizes = array("I")
+        self.checks = array("I")
+        self.offsets = [0]
+        """Of each block, and of the end of the last."""
 
     def note(self, block: EncodedBlock, seed: int) -> None:
         """One more block stands at the end."""
@@ -476,7 +473,10 @@ class Outline:
         offsets = list(accumulate(sizes, initial=0))
         if not len(firsts) == len(checks) == blocks or offsets[-1] != end:
             raise Damage("the outline of the index does not fit its blocks")
-        return cls(next_sequence, link, labels, postings, firsts, sizes, checks, offsets)
+        outline = cls(next_sequence, link)
+        outline.labels, outline.postings = labels, postings
+        outline.firsts, outline.sizes, outline.checks, outline.offsets = firsts, sizes, checks, offsets
+        return outline
 
 
 def outline_at(tail: bytes, size: int) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError
-from aquipu.finding import Finder, Search, Wanted
 from aquipu.follow import Follow, Followed
 from aquipu.handoff import Handoff
 from aquipu.owner import Owned
@@ -17,11 +15,15 @@ from aquipu.record import Record, checked_relations
 from aquipu.scan import Scan
 from aquipu.view import View, find, sequence_at
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from aquipu.finding import Finder, Search
+
 T = TypeVar("T")
 
-Time = datetime | int
+Time: TypeAlias = "datetime | int"
 """An aware datetime, or nanoseconds since the epoch."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Range(NamedTuple):
@@ -105,7 +107,7 @@ class Readable(Owned, ABC):
                 check_sequence(sequence, name)
         if start is not None and stop is not None and start > stop:
             raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
-        wanted = _checked_wanted(relation, any_of)
+        search = self._search(relation, any_of)
         times = None if since is None else nanoseconds(since), None if until is None else nanoseconds(until)
         if times[0] is not None and times[1] is not None and times[0] > times[1]:
             raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
@@ -115,7 +117,7 @@ class Readable(Owned, ABC):
             self._handoff,
             seen=self._seen,
             reverse=bool(reverse),
-            search=None if wanted is None else Search(self._finder, wanted),
+            search=search,
         )
 
     async def relations(self, prefix: str = "") -> dict[str, int]:
@@ -149,6 +151,20 @@ class Readable(Owned, ABC):
         self._check_readable()
         return Follow(self._followed(), self.next_sequence if start is None else start)
 
+    def _search(self, relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Search | None:
+        """For records that carry these labels; None when they need carry none. TypeError or ValueError for no labels."""
+        if relation is None and any_of is None:
+            return None
+        from aquipu.finding import Search, Wanted
+
+        if isinstance(relation, str):
+            relation = (relation,)
+        wanted = Wanted(*(() if labels is None else checked_relations(labels) for labels in (relation, any_of)))
+        for labels, given, name in ((relation, wanted.every, "relation"), (any_of, wanted.any_of, "any_of")):
+            if labels is not None and not given:
+                raise ValueError(f"{name} takes at least one label; to get every record, leave it out")
+        return Search(self._finder, wanted)
+
     async def _narrowed(self, asked: _Range) -> View:
         """What may be seen of a range."""
         self._check_readable()
@@ -179,19 +195,6 @@ class Readable(Owned, ABC):
                     raise
 
 
-def _checked_wanted(relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Wanted | None:
-    """Which labels a record must carry; None when it need carry none. TypeError or ValueError for what is no label."""
-    if relation is None and any_of is None:
-        return None
-    if isinstance(relation, str):
-        relation = (relation,)
-    wanted = Wanted(*(() if labels is None else checked_relations(labels) for labels in (relation, any_of)))
-    for labels, given, name in ((relation, wanted.every, "relation"), (any_of, wanted.any_of, "any_of")):
-        if labels is not None and not given:
-            raise ValueError(f"{name} takes at least one label; to get every record, leave it out")
-    return wanted
-
-
 def check_sequence(sequence: object, name: str) -> None:
     """TypeError or ValueError for what cannot be one."""
     if not isinstance(sequence, int) or isinstance(sequence, bool):
@@ -204,8 +207,10 @@ def nanoseconds(time: object) -> int:
     """A time in nanoseconds since the epoch. TypeError or ValueError for what is none."""
     if isinstance(time, int) and not isinstance(time, bool):
         return time
+    from datetime import UTC, datetime, timedelta  # here, because a program that only writes needs none of it
+
     if not isinstance(time, datetime):
         raise TypeError(f"a time is an aware datetime or nanoseconds since the epoch, not {type(time).__name__}")
     if time.utcoffset() is None:
         raise ValueError(f"a time has a time zone: {time} may be one of many moments")
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

@@ -27,9 +27,8 @@ After mending, an empty frame with the new watermark is written: from then on wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -101,8 +100,7 @@ class Torn(NamedTuple):
     possibly_acknowledged: bool
 
 
-@dataclass
-class Findings:
+class Findings(NamedTuple):
     """A store that can be opened: what stands in its directory."""
 
     manifest: Manifest
@@ -115,13 +113,13 @@ class Findings:
     size: int
     """Of the active segment's file."""
     torn: Torn | None
-    past: list[Sealed] = field(default_factory=list)
+    past: Sequence[Sealed] = ()
     """What decisions on the sealed segments depend on."""
-    left_over: list[int] = field(default_factory=list)
+    left_over: Sequence[int] = ()
     """The first sequences of segments that were purged, and of which files are still there."""
-    unnamed: list[str] = field(default_factory=list)
+    unnamed: Sequence[str] = ()
     """Files that were never finished."""
-    bookmarks: list[str] = field(default_factory=list)
+    bookmarks: Sequence[str] = ()
     """Files in which somebody makes a bookmark, or died while at it."""
     empty_successor: str | None = None
     """What is left of a roll that was cut short."""
@@ -199,12 +197,14 @@ def examine(disk: Disk, path: str) -> Findings | None:
         firsts.pop()
     sealed, past, before = _examine_sealed(disk, path, manifest, firsts)
     findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
-    findings.sealed, findings.past = sealed, past
-    findings.left_over = sorted({first for first in map(segment_of, names) if first is not None and first < firsts[0]})
-    findings.unnamed = [name for name in names if is_unnamed(name)]
-    findings.bookmarks = [name for name in names if is_bookmark_in_the_making(name)]
-    findings.empty_successor = None if successor is None else segment_name(successor.first_sequence)
-    return findings
+    return findings._replace(
+        sealed=sealed,
+        past=past,
+        left_over=sorted({first for first in map(segment_of, names) if first is not None and first < firsts[0]}),
+        unnamed=[name for name in names if is_unnamed(name)],
+        bookmarks=[name for name in names if is_bookmark_in_the_making(name)],
+        empty_successor=None if successor is None else segment_name(successor.first_sequence),
+    )
 
 
 def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> Iterator[CorruptionError]:
@@ -459,7 +459,7 @@ def _write_again(disk: Disk, descriptor: int, findings: Findings) -> int:
     return contents.end - start
 
 
-def _remove(disk: Disk, path: str, names: list[str]) -> None:
+def _remove(disk: Disk, path: str, names: Sequence[str]) -> None:
     for name in names:
         disk.remove(f"{path}/{name}")
     if names:

@@ -10,9 +10,10 @@ behind it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from aquipu.value import Value
 
 _SECOND = 1_000_000_000  # in nanoseconds
 
@@ -24,8 +25,7 @@ class Duration(Protocol):
     def total_seconds(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(Value):
     """How long records are kept, and how many bytes of them. What is over either bound goes, the oldest first.
 
     ``max_age`` is a ``datetime.timedelta`` or seconds: a segment goes when its newest record is older than that.
@@ -42,20 +42,20 @@ class Retention:
     when neither is given.
     """
 
-    max_age: float | Duration | None = None
-    max_bytes: int | None = None
+    max_age: float | Duration | None
+    max_bytes: int | None
+    __match_args__ = ("max_age", "max_bytes")
 
-    def __post_init__(self) -> None:
-        if self.max_age is None and self.max_bytes is None:
+    def __init__(self, max_age: float | Duration | None = None, max_bytes: int | None = None) -> None:
+        if max_age is None and max_bytes is None:
             raise ValueError("a Retention with neither max_age nor max_bytes keeps everything: leave it out")
-        if self.max_age is not None and not 0 < _seconds(self.max_age) < inf:
-            raise ValueError(f"max_age takes a positive time, not {self.max_age}")
-        if self.max_bytes is None:
-            return
-        if not isinstance(self.max_bytes, int) or isinstance(self.max_bytes, bool):
-            raise TypeError(f"max_bytes takes a whole number of bytes, not {type(self.max_bytes).__name__}")
-        if self.max_bytes < 1:
-            raise ValueError(f"max_bytes takes at least 1 byte, not {self.max_bytes}")
+        if max_age is not None and not 0 < _seconds(max_age) < inf:
+            raise ValueError(f"max_age takes a positive time, not {max_age}")
+        if max_bytes is not None and (not isinstance(max_bytes, int) or isinstance(max_bytes, bool)):
+            raise TypeError(f"max_bytes takes a whole number of bytes, not {type(max_bytes).__name__}")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes takes at least 1 byte, not {max_bytes}")
+        vars(self).update(max_age=max_age, max_bytes=max_bytes)
 
 
 class Sealed(NamedTuple):

@@ -15,11 +15,8 @@ from array import array
 from asyncio import CancelledError, Future, ensure_future, shield
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from errno import ENOENT
 from typing import Any, BinaryIO, Protocol, TypeVar
-
-from aiofiles.threadpool import wrap
 
 from aquipu.closing import Records
 from aquipu.disk import Disk, explained
@@ -237,21 +234,23 @@ class Scan(Records):
             self._reading = None
 
 
-@dataclass
 class _Part:
     """The segment that a scan is in."""
 
-    extent: Extent
-    file: BinaryIO
-    stream: Any  # aiofiles' file: the type of what wrap gives is not public
-    index: Index
-    walk: Walk
-    end: int
-    """The first sequence that is not to be given any more."""
-    found: array[int]
-    """Where the sought records stand that are still to be read."""
-    strides: int = 1
-    """That are read at a time, going back: few at first, for those who want but the last records."""
+    def __init__(self, extent: Extent, file: BinaryIO, index: Index, walk: Walk, end: int, found: array[int]) -> None:
+        from aiofiles.threadpool import wrap  # here, because a program that only writes needs none of it
+
+        self.extent = extent
+        self.file = file
+        self.stream: Any = wrap(file)  # the type of what wrap gives is not public
+        self.index = index
+        self.walk = walk
+        self.end = end
+        """The first sequence that is not to be given any more."""
+        self.found = found
+        """Where the sought records stand that are still to be read."""
+        self.strides = 1
+        """That are read at a time, going back: few at first, for those who want but the last records."""
 
     @property
     def first_sequence(self) -> int:
@@ -326,7 +325,7 @@ def _open(view: View, extent: Extent, start: int, stop: int, search: Search | No
         stream.close()
         raise
     walk = Walk(seed=extent.header.seed, sequence=following, offset=offset, link=None)
-    return _Part(extent, stream, wrap(stream), index, walk, stop, found)
+    return _Part(extent, stream, index, walk, stop, found)
 
 
 def _directory(path: str) -> str:

@@ -11,9 +11,8 @@ import weakref
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
 
@@ -30,7 +29,6 @@ from aquipu.errors import (
     StoreFailedError,
     twin,
 )
-from aquipu.finding import Finder
 from aquipu.follow import Follow, Followed, Herald, Recent
 from aquipu.handoff import Handoff
 from aquipu.indexer import Indexer
@@ -39,12 +37,14 @@ from aquipu.opening import Opened, open_files
 from aquipu.options import MIB, Options
 from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.purge import Purged
-from aquipu.reading import Readable, check_sequence, nanoseconds
-from aquipu.recovery import RecoveryReport
+from aquipu.reading import Readable, Time, check_sequence, nanoseconds
 from aquipu.retention import Retention
 from aquipu.view import View
 from aquipu.worker import Worker, before_exit
 from aquipu.writing import LARGE, Waiter, Writable
+
+if TYPE_CHECKING:
+    from aquipu.recovery import RecoveryReport
 
 T = TypeVar("T")
 
@@ -82,6 +82,8 @@ class Store(Readable, Writable):
         self, path: str, options: Options, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, opened: Opened
     ) -> None:
         """Not called by users: `Store.open` does."""
+        from aquipu.finding import Finder  # here: a program that only imports us needs none of it
+
         journal, report, lock, board = opened
         policy = options.sync_policy
         group: GroupCommit[Waiter] = GroupCommit(
@@ -152,9 +154,7 @@ class Store(Readable, Writable):
 
     # keeping and letting go
 
-    async def purge(
-        self, *, before: int | None = None, before_time: datetime | int | None = None, dry_run: bool = False
-    ) -> Purged:
+    async def purge(self, *, before: int | None = None, before_time: Time | None = None, dry_run: bool = False) -> Purged:
         """Let go of the oldest records: the whole sealed segments before the sequence ``before``, or those in which every
         record was accepted before ``before_time`` (an aware datetime, or nanoseconds since the epoch).
 

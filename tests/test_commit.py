@@ -7,7 +7,7 @@ account of it: plain lists of calls, searched and summed afresh each time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pytest
@@ -42,10 +42,15 @@ def add_batch(group: GroupCommit[str], name: str, *payloads: bytes, stage: Stage
     assert group.add_batch(batch_of(name, *payloads, stage=stage), 0)
 
 
-def batch_of(name: str, *payloads: bytes, stage: Stage = Stage.FLUSHED, labels: tuple[str, ...] = ()) -> Pending[str]:
-    return Pending(
-        payloads, sum(map(len, payloads)), dict.fromkeys(range(len(payloads)), labels) if labels else {}, stage, name, True
-    )
+def batch_of(
+    name: str,
+    *payloads: bytes,
+    stage: Stage = Stage.FLUSHED,
+    labels: tuple[str, ...] = (),
+    key: tuple[bytes, int] | None = None,
+) -> Pending[str]:
+    of_each = dict.fromkeys(range(len(payloads)), labels) if labels else {}
+    return Pending(payloads, sum(map(len, payloads)), of_each, stage, name, True, key)
 
 
 def departed(group: GroupCommit[str]) -> Commit[str]:
@@ -165,8 +170,8 @@ def test_batches_with_keys() -> None:
     group = group_of(OsManaged(), records=4)
     writer = b"w" * 16
     add(group, "a")
-    assert group.add_batch(replace(batch_of("b", b"b", b"c"), key=(writer, 7)), 0)
-    group.waiting.append(replace(batch_of("d", b"d", b"e"), key=(writer, 8)))
+    assert group.add_batch(batch_of("b", b"b", b"c", key=(writer, 7)), 0)
+    group.waiting.append(batch_of("d", b"d", b"e", key=(writer, 8)))
     assert departed(group).keys == [Key(writer, 7, 1, 2)]
     group.arrive(Landing(3, 0, 0))
     group.admit(0, lambda waiter: False)

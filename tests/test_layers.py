@@ -12,7 +12,7 @@ import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": (
-        *("errors", "policy", "retention", "record", "checksum", "options"),
+        *("errors", "value", "policy", "retention", "record", "checksum", "options"),
         *("lines", "frame", "layout", "lost", "postings", "commit"),
     ),
     "blocking": (

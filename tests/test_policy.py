@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import FrozenInstanceError
 from math import inf, nan
 from typing import Any
 
@@ -113,5 +112,5 @@ def test_a_policy_is_a_value(policy: SyncPolicy) -> None:
 @pytest.mark.parametrize("field", ["n", "within"])
 def test_a_policy_does_not_change(field: str) -> None:
     """A policy that a store was opened with cannot be changed under it."""
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="does not change"):
         setattr(EveryN(), field, 1)
