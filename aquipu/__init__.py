@@ -11,6 +11,7 @@ from aquipu.errors import (
     ForkedStoreError,
     NoSuchRecordError,
     NotAStoreError,
+    OutcomeUnknownError,
     RecordNotWrittenError,
     RecordPurgedError,
     RecordTooLargeError,
@@ -33,6 +34,7 @@ from aquipu.store import Statistics, Store
 if TYPE_CHECKING:
     from aquipu.reader import Reader
     from aquipu.recovery import RecoveryReport
+    from aquipu.remote import RemoteStore
 
 __all__ = [
     "Always",
@@ -47,6 +49,7 @@ __all__ = [
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",
+    "OutcomeUnknownError",
     "Purged",
     "Reader",
     "Receipt",
@@ -55,6 +58,7 @@ __all__ = [
     "RecordPurgedError",
     "RecordTooLargeError",
     "RecoveryReport",
+    "RemoteStore",
     "Retention",
     "Scan",
     "Stage",
@@ -82,4 +86,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
             from aquipu.recovery import RecoveryReport
 
             return RecoveryReport
+        if name == "RemoteStore":
+            from aquipu.remote import RemoteStore
+
+            return RemoteStore
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

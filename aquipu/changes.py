@@ -130,7 +130,7 @@ async def _append(path: str, policy: SyncPolicy, labels: tuple[str, ...], lock_t
         )
         with until_signalled(source.stop):
             try:
-                _say_what_was_cut(store.recovery)
+                say_what_was_cut(store.recovery)
                 with bar(source.size, counts_records=True, shown=not source.is_terminal) as advance:
                     await _append_lines(store, source, labels, advance)
             finally:
@@ -163,7 +163,7 @@ async def _close(store: Store) -> None:
         say(f"{counted(records, 'record')} appended, {last}, {stage.name}")
 
 
-def _say_what_was_cut(report: RecoveryReport) -> None:
+def say_what_was_cut(report: RecoveryReport) -> None:
     if report.cut_bytes:
         say(
             f"aquipu: a torn tail of {counted(report.cut_bytes, 'byte')} was cut from {report.cut_from} at offset "

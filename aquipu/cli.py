@@ -1,11 +1,11 @@
-"""The command line: the commands that read stand in `queries`, those that change a store in `changes`."""
+"""The command line: what reads stands in `queries`, what changes a store in `changes`, the daemon in `serve`."""
 
 from __future__ import annotations
 
-from aquipu import changes, queries
+from aquipu import changes, queries, serve
 from aquipu.commands import app
 
-__all__ = ["changes", "queries", "run"]
+__all__ = ["changes", "queries", "run", "serve"]
 
 
 def run() -> None:

@@ -12,7 +12,10 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP
+from errno import EADDRINUSE, EDQUOT, EEXIST, EFBIG, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP
+from grp import getgrnam
+from socket import AF_UNIX, SOCK_STREAM, socket
+from stat import S_ISSOCK
 from typing import BinaryIO
 
 from aquipu.errors import StoreUnavailableError
@@ -26,6 +29,7 @@ _NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
 _BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
+_BACKLOG = 128  # connections that nobody has accepted yet
 _READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
 
 
@@ -222,6 +226,35 @@ class Disk:
         found = os.stat(file)
         return found.st_dev, found.st_ino
 
+    # sockets
+
+    def listen(self, path: str, mode: int, group: str | None) -> socket:
+        """A listening unix socket that is there under its name with the rights that it is to have, and never with others.
+
+        The socket of somebody who is dead is replaced, anything else that has the name is not. Raises OSError; LookupError
+        for an unknown group.
+        """
+        made = f"{path}.{process_id()}"
+        listening = socket(AF_UNIX, SOCK_STREAM)
+        try:
+            _check_unused(path)
+            with suppress(FileNotFoundError):  # of a process that had this number and died here
+                os.unlink(made)
+            listening.bind(made)
+            try:
+                if group is not None:
+                    os.chown(made, -1, getgrnam(group).gr_gid)
+                os.chmod(made, mode)
+                listening.listen(_BACKLOG)
+                os.rename(made, path)
+            except BaseException:
+                os.unlink(made)
+                raise
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+
     # locks
 
     def try_lock(self, path: str, *, shared: bool = False) -> int | None:
@@ -263,6 +296,16 @@ class Disk:
             return True
         finally:
             self.close(descriptor)
+
+
+def _check_unused(path: str) -> None:
+    """Raise OSError unless a socket can be had there: nobody listens, and it is no file of another kind."""
+    with socket(AF_UNIX, SOCK_STREAM) as probe, suppress(FileNotFoundError):
+        if not S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(EEXIST, "it is there, and no socket", path)
+        with suppress(ConnectionRefusedError):
+            probe.connect(path)
+            raise OSError(EADDRINUSE, "somebody listens there", path)
 
 
 def _sync(descriptor: int) -> None:

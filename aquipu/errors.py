@@ -13,6 +13,7 @@
     ├── ForkedStoreError         used in a child process, after a fork
     ├── StoreFailedError         a sync or a write failed: outcome unknown, nothing more is accepted
     ├── StoreFullError           no space: nothing of the commit was kept; goes on when there is room
+    ├── OutcomeUnknownError      the daemon did not answer, and cannot be asked: what was sent to it may be stored, or not
     ├── BufferFullError          append_nowait() found no room
     ├── RecordTooLargeError      one record is over max_record_bytes          (also a ValueError)
     ├── BatchTooLargeError       one append_many() is larger than the buffer  (also a ValueError)
@@ -175,6 +176,24 @@ class StoreFullError(AquipuError):
         return (
             f"{self.path} has no space for the commit at sequence {self.sequence}: {self.reason}; nothing of it is kept "
             "and nothing before it is lost; free some space and append again"
+        )
+
+
+class OutcomeUnknownError(AquipuError):
+    """Records were sent to a daemon, the answer was lost, and the daemon could not be asked what became of them.
+
+    They are in the log all together, or none of them is. Only for a store made by `Store.connect`, which goes on: the next
+    append tries to reach the daemon again.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"what was sent to {self.path} may have been stored, or not: {self.reason}; nothing else was lost; "
+            "read the log to see what is there before it is appended again"
         )
 
 

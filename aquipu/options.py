@@ -30,28 +30,33 @@ class Options(NamedTuple):
             raise TypeError(f"sync_policy is Always(), EveryN() or OsManaged(), not {self.sync_policy!r}")
         if self.retention is not None and not isinstance(self.retention, Retention):
             raise TypeError(f"retention is a Retention or None, not {type(self.retention).__name__}")
-        self._check_sizes()
-        if not isinstance(self.lock_timeout, (int, float)) or isinstance(self.lock_timeout, bool):
-            raise TypeError(f"lock_timeout is in seconds, not {type(self.lock_timeout).__name__}")
-        if not self.lock_timeout >= 0:
-            raise ValueError(f"lock_timeout is 0 or more seconds, not {self.lock_timeout}")
-        return self
-
-    def _check_sizes(self) -> None:
-        for name, least in (
-            ("max_segment_bytes", _SEGMENT_BYTES_MIN),
-            ("max_record_bytes", 1),
-            ("buffer_records", 1),
-            ("buffer_bytes", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
-            if value < least:
-                raise ValueError(f"{name} is at least {least}, not {value}")
-        if self.buffer_records > _BUFFER_RECORDS_MAX:
-            raise ValueError(f"buffer_records is at most {_BUFFER_RECORDS_MAX}, not {self.buffer_records}")
-        if self.buffer_bytes > _BUFFER_BYTES_MAX:
-            raise ValueError(f"buffer_bytes is at most {_BUFFER_BYTES_MAX}, not {self.buffer_bytes}")
+        _check_size("max_segment_bytes", self.max_segment_bytes, _SEGMENT_BYTES_MIN)
+        _check_size("max_record_bytes", self.max_record_bytes)
+        check_buffer(self.buffer_records, self.buffer_bytes)
         if self.max_record_bytes > self.buffer_bytes:
             raise ValueError("max_record_bytes is at most buffer_bytes: a larger record would wait for ever")
+        check_seconds("lock_timeout", self.lock_timeout)
+        return self
+
+
+def check_buffer(records: object, bytes: object) -> None:
+    """TypeError or ValueError for bounds of a buffer that cannot be."""
+    _check_size("buffer_records", records, 1, _BUFFER_RECORDS_MAX)
+    _check_size("buffer_bytes", bytes, 1, _BUFFER_BYTES_MAX)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """TypeError or ValueError for what is no time to wait."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name} is in seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name} is 0 or more seconds, not {value}")
+
+
+def _check_size(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, not {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} is at most {most}, not {value}")

@@ -18,7 +18,7 @@ from aquipu.view import View, find, sequence_at
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from aquipu.finding import Finder, Search
+    from aquipu.finding import Finder, Search, Wanted
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ Time: TypeAlias = "datetime | int"
 """An aware datetime, or nanoseconds since the epoch."""
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
     """Which records a scan was asked for; each bound may be left out."""
 
     start: int | None
@@ -102,18 +102,10 @@ class Readable(Owned, ABC):
         Raises TypeError or ValueError for what is no sequence, time or label, and for a start after the stop, in sequences
         or in times. RecordPurgedError, at its first step, for a start that is no longer kept.
         """
-        for sequence, name in ((start, "start"), (stop, "stop")):
-            if sequence is not None:
-                check_sequence(sequence, name)
-        if start is not None and stop is not None and start > stop:
-            raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
-        search = self._search(relation, any_of)
-        times = None if since is None else nanoseconds(since), None if until is None else nanoseconds(until)
-        if times[0] is not None and times[1] is not None and times[0] > times[1]:
-            raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
+        asked, search = checked_range(start, stop, since, until), self._search(relation, any_of)
         self._check_readable()
         return Scan(
-            partial(self._narrowed, _Range(start, stop, *times)),
+            partial(self._narrowed, asked),
             self._handoff,
             seen=self._seen,
             reverse=bool(reverse),
@@ -152,20 +144,14 @@ class Readable(Owned, ABC):
         return Follow(self._followed(), self.next_sequence if start is None else start)
 
     def _search(self, relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Search | None:
-        """For records that carry these labels; None when they need carry none. TypeError or ValueError for no labels."""
-        if relation is None and any_of is None:
+        wanted = checked_wanted(relation, any_of)
+        if wanted is None:
             return None
-        from aquipu.finding import Search, Wanted
+        from aquipu.finding import Search
 
-        if isinstance(relation, str):
-            relation = (relation,)
-        wanted = Wanted(*(() if labels is None else checked_relations(labels) for labels in (relation, any_of)))
-        for labels, given, name in ((relation, wanted.every, "relation"), (any_of, wanted.any_of, "any_of")):
-            if labels is not None and not given:
-                raise ValueError(f"{name} takes at least one label; to get every record, leave it out")
         return Search(self._finder, wanted)
 
-    async def _narrowed(self, asked: _Range) -> View:
+    async def _narrowed(self, asked: Range) -> View:
         """What may be seen of a range."""
         self._check_readable()
 
@@ -193,6 +179,34 @@ class Readable(Owned, ABC):
             except StoreUnavailableError as error:
                 if not isinstance(error.__cause__, FileNotFoundError) or (await self._seen()).start <= seen.start:
                     raise
+
+
+def checked_range(start: int | None, stop: int | None, since: Time | None, until: Time | None) -> Range:
+    """TypeError or ValueError for what is no range."""
+    for sequence, name in ((start, "start"), (stop, "stop")):
+        if sequence is not None:
+            check_sequence(sequence, name)
+    if start is not None and stop is not None and start > stop:
+        raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
+    times = None if since is None else nanoseconds(since), None if until is None else nanoseconds(until)
+    if times[0] is not None and times[1] is not None and times[0] > times[1]:
+        raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
+    return Range(start, stop, *times)
+
+
+def checked_wanted(relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Wanted | None:
+    """Which labels a record must carry; None when it need carry none. TypeError or ValueError for what is no label."""
+    if relation is None and any_of is None:
+        return None
+    from aquipu.finding import Wanted
+
+    if isinstance(relation, str):
+        relation = (relation,)
+    wanted = Wanted(*(() if labels is None else checked_relations(labels) for labels in (relation, any_of)))
+    for labels, given, name in ((relation, wanted.every, "relation"), (any_of, wanted.any_of, "any_of")):
+        if labels is not None and not given:
+            raise ValueError(f"{name} takes at least one label; to get every record, leave it out")
+    return wanted
 
 
 def check_sequence(sequence: object, name: str) -> None:

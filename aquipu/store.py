@@ -45,6 +45,7 @@ from aquipu.writing import LARGE, Waiter, Writable
 
 if TYPE_CHECKING:
     from aquipu.recovery import RecoveryReport
+    from aquipu.remote import RemoteStore
 
 T = TypeVar("T")
 
@@ -151,6 +152,27 @@ class Store(Readable, Writable):
             retention,
         )
         return Opening(partial(_open, absolute(path), options.checked(), Disk() if disk is None else disk))
+
+    @staticmethod
+    def connect(
+        address: str, *, timeout: float = 20.0, buffer_records: int = 65_536, buffer_bytes: int = 64 * MIB
+    ) -> Opening[RemoteStore]:
+        """The store that a daemon writes (``aquipu serve STORE --socket PATH``), in as many processes as want it; await it,
+        or enter it: ``async with Store.connect("unix:/run/audit.sock") as store``. Its calls are those of a Store.
+
+        Args:
+            address: ``unix:PATH``.
+            timeout: seconds that the daemon may be away, now and later. Whoever waits meanwhile is told after that; what
+                was sent and not answered is neither lost nor stored twice when the daemon is back in time.
+            buffer_records, buffer_bytes: how much may be accepted in this process and not yet acknowledged; the daemon's
+                own bounds hold as well.
+
+        Raises (when awaited or entered): StoreUnavailableError when no daemon answers in time, and what it says is wrong.
+        TypeError or ValueError at once for an address or option that cannot be.
+        """
+        from aquipu.remote import opening  # who never asks for it does not pay for it
+
+        return opening(address, timeout, buffer_records, buffer_bytes)
 
     # keeping and letting go
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Future, shield
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from threading import get_ident
 from time import time_ns
@@ -136,17 +136,10 @@ class Writable(Owned, Closing):
         payloads: list[bytes] = checked_batch(data)
         labels = checked_relations(relations)
         stage = self._stage if durability is None else _checked_stage(durability)
-        largest = max(map(len, payloads), default=0)
-        if largest > self._max_record_bytes:
-            raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
         if not payloads:
             return []
-        size = sum(map(len, payloads)) + len(payloads) * labels_size(labels)
-        if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
-            raise BatchTooLargeError(self._path, len(payloads), size)
-        waiter: Future[list[Receipt]] = self._loop.create_future()
         of_each = dict.fromkeys(range(len(payloads)), labels) if labels else {}
-        return await self._take_batch(Pending(payloads, size, of_each, stage, waiter, True), waiter)
+        return await self._append_batch(payloads, of_each, len(payloads) * labels_size(labels), stage)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.
@@ -217,7 +210,23 @@ class Writable(Owned, Closing):
             return None
         return Pending((payload,), size, {0: labels} if labels else {}, stage, waiter, False)
 
-    async def _take_batch(self, batch: Pending[Waiter], waiter: Future[T]) -> T:
+    async def _append_batch(
+        self,
+        payloads: list[bytes],
+        labels: Mapping[int, tuple[str, ...]],
+        label_bytes: int,
+        stage: Stage,
+        key: tuple[bytes, int] | None = None,
+    ) -> list[Receipt]:
+        """Store records as one commit, by whose key it can be found again; the labels by the index of their records."""
+        largest = max(map(len, payloads))
+        if largest > self._max_record_bytes:
+            raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
+        size = sum(map(len, payloads)) + label_bytes
+        if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
+            raise BatchTooLargeError(self._path, len(payloads), size)
+        waiter: Future[list[Receipt]] = self._loop.create_future()
+        batch: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True, key)
         if self._group.add_batch(batch, time_ns()):
             self._schedule()
             return await waiter

@@ -13,11 +13,11 @@ import aquipu
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": (
         *("errors", "value", "policy", "retention", "record", "checksum", "options"),
-        *("lines", "frame", "layout", "lost", "postings", "commit"),
+        *("lines", "frame", "layout", "lost", "postings", "commit", "wire"),
     ),
     "blocking": (
         *("disk", "lock", "durable", "manifest", "bookmark", "acknowledged"),
-        *("purge", "segment", "journal", "relations", "rest", "view", "tail", "finding"),
+        *("purge", "segment", "journal", "relations", "rest", "view", "tail", "keyed", "finding"),
         *("recovery", "inspection", "indexes", "repair"),
         "catalogue",
     ),
@@ -35,9 +35,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "reading",
         "reader",
         "opening",
+        "connection",
+        "remote",
         "store",
+        "service",
+        "daemon",
     ),
-    "edge": ("console", "export", "commands", "queries", "changes", "cli", "__main__"),
+    "edge": ("console", "export", "commands", "queries", "changes", "serve", "cli", "__main__"),
 }
 """From the top of the house to the bottom: a room may import only rooms that stand before it here."""
 ROOMS = [room for rooms in LAYERS.values() for room in rooms]
@@ -64,7 +68,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "mmap": frozenset({"disk"}),
     "importlib": frozenset(),
     "google_crc32c": frozenset({"checksum"}),
-    "typer": frozenset({"commands", "queries", "changes"}),
+    "typer": frozenset({"commands", "queries", "changes", "serve"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"console"}),
 }

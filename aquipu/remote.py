@@ -1,0 +1,462 @@
+"""A store in another process: the same calls, through the socket of the daemon that writes it.
+
+Appends form commits here as they do in `Store`; a commit goes to the daemon as one message, and one answer brings it back.
+So what a process appends in the same moment travels together, and the daemon joins what all processes send.
+
+A connection that is lost is made anew (see `connection`), and the commit under way then is not sent again before the daemon
+has said that it does not have it.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from itertools import count
+from logging import getLogger
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+from aquipu.bookmark import checked_name
+from aquipu.closing import Opening, Records
+from aquipu.commit import Commit, GroupCommit, Landing
+from aquipu.connection import Client, Connection, deliver, path_in, raise_if_error
+from aquipu.disk import at_fork, random_bytes
+from aquipu.errors import (
+    AquipuError,
+    ForkedStoreError,
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreFailedError,
+    StoreUnavailableError,
+)
+from aquipu.options import check_buffer, check_seconds
+from aquipu.policy import OsManaged, Stage
+from aquipu.purge import Purged
+from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, nanoseconds
+from aquipu.record import Record
+from aquipu.wire import VERSION, Head, Message, page_in, records_of_commit
+from aquipu.worker import EXIT_SECONDS, before_exit
+from aquipu.writing import Waiter, Writable, fail_all
+
+_log = getLogger(__name__)
+
+
+class RemoteStore(Writable):
+    """A store that a daemon writes. Made by `Store.connect`; belongs to the loop that connected it, and to this process.
+
+    Its calls are those of `Store`, with the same receipts and errors. Beside them, each may raise StoreUnavailableError:
+    the daemon could not be reached in time, and nothing was sent; and what appends OutcomeUnknownError: it was sent, and
+    what became of it cannot be found out. In both cases the next call tries again. StoreFailedError comes from the daemon,
+    as long as it has not been started anew.
+    """
+
+    def __init__(self, address: str, loop: AbstractEventLoop, seconds: float, group: GroupCommit[Waiter]) -> None:
+        """Not called by users: `Store.connect` does."""
+        super().__init__(address, loop, group, Stage.SYNCED, 0)
+        self._writer = random_bytes(16)
+        self._number = 0  # of the commit under way
+        self._was_sent = False  # the commit under way, perhaps through a connection that was lost
+        self._floor = 0  # the commit under way, if it was sent, has no sequence below
+        self._standing = (0, 0, 0)
+        self._trouble: AquipuError | None = None  # since closing began
+        self._over = False
+        self._told = _tell_nobody
+        client = Client(self._hello, self._welcome, self._hear, self._give_up)
+        self._connection = Connection(address, loop, seconds, client)
+        _open_stores.add(self)
+
+    # where the log stands
+
+    @property
+    def first_sequence(self) -> int:
+        """Of the first record kept, as the daemon said last."""
+        return self._standing[0]
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record, of whatever process, as the daemon said last."""
+        return self._standing[1]
+
+    @property
+    def synced_sequence(self) -> int:
+        """Everything below is on the disk, as the daemon said last."""
+        return self._standing[2]
+
+    # reading
+
+    async def get(self, sequence: int) -> Record:
+        """See `Store.get`."""
+        check_sequence(sequence, "sequence")
+        return page_in((await self._ask("get", sequence=sequence)).tail)[0]
+
+    def scan(
+        self,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        since: Time | None = None,
+        until: Time | None = None,
+        relation: str | Iterable[str] | None = None,
+        any_of: Iterable[str] | None = None,
+        reverse: bool = False,
+    ) -> Records:
+        """See `Store.scan`. It comes in pages, and holds nothing between them against purges: RecordPurgedError where the
+        next page was purged before it was asked for."""
+        asked, wanted = checked_range(start, stop, since, until), checked_wanted(relation, any_of)
+        self._check_readable()
+        every, of_any = (None, None) if wanted is None else (wanted.every or None, wanted.any_of or None)
+        return _Pages(self, {**asked._asdict(), "relation": every, "any_of": of_any, "reverse": bool(reverse)})
+
+    def follow(self, start: int | None = None) -> Records:
+        """See `Store.follow`. It goes on when the daemon was away, unless that takes too long."""
+        if start is not None:
+            check_sequence(start, "start")
+        self._check_readable()
+        return _Follow(self, self.next_sequence if start is None else start)
+
+    async def relations(self, prefix: str = "") -> dict[str, int]:
+        """See `Store.relations`."""
+        labels: dict[str, int] = await self._call("relations", prefix=prefix)
+        return labels
+
+    def cursor(self, name: str) -> RemoteCursor:
+        """See `Store.cursor`."""
+        return RemoteCursor(self, checked_name(name))
+
+    # keeping and letting go
+
+    async def purge(
+        self, *, before: int | None = None, before_time: datetime | int | None = None, dry_run: bool = False
+    ) -> Purged:
+        """See `Store.purge`."""
+        time = None if before_time is None else nanoseconds(before_time)
+        return Purged(*await self._call("purge", before=before, before_time=time, dry_run=dry_run))
+
+    async def hold(self, name: str, sequence: int) -> None:
+        """See `Store.hold`."""
+        await self._call("hold", name=name, sequence=sequence)
+
+    async def release(self, name: str) -> bool:
+        """See `Store.release`."""
+        return bool(await self._call("release", name=name))
+
+    async def holds(self) -> dict[str, int]:
+        """See `Store.holds`."""
+        holds: dict[str, int] = await self._call("holds")
+        return holds
+
+    async def _call(self, do: str, **arguments: Any) -> Any:
+        return (await self._ask(do, **arguments)).head["value"]
+
+    async def _ask(self, do: str, **arguments: Any) -> Message:
+        self._check_readable()
+        return await self._connection.ask({"do": do, **arguments})
+
+    def _check_readable(self) -> None:
+        self._check_owner()
+        if self._closed is not None:
+            raise StoreClosedError(self._path)
+
+    # the way of a commit
+
+    def _launch(self, commit: Commit[Waiter], *, at_once: bool) -> None:
+        if commit.payloads:
+            self._number += 1
+        self._was_sent = False
+        self._send()
+
+    def _send(self) -> None:
+        """Send the commit under way, or have the way for it made."""
+        commit = self._group.under_way
+        assert commit is not None
+        if self._connection.is_up:
+            if not self._was_sent:
+                self._floor = self._standing[1]
+            self._was_sent = True
+            self._connection.send(*self._message_of(commit, self._number), self._answered)
+        else:
+            self._connection.reach()
+
+    def _message_of(self, commit: Commit[Waiter], number: int) -> tuple[Head, list[bytes]]:
+        head = {"do": "commit", "number": number, "stage": Stage.SYNCED if commit.sync else Stage.FLUSHED}
+        if not commit.payloads:
+            return head, []
+        return head, records_of_commit(commit.payloads, commit.timestamps, commit.labels)
+
+    def _answered(self, message: Message | None) -> None:
+        """What became of the commit under way; None when the connection was lost before that was said."""
+        if message is None:
+            self._connection.reach()
+            return
+        try:
+            raise_if_error(message.head, self._path)
+        except Exception as error:
+            self._arrived(_as_outcome(error, self._path))
+        else:
+            head = message.head
+            self._land(head.get("first"), head.get("time", 0), Stage(head["stage"]))
+
+    def _land(self, first: int | None, time: int, stage: Stage) -> None:
+        """The commit under way is in the log, from this sequence on."""
+        commit, group = self._group.under_way, self._group
+        assert commit is not None
+        following = group.next_sequence if first is None else first + len(commit)
+        commit.timestamps = [time] * len(commit)
+        commit.sync = stage is Stage.SYNCED
+        synced = following if commit.sync else min(self._standing[2], following)
+        self._arrived(Landing(following, synced, 0))
+
+    def _settled(self) -> None:
+        pass
+
+    def _fail(self, outcome: StoreFailedError) -> None:
+        """The daemon's store has failed. It may be opened again, so whoever comes later asks again."""
+        commit, behind = self._group.refuse()
+        fail_all([*commit.everyone(), *behind], outcome)
+
+    # what the connection tells
+
+    def _hello(self) -> Head:
+        head: Head = {"hello": VERSION, "writer": self._writer.hex()}
+        commit = self._group.under_way
+        if commit is not None and commit.payloads and self._was_sent:
+            head |= {"number": self._number, "floor": self._floor}
+        return head
+
+    def _welcome(self, head: Head) -> None:
+        self._hear(head)
+        group = self._group
+        self._stage = Stage(head["stage"])
+        self._max_record_bytes = head["max_record_bytes"]
+        group.buffer_records = min(group.buffer_records, head["buffer_records"])
+        group.buffer_bytes = min(group.buffer_bytes, head["buffer_bytes"])
+        outcome = head["outcome"]
+        if group.under_way is None:
+            return
+        if outcome == "unknown":
+            reason = "the records that it could be among were purged before the daemon could be asked"
+            self._arrived(OutcomeUnknownError(self._path, reason))
+        elif outcome is None or outcome == "absent":
+            self._send()
+        else:
+            first, time = outcome
+            self._land(first, time, Stage.SYNCED)
+
+    def _hear(self, head: Head) -> None:
+        first, following, synced = head["standing"]
+        self._standing = first, following, synced
+
+    def _give_up(self, error: AquipuError) -> None:
+        """The daemon cannot be reached: everyone who waits is told."""
+        commit = self._group.under_way
+        if commit is not None and commit.payloads and self._was_sent:
+            fail_all(commit.everyone(), OutcomeUnknownError(self._path, str(error)))
+        fail_all(self._group.abandon(), error)
+        self._trouble = error
+        if not self._scheduled:
+            self._depart()
+
+    # closing
+
+    def _begin_closing(self) -> None:
+        self._trouble = None
+        self._group.barrier(Stage.SYNCED, None)
+        super()._begin_closing()
+
+    def _end(self) -> None:
+        assert self._closed is not None
+        self._ending = self._over = True
+        _open_stores.discard(self)
+        self._connection.close()
+        if self._trouble is None:
+            self._closed.set_result(None)
+        else:
+            self._closed.set_exception(self._trouble)
+            self._closed.exception()  # aclose raises it; not the garbage collector
+
+    def _leave(self) -> Callable[[], None] | None:
+        """The program has let go of the store. If it is still open: what brings to the daemon what was accepted."""
+        if self._over or isinstance(self._refusal, ForkedStoreError):
+            return None
+        self._over = True
+        under_way = self._group.under_way
+        commits = [*([] if under_way is None else [under_way]), *self._group.remaining()]
+        numbers = count(self._number + (under_way is None))
+        messages = [self._message_of(commit, next(numbers)) for commit in commits if commit.payloads]
+        return partial(_deliver, self._path, self._hello(), messages)
+
+    def _warn(self) -> None:
+        warnings.warn(
+            f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_connection") and (deliver := self._leave()) is not None:
+            _leave_in_background(deliver)
+            self._warn()
+
+    def __repr__(self) -> str:
+        return f"<RemoteStore {self._path!r} {'closed' if self._closed is not None else 'open'}>"
+
+
+class RemoteCursor:
+    """As `Cursor`, kept by the daemon."""
+
+    def __init__(self, store: RemoteStore, name: str) -> None:
+        """Not called by users: `RemoteStore.cursor` does."""
+        self._store = store
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
+
+    async def load(self) -> int | None:
+        """See `Cursor.load`."""
+        sequence: int | None = await self._store._call("load", name=self._name)
+        return sequence
+
+    async def save(self, sequence: int) -> None:
+        """See `Cursor.save`."""
+        await self._store._call("save", name=self._name, sequence=sequence)
+
+
+class _Pages(Records):
+    """The records of a scan, a page at a time."""
+
+    def __init__(self, store: RemoteStore, asked: Head) -> None:
+        self._store = store
+        self._asked: Head | None = asked
+        self._ready = iter(())
+
+    async def aclose(self) -> None:
+        self._asked = None
+        self._ready = iter(())
+
+    async def _refill(self) -> Record:
+        while self._asked is not None:
+            message = await self._store._ask("page", **self._asked)
+            left = {"start": message.head["start"], "stop": message.head["stop"]}
+            self._asked = None if left["stop"] is None else {**self._asked, **left}
+            self._ready = iter(page_in(message.tail))
+            for record in self._ready:
+                return record
+        raise StopAsyncIteration
+
+
+class _Follow(Records):
+    """The records from a place on, for ever."""
+
+    def __init__(self, store: RemoteStore, start: int) -> None:
+        self._store = store
+        self._next = start
+        self._ready = iter(())
+        self._is_over = False
+
+    async def aclose(self) -> None:
+        self._is_over = True
+        self._ready = iter(())
+
+    async def _refill(self) -> Record:
+        while not self._is_over:
+            try:
+                await self._store._ask("wait", sequence=self._next)
+                message = await self._store._ask("page", start=self._next)
+            except StoreClosedError:
+                if self._store._closed is None:
+                    raise
+                break
+            found = page_in(message.tail)
+            if found and not self._is_over:
+                self._next = found[-1].sequence + 1
+                self._ready = iter(found)
+                return next(self._ready)
+        raise StopAsyncIteration
+
+
+def opening(address: str, timeout: float, buffer_records: int, buffer_bytes: int) -> Opening[RemoteStore]:
+    """What `Store.connect` gives."""
+    path_in(address)
+    check_seconds("timeout", timeout)
+    check_buffer(buffer_records, buffer_bytes)
+    return Opening(partial(_connect, address, timeout, buffer_records, buffer_bytes))
+
+
+async def _connect(address: str, seconds: float, buffer_records: int, buffer_bytes: int) -> RemoteStore:
+    group: GroupCommit[Waiter] = GroupCommit(
+        OsManaged(), next_sequence=0, synced_sequence=0, buffer_records=buffer_records, buffer_bytes=buffer_bytes
+    )
+    store = RemoteStore(address, get_running_loop(), seconds, group)
+    try:
+        await store._connection.reached()
+    except BaseException:
+        store._over = True
+        store._connection.close()
+        raise
+    return store
+
+
+def _as_outcome(error: Exception, address: str) -> AquipuError:
+    if isinstance(error, AquipuError):
+        return error
+    return StoreUnavailableError(address, "append to", str(error))
+
+
+def _tell_nobody(first: int, commit: Commit[Waiter]) -> None:
+    """Nobody here follows the commits of this process."""
+
+
+# at the end of the program
+
+
+_open_stores: weakref.WeakSet[RemoteStore] = weakref.WeakSet()
+_leaving: set[Thread] = set()
+
+
+def _leave_in_background(deliver: Callable[[], None]) -> None:
+    thread = Thread(target=deliver, name="aquipu-leave", daemon=True)
+    thread.start()
+    _leaving.add(thread)
+
+
+def _leave_all() -> None:
+    left = [(store, deliver) for store in list(_open_stores) if (deliver := store._leave()) is not None]
+    for _, deliver in left:
+        _leave_in_background(deliver)
+    deadline = monotonic() + EXIT_SECONDS
+    for thread in _leaving:
+        thread.join(max(deadline - monotonic(), 0))
+    for store, _ in left:  # when nothing can go wrong any more: the warning may be made an error
+        store._warn()
+
+
+def _deliver(address: str, hello: Head, commits: list[tuple[Head, list[bytes]]]) -> None:
+    """On a thread: nobody waits for the answer any more."""
+    try:
+        if commits:
+            deliver(address, hello, commits, EXIT_SECONDS)
+    except Exception as error:
+        _log.error(
+            "%s was not closed, and its daemon did not take what was accepted before the exit: records that were accepted "
+            "and not yet acknowledged may be missing; use aclose() or `async with`: %s",
+            address,
+            error,
+        )
+
+
+def _stay_with_parent() -> None:
+    """In a forked child: the stores of the parent refuse everything."""
+    for store in list(_open_stores):
+        store._refusal = ForkedStoreError(store.path)
+    _open_stores.clear()
+    _leaving.clear()
+
+
+before_exit(_leave_all)
+at_fork(_stay_with_parent)
