@@ -194,7 +194,8 @@ class Scan(Records):
         found: list[Record] = []
         if some:
             reading = self._handoff.run(search.read, view, part.extent, part.file.fileno(), part.index, some)
-            found = await self._under_way(reading)
+            with explained(part.extent.path, "read"):
+                found = await self._under_way(reading)
         if self._reverse:
             self._stop = first + some[0] if part.found else max(first, self._start)
             found.reverse()

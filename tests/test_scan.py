@@ -12,6 +12,7 @@ from errno import EIO
 from pathlib import Path
 from struct import Struct
 from typing import Any, BinaryIO, NamedTuple
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from aquipu import CorruptionError, Record, StoreUnavailableError, UnsupportedFo
 from aquipu.checksum import extend
 from aquipu.commit import Commit
 from aquipu.disk import Disk
+from aquipu.finding import Finder, Search, Wanted
 from aquipu.frame import HEADER_BYTES, encode
 from aquipu.handoff import Handoff
 from aquipu.journal import Extent, Journal
@@ -517,6 +519,23 @@ async def test_reading_fails(log: Log, tmp_path: Path) -> None:
         await read(log.scan())
     assert caught.value.path == str(place.path)
     assert caught.value.__cause__ is log.disk.failure
+    assert files_open_in(tmp_path) == []
+
+
+async def test_reading_what_was_found_fails(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with records that are sought by their labels, when the place is known and the record cannot be read."""
+    place = log.write(b"one", labels={0: ("a",)})
+    search = Search(Finder(), Wanted(("a",), ()))
+
+    async def take() -> View:
+        return log.view()
+
+    assert await read(Scan(take, handoff(), search=search)) == log.records
+    failure = OSError(EIO, "Input/output error")
+    monkeypatch.setattr(log.disk, "read", Mock(side_effect=failure))
+    with pytest.raises(StoreUnavailableError, match="Input/output error") as caught:
+        await read(Scan(take, handoff(), search=search))
+    assert (caught.value.path, caught.value.__cause__) == (str(place.path), failure)
     assert files_open_in(tmp_path) == []
 
 
