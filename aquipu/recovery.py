@@ -15,7 +15,8 @@ zeros behind the last frame                            nothing: space written ah
 bytes behind the last sound frame, none proven         torn tail: kept aside in a ``.cut-`` file, then trimmed
 bytes behind it, and a later frame proves them, or
 the manifest does                                      CorruptionError
-an empty last segment behind another                   a roll that was cut short: removed, the one before goes on
+an empty last segment behind another                   a roll that was cut short: removed, the one before goes on, and
+                                                       its index is removed, too
 segments that lie before the first sequence kept       left over from a purge: not looked at, and removed, unless somebody
                                                        still reads them
 a bookmark that nobody was done with                   removed, unless somebody is still making it
@@ -53,6 +54,7 @@ from aquipu.layout import (
     is_bookmark_in_the_making,
     is_ours,
     is_unnamed,
+    relations_name,
     segment_name,
     segment_of,
 )
@@ -197,11 +199,12 @@ def examine(disk: Disk, path: str) -> Findings | None:
         firsts.pop()
     sealed, past, before = _examine_sealed(disk, path, manifest, firsts)
     findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
+    former = relations_name(firsts[-1])  # a table of the segment that goes on is of a former life, when it was sealed
     return findings._replace(
         sealed=sealed,
         past=past,
         left_over=sorted({first for first in map(segment_of, names) if first is not None and first < firsts[0]}),
-        unnamed=[name for name in names if is_unnamed(name)],
+        unnamed=[name for name in names if is_unnamed(name) or name == former],
         bookmarks=[name for name in names if is_bookmark_in_the_making(name)],
         empty_successor=None if successor is None else segment_name(successor.first_sequence),
     )

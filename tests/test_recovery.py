@@ -1226,6 +1226,18 @@ def test_a_roll_that_was_cut_short(store: Path, state: str) -> None:
     assert reopen(store).clean
 
 
+def test_the_index_of_a_segment_that_goes_on(store: Path) -> None:
+    """A roll that is undone may have been whole, and its segment indexed: that index is removed, durably."""
+    bring(store, ROLLS["a whole footer"])
+    (store / relations_name(0)).write_bytes(b"of a former life")
+    disk = FailingDisk()
+    journal, report = open_log(store, disk)
+    journal.drop()
+    assert not report.clean
+    assert not (store / relations_name(0)).exists()
+    assert undurable_names(disk.calls) == set()
+
+
 @pytest.mark.parametrize("state", ROLLS)
 def test_a_crash_while_a_roll_is_undone(tmp_path: Path, store: Path, state: str) -> None:
     """Wherever this opening ends, before any of its calls, the next one finds every record and finishes the work."""
