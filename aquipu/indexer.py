@@ -83,7 +83,8 @@ class Indexer:
         with self._lock:
             if self._stopped or first in self._hopeless:
                 return
-            self._jobs[first] = job
+            if job.anew or first not in self._jobs:  # one that was found damaged is built, though there is a table
+                self._jobs[first] = job
             if self._thread is None:
                 thread = Thread(target=self._run, name="aquipu-index", daemon=True)
                 with suppress(RuntimeError):  # no more threads: the next job tries again

@@ -160,6 +160,22 @@ def test_damaged_table_is_due(log: Log) -> None:
     assert log.path(0).read_bytes() == sound
 
 
+def test_damaged_table_stays_due(log: Log) -> None:
+    """A table that was found damaged is built anew, also when the segments are looked through before it comes to that."""
+    log.look()
+    sound = log.path(0).read_bytes()
+    flip(log.path(0), 3)
+    log.indexer = Indexer(log.disk, log.journal.next_sequence)
+    hold = log.disk.hold("create")
+    log.indexer.due(log.segments[1])
+    assert hold.reached.wait(PATIENCE)
+    log.indexer.due(log.segments[0])
+    log.indexer.look(log.segments)
+    hold.released.set()
+    log.wait()
+    assert log.path(0).read_bytes() == sound
+
+
 def test_due_many_times(log: Log) -> None:
     """A table that is due many times is built once; while it is being built, it is not due anew."""
     hold = log.disk.hold("create")
