@@ -3,6 +3,7 @@
 The power fails, or the disk does:
 
 ======================  ==========================================================================================
+`index`                 the tables of relations, built by hand, and what is found by them
 `forgetful`             a disk that forgets: what a power cut may leave of what was written and not synced
 `crashes`               power cuts at every moment of a running store, opened and judged by the contract
 `errors`                every call to the disk fails in every way

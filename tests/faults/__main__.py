@@ -70,8 +70,8 @@ def _quiet(done: int) -> None:
 def _mutant(name: str) -> Tally:
     tally = Tally()
     with TemporaryDirectory() as place:
-        mutate(MUTANTS[name], Path(place))
-        found, said = hunted(Path(place))
+        mutate(MUTANTS[name].edits, Path(place))
+        found, said = hunted(Path(place), MUTANTS[name].part)
     tally.counts["mutants"] += 1
     tally.counts["mutants found"] += found
     if not found:

@@ -10,6 +10,7 @@ from random import Random
 
 from aquipu import BufferFullError, Receipt, Store
 from aquipu.disk import Disk
+from tests.faults.index import CURSOR, misfound, settled
 from tests.faults.mortal import MortalDisk
 from tests.faults.plan import HOLD, POLICIES, SECONDS_MAX, Call, Life, calls
 from tests.faults.witness import Witness
@@ -25,6 +26,7 @@ class Author:
         self._witness = witness
         self._pending: list[asyncio.Task[None]] = []
         self._letting_go = asyncio.Lock()
+        self._consuming = asyncio.Lock()
 
     @classmethod
     async def begin(cls, life: Life, witness: Witness, plan: Iterator[Call] | None = None) -> Author:
@@ -47,8 +49,8 @@ class Author:
         receipts = await self._send(call)
         for number, receipt in enumerate(receipts, call.number):
             self._witness.acknowledged(number, receipt)
-        if call.then == "let_go":
-            await self.let_go()
+        if call.then in ("let_go", "consume"):
+            await getattr(self, call.then)()
         elif call.then is not None:
             await getattr(self.store, call.then)()
 
@@ -65,6 +67,16 @@ class Author:
             self._witness.purging(told.first_sequence)
             purged = await store.purge(before=bound)
             self._witness.purged(purged.first_sequence)
+
+    async def consume(self) -> None:
+        """Save a cursor: one at a time, as its one consumer would."""
+        async with self._consuming:
+            if self._life.program == "short":
+                await settled(self.store)  # a cursor is saved by a thread of its own: the calls must come in one order
+            sequence = self.store.next_sequence
+            self._witness.saving(sequence)
+            await self.store.cursor(CURSOR).save(sequence)
+            self._witness.saved(sequence)
 
     async def _send(self, call: Call) -> list[Receipt]:
         self._witness.accepted(len(call.payloads))  # which happens before anything is awaited
@@ -102,6 +114,9 @@ async def _read_by_face(life: Life, witness: Witness, store: Store) -> None:
     for record in Random(life.seed).sample(found, min(3, len(found))):
         if await store.get(record.sequence) != record:
             raise AssertionError(f"get({record.sequence}) gives another record than scan()")
+    wrong = await misfound(store, found)
+    if wrong is not None:
+        raise AssertionError(wrong)
     witness.read(found)
 
 

@@ -1,9 +1,9 @@
 """Power cuts at every moment of a running store; each state is opened by the real `Store.open` and judged by the contract.
 
-A store lives on a disk that forgets: bursts of appends, batches, syncs, rolls, holds, purges, clean closes, killed
-processes in between, also in the middle of a purge. Each acknowledgement is noted with the moment (the length of the disk's
-log) at which the caller was told. Then, for moments all along the log, the states that a power cut may leave are opened,
-and:
+A store lives on a disk that forgets: bursts of appends, batches, syncs, rolls, holds, purges, tables of relations, cursors,
+clean closes, killed processes in between, also in the middle of a purge, of a table or of a cursor. Each acknowledgement is
+noted with the moment (the length of the disk's log) at which the caller was told. Then, for moments all along the log, the
+states that a power cut may leave are opened, and:
 
 * what reads back at a sequence is what was written there, with its timestamp and labels; the sequences are dense;
 * nothing that was promised SYNCED is missing; under `EveryN(n)` at most n - 1 acknowledged records are; under `OsManaged`
@@ -11,6 +11,9 @@ and:
 * when all that was written is still there (the process died, not the machine), nothing acknowledged is missing;
 * the log begins where the last purge has told, or where one that has begun was to bring it, never behind a hold that was
   told, and all from there on is there;
+* a cursor is the one that was saved last, or one whose saving had begun since: never an older one, and never damaged;
+* by their labels just those records are found that the log holds, whatever is left of the tables; and when those that are
+  missing or damaged have been built anew, each says what its segment says;
 * after opening, all that was found is synced: a second power cut takes none of it (some states live on, and are cut again).
 """
 
@@ -19,28 +22,28 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EIO
 from math import inf
 from random import Random
 from typing import NamedTuple
-from unittest.mock import patch
 
 import aquipu.segment
 from aquipu import Always, AquipuError, EveryN, OsManaged, Receipt, Record, Stage, Store, SyncPolicy
 from aquipu.frame import HEADER_BYTES
-from aquipu.indexer import Indexer
 from tests.faults.forgetful import SECTOR, Fault, Files, ForgetfulDisk, Replay
+from tests.faults.index import CURSOR, LABELS, build_tables, by_hand, misfound, misindexed, settled
 from tests.faults.tally import Tally
 
 PATH = "/store"
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(64, within=None), OsManaged())
-_LABELS = ((), (), (), ("user:7",), ("user:7", "document:42"))
-_TO_THE_BORDER = 0.05
+_RELATIONS = ((), (), (), LABELS[:1], LABELS)
+_TO_THE_BORDER = 0.15
+_FOUND_SHARE = 0.02  # of the states with tables that were met before: finding takes longer than all the rest
 _COLUMNS_BYTES = 12  # of one record, without labels
-_PURGING_CALLS = ("create", "write", "sync", "rename", "sync_directory", "remove")
+_DEADLY_CALLS = ("create", "write", "sync", "rename", "sync_directory", "remove")
 _AHEAD_BYTES = 2048  # space is written ahead in strides that fit these small stores
 
 
@@ -54,6 +57,15 @@ class Purge:
     """Where it was to bring the beginning of the log."""
     ended: float = inf
     done: bool = False
+
+
+@dataclass
+class Save:
+    """Of a cursor: when it began, what was to be saved, and when somebody was told that it is."""
+
+    began: int
+    sequence: int
+    ended: float = inf
 
 
 @dataclass
@@ -71,8 +83,13 @@ class History:
     purges: list[Purge] = field(default_factory=list)
     holds: list[tuple[int, int]] = field(default_factory=list)
     """The moment at which somebody was told that everything from this sequence on is held."""
+    saves: list[Save] = field(default_factory=list)
+    misfound: list[str] = field(default_factory=list)
+    """What was wrong with what was found by relation."""
     began_with: int = 0
-    """Where the log began when the disk was as it started."""
+    """Where the log began when the disk was as it started ..."""
+    cursor: int | None = None
+    """... and the cursor."""
 
     def wrote(self, receipt: Receipt, data: bytes, labels: tuple[str, ...]) -> None:
         """What must be read back at this sequence."""
@@ -96,11 +113,21 @@ class History:
         begun = {purge.first_sequence for purge in self.purges if purge.began < moment < purge.ended}
         return max(told, default=self.began_with), begun
 
-    def after(self, next_sequence: int, first_sequence: int) -> History:
-        """The history of a store that was opened with these records: all of them are synced."""
-        later = History(self.policy, self.records[:next_sequence], began_with=first_sequence)
-        later.reached = {stage: [next_sequence] for stage in later.reached}
-        return later
+    def cursors(self, moment: int) -> set[int | None]:
+        """What the cursor may be by this moment: what was saved last, or what was to be saved since."""
+        possible = {self.cursor}
+        for save in self.saves:
+            if save.ended <= moment:
+                possible = {save.sequence}
+            elif save.began < moment:
+                possible.add(save.sequence)
+        return possible
+
+    def after(self, there: Found) -> History:
+        """The history of a store that was found so after a power cut: what is there is there for good, or was nothing."""
+        return History(
+            self.policy, self.records[: there.next_sequence], began_with=there.first_sequence, cursor=there.cursor
+        )
 
 
 @dataclass(frozen=True)
@@ -112,22 +139,27 @@ class Habits:
     """They ask for stages of their own, and for syncs."""
     segment_bytes: int
     purging: float
-    """How often they purge."""
+    """How often they purge ..."""
+    consuming: float
+    """... and how often one builds tables, finds by them, or saves its cursor."""
+    every: int
+    """The power is cut at one in so many moments."""
 
 
 HABITS = (
-    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096, purging=0.2),
-    Habits(sizes=(0, 40, 100), asking=False, segment_bytes=65536, purging=0),
+    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096, purging=0.2, consuming=0.05, every=1),
+    Habits(sizes=(0, 40, 100), asking=False, segment_bytes=65536, purging=0, consuming=0, every=3),
+    Habits(sizes=(0, 1, 40, 256, 300, 700), asking=True, segment_bytes=4096, purging=0.03, consuming=0.6, every=3),
 )
 
 
 @contextmanager
 def small_strides() -> Iterator[None]:
-    """Space is written ahead in small strides while this lasts, and no index is built beside: calls come in one order."""
+    """Space is written ahead in small strides while this lasts, and tables are built by hand: calls come in one order."""
     before = aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES
     aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = _AHEAD_BYTES, _AHEAD_BYTES
     try:
-        with patch.object(Indexer, "look"):
+        with by_hand():
             yield
     finally:
         aquipu.segment.AHEAD_BYTES, aquipu.segment._SMALL_BYTES = before
@@ -153,6 +185,8 @@ class Life:
                 await self._burst(store)
             if self.random.random() < 2 * self.habits.purging:
                 await self._die_within_a_purge(store)
+            elif self.random.random() < self.habits.consuming:
+                await self._die_beside_the_log(store)
             elif self.random.random() < 0.5:
                 await store.aclose()
                 self._promise(Stage.SYNCED)
@@ -189,7 +223,7 @@ class Life:
         if kind < 0.7:
             await asyncio.gather(*(self._append(store) for _ in range(self.random.choice((1, 1, 1, 2, 5, 20)))))
         elif kind < 0.9:
-            batch, labels = [self._data() for _ in range(self.random.randrange(1, 6))], self.random.choice(_LABELS)
+            batch, labels = [self._data() for _ in range(self.random.randrange(1, 6))], self.random.choice(_RELATIONS)
             receipts = await store.append_many(batch, relations=labels)
             for receipt, data in zip(receipts, batch, strict=True):
                 self.history.wrote(receipt, data, labels)
@@ -199,6 +233,22 @@ class Life:
             self._promise(Stage.SYNCED)
         if self.random.random() < self.habits.purging:
             await self._let_go(store)
+        if self.random.random() < self.habits.consuming:
+            await self.random.choice((build_tables, self._find, self._save))(store)
+
+    async def _find(self, store: Store) -> None:
+        """Everything is acknowledged now: it is found."""
+        wrong = await misfound(store, self.history.records[store.first_sequence :])
+        if wrong is not None:
+            self.history.misfound.append(wrong)
+
+    async def _save(self, store: Store) -> None:
+        """A cursor, forwards or backwards."""
+        await settled(store)  # it is written by another thread
+        save = Save(len(self.disk.log), self.random.randint(0, store.next_sequence))
+        self.history.saves.append(save)
+        await store.cursor(CURSOR).save(save.sequence)
+        save.ended = len(self.disk.log)
 
     async def _let_go(self, store: Store) -> None:
         """A hold, and a purge up to it."""
@@ -220,8 +270,7 @@ class Life:
         return self.history.purges[-1]
 
     async def _die_within_a_purge(self, store: Store) -> None:
-        """From some call to the disk on, nothing that the process does reaches it. Often the purge is all that the process
-        did: then nothing else makes its names durable."""
+        """Often the purge is all that the process did: then nothing else makes its names durable."""
         if self.random.random() < 0.7:
             await store.aclose()
             self._promise(Stage.SYNCED)
@@ -229,7 +278,25 @@ class Life:
         await store.hold("held", store.next_sequence)
         self.history.holds.append((len(self.disk.log), store.next_sequence))
         await self._purge_to_come(store)
-        last, dead = self.random.choice(_PURGING_CALLS), False
+        await self._die_within(store, store.purge(before=store.next_sequence))
+
+    async def _die_beside_the_log(self, store: Store) -> None:
+        """While a cursor is saved, or when the table of a segment that was sealed just now is built, or half built: the
+        next opening undoes that roll, and the segment gets another table one day."""
+        if self.random.random() < 0.5:
+            await self._die_within(store, self._save(store))
+            return
+        await self._append(store, bytes(self.habits.segment_bytes))
+        await settled(store)
+        if self.random.random() < 0.5:
+            await self._die_within(store, build_tables(store))
+        else:
+            await build_tables(store)
+            await self.die(store)
+
+    async def _die_within(self, store: Store, deed: Awaitable[object]) -> None:
+        """From some call to the disk on, nothing that the process does reaches it."""
+        last, dead = self.random.choice(_DEADLY_CALLS), False
 
         def trap(call: str, count: int) -> Fault | None:
             nonlocal dead
@@ -238,14 +305,14 @@ class Life:
 
         self.disk.trap = trap
         with suppress(AquipuError):
-            await store.purge(before=store.next_sequence)
+            await deed
         with suppress(AquipuError):
             await store.aclose()
         self.disk.trap = None
         self.disk.kill_process()
 
-    async def _append(self, store: Store) -> None:
-        data, labels = self._data(), self.random.choice(_LABELS)
+    async def _append(self, store: Store, data: bytes | None = None) -> None:
+        data, labels = self._data() if data is None else data, self.random.choice(_RELATIONS)
         if self.random.random() < _TO_THE_BORDER:
             data = self.random.randbytes(_size_to_the_border(store))
         receipt = await store.append(data, relations=labels, durability=self._durability())
@@ -283,9 +350,12 @@ class Judge:
     random: Random
     lost: Counter[int] = field(default_factory=Counter)
     """How often so many acknowledged records were missing."""
+    tables: set[int] = field(default_factory=set)
+    """Which sets of tables and segments have been met."""
 
     async def judge_life(self, life: Life, *, several: int, every: int, again: float) -> None:
         """Power cuts along a life's log, at one in ``every`` moments; a share of ``again`` lives on and is cut again."""
+        self.tally.violations += life.history.misfound
         replay, found = Replay(life.disk), dict[int, Found | None]()
         for moment, event in enumerate(life.disk.log, 1):
             replay.take(event)
@@ -300,6 +370,7 @@ class Judge:
                 if there is not None:
                     self._judge(life.history, moment, there.next_sequence, all_there=number == 1)
                     self._judge_begin(life.history, moment, there)
+                    self._judge_cursor(life.history, moment, there)
 
     async def _open(self, life: Life, files: Files, again: float) -> Found | None:
         """Open a state and read everything; None when it is not as written."""
@@ -311,7 +382,9 @@ class Judge:
             return None
         try:
             found = [record async for record in store.scan()]
-            there = Found(store.first_sequence, store.next_sequence, (await store.holds()).get("held"))
+            held, cursor = (await store.holds()).get("held"), await store.cursor(CURSOR).load()
+            there = Found(store.first_sequence, store.next_sequence, held, cursor)
+            await self._judge_index(files, store, found)
         except AquipuError as error:
             self.tally.violated(f"cannot read what a power cut may leave: {error!r}")
             return None
@@ -327,8 +400,7 @@ class Judge:
 
     async def _cut_again(self, life: Life, files: Files, there: Found) -> None:
         """A life after the power cut, and power cuts in it: during recovery and after."""
-        later = Life(ForgetfulDisk(files), life.history.after(0, there.first_sequence), life.habits, self.random)
-        later.history.records = life.history.records[: there.next_sequence]
+        later = Life(ForgetfulDisk(files), life.history.after(there), life.habits, self.random)
         await later.live(sessions=1, bursts=2)
         self.tally.counts["lives after a power cut"] += 1
         await self.judge_life(later, several=1, every=4, again=0)
@@ -357,6 +429,25 @@ class Judge:
         if held and there.held not in {held[-1], *later[:1]}:
             self.tally.violated(f"the hold on {held[-1]} is one on {there.held}")
 
+    def _judge_cursor(self, history: History, moment: int, there: Found) -> None:
+        possible = history.cursors(moment)
+        self.tally.counts["power cuts while a cursor was being saved"] += len(possible) > 1
+        if there.cursor not in possible:
+            self.tally.violated(f"the cursor is {there.cursor} instead of one of {possible}")
+
+    async def _judge_index(self, files: Files, store: Store, found: list[Record]) -> None:
+        """When there are other tables or segments than in all states before, and of some others."""
+        tables = {path: data for path, data in files.items() if ".relations" in path}
+        shape = hash((frozenset(tables.items()), frozenset(path for path in files if path.endswith(".segment"))))
+        if shape in self.tables and self.random.random() > _FOUND_SHARE:
+            return
+        self.tables.add(shape)
+        self.tally.counts["power cuts after which all was found by relation"] += 1
+        self.tally.counts["power cuts that left tables"] += bool(tables)
+        wrong = await misindexed(store, found)
+        if wrong is not None:
+            self.tally.violated(f"after a power cut, {wrong}")
+
 
 class Found(NamedTuple):
     """What opening a state has shown."""
@@ -364,6 +455,7 @@ class Found(NamedTuple):
     first_sequence: int
     next_sequence: int
     held: int | None
+    cursor: int | None
 
 
 def loss_bound(policy: SyncPolicy) -> int | None:
@@ -392,7 +484,7 @@ async def crash(
             life = Life(ForgetfulDisk(one_call_syncs=number % 3 > 0), History(policy), habits, judge.random)
             number += 1
             await life.live(sessions=3, bursts=12 if habits.asking else 60)
-            await judge.judge_life(life, several=3, every=1 if habits.asking else 3, again=0.01)
+            await judge.judge_life(life, several=3, every=habits.every, again=0.01)
             tick(judge.tally.counts[key] - counted)
             counted = judge.tally.counts[key]
     return judge.tally, judge.lost

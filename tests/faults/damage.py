@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 from random import Random
 from typing import NamedTuple
 
@@ -100,6 +100,12 @@ def _foreign(stores: Sequence[Specimen], case: Case) -> Image:
     return {**image, case.name: other[case.name]}
 
 
+def _mix_up(stores: Sequence[Specimen], case: Case) -> Image:
+    """Under its name another file of the same kind: the table of another segment, the bookmark of another name."""
+    image, (other,) = stores[case.specimen].image, case.numbers
+    return {**image, case.name: image[sorted(image)[other]]}
+
+
 def _graft(stores: Sequence[Specimen], case: Case) -> Image:
     """From one place to another the bytes that stand there in another store, which was written in just the same way."""
     image, (other, start, end) = stores[case.specimen].image, case.numbers
@@ -117,6 +123,7 @@ _EXCHANGES: dict[str, Callable[[Sequence[Specimen], Case], Image]] = {
     "removals": _remove,
     "renamings": _rename,
     "foreign files": _foreign,
+    "mix-ups": _mix_up,
     "grafts": _graft,
 }
 
@@ -134,6 +141,7 @@ def few_cases(stores: Sequence[Specimen]) -> list[Case]:
         cases += (Case("removals", number, name, ()) for name in specimen.image)
         other = 1 if number == 0 else 0
         cases += (Case("foreign files", number, name, (other,)) for name in specimen.image)
+        cases += (Case("mix-ups", number, name, (other,)) for name, other in _of_one_kind(sorted(specimen.image)))
         for name in specimen.segments:
             cases += (Case("renamings", number, name, numbers) for numbers in _new_names(specimen, name))
             cases += (Case(kind, number, name, numbers) for kind, numbers in _whole_frames(specimen, name))
@@ -180,6 +188,13 @@ def _new_names(specimen: Specimen, name: str) -> Iterator[tuple[int, int]]:
     for other in specimen.segments:
         if other != name:
             yield from ((first_of(other), exchange) for exchange in (0, 1))
+
+
+def _of_one_kind(names: list[str]) -> Iterator[tuple[str, int]]:
+    """A name, and the place of another name that may be mixed up with it."""
+    for kind in ((".relations",), (".hold", ".cursor")):
+        some = [place for place, name in enumerate(names) if name.endswith(kind)]
+        yield from ((names[one], other) for one, other in permutations(some, 2))
 
 
 def _random_places(size: int, rng: Random) -> Iterator[Change]:

@@ -1,13 +1,16 @@
 """Every call to the disk fails, in every way.
 
-One scenario (open, bursts of appends and batches, a sync, rolls, a close, a second opening) is run once for each call that
-it makes, each error, and each thing that the error may leave behind: half of a write, or what a failed fdatasync does to
-its pages. Then the process dies, or the power does, and the store is opened again on a sound disk. It must hold:
+One scenario (open, bursts of appends and batches, a sync, rolls, holds and purges, tables and what is found by them, a
+cursor, a close, a second opening) is run once for each call that it makes, each error, and each thing that the error may
+leave behind: half of a write, or what a failed fdatasync does to its pages. Then the process dies, or the power does, and
+the store is opened again on a sound disk. It must hold:
 
 * every future ends, in a receipt or in an error of the tree;
-* after a failed sync that store issues no further call that writes or syncs;
+* after a failed sync of the log that store issues no further call that writes or syncs;
 * what was acknowledged is there, as the policy bounds it, and reads back as it was written;
 * the log begins where it began before a purge that failed, or where that purge was to bring it, never behind a hold;
+* a cursor is the one that was saved last, or one that could not be saved and whose caller was told so;
+* by their labels just those records are found that are there; a table that could not be built is built later;
 * what was refused for lack of space is not there; what failed with its outcome unknown may be, in the order of the calls.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, EINTR, EIO, ENOSPC, errorcode
 from itertools import product
@@ -24,13 +27,25 @@ from random import Random
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from aquipu import AquipuError, Receipt, Stage, Store, StoreFailedError, StoreFullError, SyncPolicy
+from aquipu import (
+    AquipuError,
+    Receipt,
+    Record,
+    Stage,
+    Store,
+    StoreFailedError,
+    StoreFullError,
+    StoreUnavailableError,
+    SyncPolicy,
+)
 from tests.faults.crashes import PATH, POLICIES, loss_bound, small_strides
 from tests.faults.forgetful import Failure, Fault, Files, ForgetfulDisk, Replay
+from tests.faults.index import CURSOR, LABELS, build_tables, misfound, misindexed, settled
 from tests.faults.tally import Tally
 
 ERRORS = (EIO, ENOSPC, EDQUOT, EINTR)
 _CHANGING = frozenset({"create", "write", "write_synced", "sync", "truncate", "rename", "remove", "sync_directory"})
+_FOUND_SHARE = 0.03  # of the openings: finding takes longer than all the rest
 _SECONDS = 30.0  # nothing may wait for ever; a run takes some milliseconds
 
 
@@ -59,6 +74,18 @@ class Machine:
     """The call that failed."""
     after: int = 0
     """Length of the trace at that moment."""
+    failed_beside: bool = False
+    """It was a call beside the log: a failed sync there says nothing of the log."""
+    is_beside: bool = False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Nothing is done to the log itself."""
+        self.is_beside = True
+        try:
+            yield
+        finally:
+            self.is_beside = False
 
     def trap(self, call: str, count: int) -> Fault | None:
         self.trace.append(call)
@@ -66,7 +93,7 @@ class Machine:
         if case is None or count < case.call:
             return None
         if count == case.call:
-            self.failed, self.after = call, len(self.trace)
+            self.failed, self.after, self.failed_beside = call, len(self.trace), self.is_beside
             return case.fault
         return case.fault if case.lasting and call == self.failed else None
 
@@ -89,6 +116,12 @@ class Outcome:
     """The hold that was set, as far as was told ..."""
     holding: set[int] = field(default_factory=set)
     """... and those of which nothing was told."""
+    cursor: int | None = None
+    """The cursor that was saved last ..."""
+    saving: set[int] = field(default_factory=set)
+    """... and those since that could not be saved."""
+    wrong: list[str] = field(default_factory=list)
+    """What they were told of a cursor, or of what is found by relation, and is not so."""
 
     @property
     def acknowledged(self) -> int:
@@ -108,15 +141,23 @@ class Outcome:
         else:
             raise answer
 
+    def loaded(self, cursor: int | None) -> None:
+        """What a cursor is said to be."""
+        if cursor not in {self.cursor} | self.saving:
+            self.wrong.append(f"the cursor is {cursor} instead of {self.cursor} or one of {self.saving}")
 
-async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -> None:
+
+async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome, machine: Machine) -> None:
     """Two sessions, as a program would have them that takes each error and goes on."""
     number = iter(range(10_000))
 
     def data() -> bytes:
         return b"%d " % next(number) * 120
 
-    for _ in range(2):
+    def relations(data: bytes) -> tuple[str, ...]:
+        return LABELS[: int(data.split()[0]) % 3]
+
+    for session in range(2):
         try:
             store = await Store.open(PATH, sync_policy=policy, max_segment_bytes=4096, lock_timeout=0, disk=disk)
         except AquipuError:
@@ -124,12 +165,16 @@ async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -
         outcome.synced = max(outcome.synced, store.next_sequence)
         for burst in (1, 3, 1, 8, 2):
             payloads = [data() for _ in range(burst)]
-            answers = await asyncio.gather(*map(store.append, payloads), return_exceptions=True)
+            appends = [store.append(payload, relations=relations(payload)) for payload in payloads]
+            answers = await asyncio.gather(*appends, return_exceptions=True)
             for payload, answer in zip(payloads, answers, strict=True):
                 outcome.told(payload, answer)
         batch = [data(), data(), data()]
         for payload, answer in zip(batch, await _answers(store, batch), strict=True):
             outcome.told(payload, answer)
+        if session:  # there are some segments now
+            with suppress(AquipuError):
+                await _consume(store, outcome, machine)
         with suppress(AquipuError):
             await _let_go(store, outcome)
         with suppress(AquipuError):
@@ -138,6 +183,23 @@ async def _scenario(disk: ForgetfulDisk, policy: SyncPolicy, outcome: Outcome) -
         with suppress(AquipuError):
             await store.aclose()
             outcome.synced = max(outcome.synced, outcome.acknowledged)
+
+
+async def _consume(store: Store, outcome: Outcome, machine: Machine) -> None:
+    """Tables are built, finding by relation gives what is there, and a cursor is saved."""
+    await settled(store)
+    with machine.beside():
+        await build_tables(store)
+        with suppress(AquipuError):
+            found = [record async for record in store.scan()]
+            outcome.wrong += filter(None, [await misfound(store, found, LABELS[1:])])
+        with suppress(AquipuError):
+            outcome.loaded(await store.cursor(CURSOR).load())
+        outcome.saving.add(store.next_sequence)
+        with suppress(StoreUnavailableError):
+            await store.cursor(CURSOR).save(store.next_sequence)
+            outcome.cursor = store.next_sequence
+            outcome.saving.clear()
 
 
 async def _let_go(store: Store, outcome: Outcome) -> None:
@@ -170,7 +232,9 @@ async def _answers(store: Store, batch: list[bytes]) -> Sequence[Receipt | BaseE
 async def _judge(case: Case, machine: Machine, disk: ForgetfulDisk, outcome: Outcome, random: Random, tally: Tally) -> None:
     """Hold what was called against the rules, and open what is left: after a power cut, after the death of the process, and
     after a power cut that follows that opening."""
-    if machine.failed in ("sync", "sync_directory"):
+    for wrong in outcome.wrong:
+        tally.violated(f"{case}: {wrong}")
+    if machine.failed in ("sync", "sync_directory") and not machine.failed_beside:
         later = machine.trace[machine.after :]
         session = later[: later.index("try_lock")] if "try_lock" in later else later
         again = _CHANGING.intersection(session)
@@ -178,13 +242,13 @@ async def _judge(case: Case, machine: Machine, disk: ForgetfulDisk, outcome: Out
             tally.violated(f"{case}: after the failed sync the disk was called again: {sorted(again)}")
     bound = loss_bound(case.policy)
     for files in _states(disk, random):
-        await _open_and_judge(case, ForgetfulDisk(files), outcome, tally, lost=bound, synced=outcome.synced)
+        await _open_and_judge(case, ForgetfulDisk(files), outcome, random, tally, lost=bound, synced=outcome.synced)
     disk.trap = None
     disk.kill_process()
-    kept = case.fault.failure is not Failure.REVERTED
-    found = await _open_and_judge(case, disk, outcome, tally, lost=0 if kept else bound, synced=outcome.synced)
+    kept = case.fault.failure is not Failure.REVERTED or (machine.failed_beside and not case.lasting)
+    found = await _open_and_judge(case, disk, outcome, random, tally, lost=0 if kept else bound, synced=outcome.synced)
     for files in _states(disk, random):
-        await _open_and_judge(case, ForgetfulDisk(files), outcome, tally, lost=None, synced=found)
+        await _open_and_judge(case, ForgetfulDisk(files), outcome, random, tally, lost=None, synced=found)
 
 
 def _states(disk: ForgetfulDisk, random: Random) -> Iterator[Files]:
@@ -196,7 +260,14 @@ def _states(disk: ForgetfulDisk, random: Random) -> Iterator[Files]:
 
 
 async def _open_and_judge(
-    case: Case, disk: ForgetfulDisk, outcome: Outcome, tally: Tally, *, lost: int | None, synced: int
+    case: Case,
+    disk: ForgetfulDisk,
+    outcome: Outcome,
+    random: Random,
+    tally: Tally,
+    *,
+    lost: int | None,
+    synced: int,
 ) -> int:
     """Open a sound disk, hold the records against what the callers were told, and tell how many there are."""
     tally.counts["openings after an error"] += 1
@@ -208,6 +279,7 @@ async def _open_and_judge(
     try:
         found = [record async for record in store.scan()]
         holds = await store.holds()
+        await _judge_beside(case, store, found, outcome, random, tally)
     except AquipuError as error:
         tally.violated(f"{case}: what was opened cannot be read: {error!r}")
         return 0
@@ -231,6 +303,18 @@ async def _open_and_judge(
     return following
 
 
+async def _judge_beside(
+    case: Case, store: Store, found: list[Record], outcome: Outcome, random: Random, tally: Tally
+) -> None:
+    """The cursor, and what is found by relation."""
+    outcome.wrong.clear()
+    outcome.loaded(await store.cursor(CURSOR).load())
+    if random.random() < _FOUND_SHARE:
+        outcome.wrong += filter(None, [await misindexed(store, found)])
+    for wrong in outcome.wrong:
+        tally.violated(f"{case}: {wrong}")
+
+
 def _judge_begin(case: Case, store: Store, holds: dict[str, int], outcome: Outcome, tally: Tally) -> None:
     """Where the log begins, and what is held."""
     if store.first_sequence not in {outcome.first_sequence} | outcome.purging:
@@ -247,13 +331,14 @@ async def fail_once(case: Case, random: Random, tally: Tally) -> None:
     disk, outcome = ForgetfulDisk(trap=machine.trap), Outcome()
     try:
         async with asyncio.timeout(_SECONDS):
-            await _scenario(disk, case.policy, outcome)
+            await _scenario(disk, case.policy, outcome, machine)
     except TimeoutError:
         tally.violated(f"{case}: somebody waits for ever")
         return
     if machine.failed is not None:
         tally.counts["injected errors"] += 1
         tally.counts[f"injected into {machine.failed}"] += 1
+        tally.counts["injected beside the log"] += machine.failed_beside
         await _judge(case, machine, disk, outcome, random, tally)
 
 
@@ -262,7 +347,7 @@ async def cases() -> list[Case]:
     every: list[Case] = []
     for policy in POLICIES:
         machine = Machine(None)
-        await _scenario(ForgetfulDisk(trap=machine.trap), policy, Outcome())
+        await _scenario(ForgetfulDisk(trap=machine.trap), policy, Outcome(), machine)
         for number, call in enumerate(machine.trace, 1):
             parts = (0.0, 0.5, 1.0) if call in ("write", "write_synced") else (0.0,)
             failures = tuple(Failure) if call == "sync" else (Failure.DIRTY,)

@@ -5,8 +5,10 @@ it. What may come of that:
 
 =================  ====================================================================================================
 noticed            an error of the tree, at opening or when the place is read; what was read before it is sound, and an
-                   opening that refuses has changed nothing. A manifest, name, header or footer: always at opening
-without effect     every record comes back as it was written
+                   opening that refuses has changed nothing. A manifest, name, header or footer: always at opening;
+                   a hold or a cursor: whenever it is asked for
+without effect     every record comes back as it was written. So it is with every change to a table of relations: finding
+                   gives the records that the log holds, and the table is built anew, as it was
 named              of a store that was killed: the records behind the last one that is proven are missing, and the
                    recovery report names the bytes that were cut off, and keeps them
 gone with the end  of a store that was killed: the end of its log was taken away or zeroed at a frame's border, and
@@ -41,6 +43,7 @@ from types import FrameType
 from aquipu.layout import LOCK
 from tests.faults.damage import Case, damaged, few_cases, many_cases
 from tests.faults.image import Bench, fast_directory
+from tests.faults.index import by_hand
 from tests.faults.outcome import judge, observe, through_store
 from tests.faults.specimen import Specimen, specimens
 from tests.faults.tally import Tally
@@ -54,6 +57,7 @@ _ALONE = 40_000  # up to so many cases, a second process does not pay
 _PROCESSES = 2
 _HANG_SECONDS = 20.0
 _THROUGH_STORE = 300
+_FOUND_EVERY = 20  # cases that change something else than a table; after each that changes one, all is found by relation
 
 
 class HangError(Exception):
@@ -71,7 +75,7 @@ def run(size: int, seed: int, tick: Tick) -> Tally:
     for some, done in judged(stores, [cases[at : at + _CHUNK] for at in range(0, len(cases), _CHUNK)]):
         tally.add(some)
         tick(done)
-    with fast_directory() as directory:
+    with fast_directory() as directory, by_hand():
         tally.add(asyncio.run(_compare(stores, cases[:_THROUGH_STORE], Bench(Path(directory, "store")))))
     return tally
 
@@ -102,14 +106,15 @@ def _judged_in_processes(stores: Sequence[Specimen], chunks: list[list[Case]]) -
 
 def _judged(stores: Sequence[Specimen], cases: Sequence[Case]) -> Tally:
     tally = Tally()
-    with fast_directory() as directory, _no_hang() as begin:
+    with fast_directory() as directory, by_hand(), _no_hang() as begin:
         bench = Bench(Path(directory, "store"))
-        for case in cases:
+        for number, case in enumerate(cases):
             begin()
             specimen, image = stores[case.specimen], damaged(stores, case)
             bench.lay(image)
-            outcome = observe(str(bench.path))
+            outcome = observe(str(bench.path), finding=case.name.endswith(".relations") or number % _FOUND_EVERY == 0)
             verdict, allowed = judge(specimen, image, outcome, bench.read())
+            tally.counts["cases after which all was found by relation"] += outcome.found is not None
             tally.counts["bit flips" if case.kind == "flips" else case.kind] += 1
             if allowed:
                 tally.counts[f"{case.kind} {verdict}"] += 1

@@ -151,6 +151,22 @@ class ForgetfulDisk(Disk):
         """The bytes that the inodes had when the machine started."""
         return self._original
 
+    def spoil(self, ending: str, pick: int, bit: int | None) -> None:
+        """Of one of the files whose name ends so a bit is changed behind everybody's back; or the file is gone."""
+        paths = sorted(path for path in self._names if path.endswith(ending))
+        if not paths:
+            return
+        path = paths[pick % len(paths)]
+        inode = self._names[path]
+        if bit is None:
+            self.log.append(Rename(path, None, None))
+            del self._names[path]
+        elif inode.data:
+            at = bit % (8 * len(inode.data))
+            changed = bytes([inode.data[at >> 3] ^ 1 << (at & 7)])
+            self.log.append(Covered([self._change(inode, at >> 3, changed)]))
+            self._unsynced[inode].pop()
+
     # the calls of Disk
 
     def list(self, path: str) -> list[str]:

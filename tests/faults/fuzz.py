@@ -32,6 +32,7 @@ from aquipu.layout import (
     segment_name,
 )
 from tests.faults.image import Bench, Image, fast_directory
+from tests.faults.index import carried
 from tests.faults.outcome import NOTICED, observe
 from tests.faults.specimen import Specimen, specimens
 
@@ -202,6 +203,8 @@ def open_store(data: bytes) -> None:
         again = observe(str(bench.path))
         assert type(again.error) is type(outcome.error), f"once {outcome.error!r}, and then {again.error!r}"
         assert again.records == outcome.records, "the second opening gives other records"
+        assert outcome.found in (None, carried(outcome.records)), "other records are found by relation than carry it"
+        assert again.found == outcome.found
 
 
 @cache

@@ -10,25 +10,26 @@ import sys
 import traceback
 from itertools import islice
 from typing import NoReturn
-from unittest.mock import patch
 
-from aquipu.indexer import Indexer
 from tests.faults.author import Author
 from tests.faults.exits import EXITS, in_loop
+from tests.faults.index import build_tables, by_hand
 from tests.faults.plan import SECONDS_MAX, Life, calls
 from tests.faults.witness import Witness
 
 
 async def _short(life: Life, witness: Witness) -> None:
     """A life of few calls, the same ones each time, one commit after another; and a clean close."""
-    patch.object(Indexer, "look").start()  # no index is built beside, at a time of its own
-    author = await Author.begin(life, witness)
-    for call in islice(author.plan, life.calls):
-        await author.make(call)
-    await author.let_go()
-    await asyncio.gather(*map(author.make, islice(author.plan, 2)))
-    await author.store.sync()
-    await author.store.aclose()
+    with by_hand():
+        author = await Author.begin(life, witness)
+        for call in islice(author.plan, life.calls):
+            await author.make(call)
+        await build_tables(author.store)
+        await author.consume()
+        await author.let_go()
+        await asyncio.gather(*map(author.make, islice(author.plan, 2)))
+        await author.store.sync()
+        await author.store.aclose()
 
 
 async def _long(life: Life, witness: Witness) -> None:

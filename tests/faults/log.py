@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import pairwise, repeat
 
 from aquipu import Record, Stage
 from aquipu.bookmark import read_bookmark
@@ -13,8 +13,10 @@ from aquipu.frame import Walk, records
 from aquipu.journal import Extent
 from aquipu.layout import SEGMENT_HEADER_BYTES, BookmarkKind
 from aquipu.recovery import Findings, examine
+from aquipu.relations import table_path
 from aquipu.segment import read_footer, walk_frames
-from tests.faults.plan import HOLD, POLICIES, calls
+from tests.faults.index import fault_of_table
+from tests.faults.plan import POLICIES, calls
 from tests.faults.witness import Account, Acknowledgement, check
 
 
@@ -32,6 +34,8 @@ class Log:
     """Where the log began."""
     held: int | None = None
     """From where on it was held."""
+    cursor: int | None = None
+    """Where its consumer was."""
 
     def with_purged(self, found: list[Record], account: Account, first: int) -> list[Record]:
         """The records found after a life, from the first one ever on: what was purged stands there as it was written."""
@@ -45,11 +49,21 @@ class Log:
         return every[:first] + found
 
     def judge(
-        self, found: list[Record], account: Account, *, whole: bool, first: int = 0, held: int | None = None
+        self,
+        found: list[Record],
+        account: Account,
+        *,
+        whole: bool,
+        first: int = 0,
+        held: int | None = None,
+        cursor: int | None = None,
     ) -> Iterator[str]:
         """What is wrong after a life, one line each. ``whole``: everything accepted must be there. ``found`` is complete
-        (`with_purged`); the log begins with ``first`` and is ``held``."""
+        (`with_purged`); the log begins with ``first`` and is ``held``, and its consumer is at the ``cursor``."""
         yield from self._judge_begin(account, first, held)
+        told = self.cursor if account.saved is None else account.saved
+        if cursor != told and (cursor is None or cursor != account.saving):
+            yield f"the cursor is {cursor} instead of {told} or {account.saving}"
         known = len(self.records)
         if found[:known] != self.records:
             yield f"what was there before the life has changed: {_difference(self.records, found)}"
@@ -73,7 +87,7 @@ class Log:
         if first not in (told, account.purging):
             yield f"the log begins with {first} instead of {told} or {account.purging}"
         told_held = self.held if account.held is None else account.held
-        if held not in (told_held, account.holding):
+        if held != told_held and (held is None or held != account.holding):
             yield f"the hold is on {held} instead of {told_held} or {account.holding}"
         if told_held is not None and first > max(told_held, account.holding or 0):
             yield f"the log begins with {first}, and {told_held} was held"
@@ -137,11 +151,18 @@ def read_all(path: str) -> tuple[list[Record], Findings | None]:
     return found, findings
 
 
-def held_in(path: str, findings: Findings | None) -> int | None:
-    """The hold that the lives set."""
+def bookmark_in(path: str, findings: Findings | None, kind: BookmarkKind, name: str) -> int | None:
+    """The hold that the lives set, or the cursor that they save."""
     if findings is None:
         return None
-    return read_bookmark(Disk(), path, findings.manifest.store_id, BookmarkKind.HOLD, HOLD)
+    return read_bookmark(Disk(), path, findings.manifest.store_id, kind, name)
+
+
+def tables_in(findings: Findings | None) -> Iterator[str | None]:
+    """For each table what is wrong with it. It gets its name when it is whole, so a death leaves none that is not right."""
+    for extent, behind in pairwise(findings.extents if findings is not None else ()):
+        if Disk().exists(table_path(extent)):
+            yield fault_of_table(Disk(), extent, behind)
 
 
 def _read_segment(disk: Disk, descriptor: int, extent: Extent) -> Iterator[Record]:

@@ -1,8 +1,9 @@
 """A store against a list in memory: hypothesis finds the sequence of events that breaks it.
 
 Appends by many callers, some of whom are cancelled; batches; flush and sync; the death of the process and of the power; a
-clean reopening; a failing sync; a disk that fills up and is freed; rolls, because the segments are small; holds and purges.
-After each event the store holds exactly what the list says from its first sequence on, at the same sequences.
+clean reopening; a failing sync; a disk that fills up and is freed; rolls, because the segments are small; holds and purges;
+cursors; tables that are built, damaged and lost, and what is found by them. After each event the store holds exactly what
+the list says from its first sequence on, at the same sequences.
 """
 
 from __future__ import annotations
@@ -14,13 +15,27 @@ from errno import EIO, ENOSPC
 from random import Random
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from aquipu import Always, AquipuError, EveryN, Receipt, Stage, Store, StoreFailedError, StoreFullError, SyncPolicy
+from aquipu import (
+    Always,
+    AquipuError,
+    EveryN,
+    Receipt,
+    Record,
+    Stage,
+    Store,
+    StoreFailedError,
+    StoreFullError,
+    StoreUnavailableError,
+    SyncPolicy,
+)
 from tests.faults.crashes import PATH, POLICIES, loss_bound, small_strides
 from tests.faults.forgetful import Failure, Fault, ForgetfulDisk, Replay
+from tests.faults.index import build_tables, misfound
 from tests.faults.tally import Tally
 
 T = TypeVar("T")
@@ -30,6 +45,17 @@ _SECONDS = 20.0  # nobody waits for ever; an event takes milliseconds
 _DATA = st.binary(max_size=40) | st.integers(200, 900).map(bytes)
 _FULL = bytes(_SEGMENT_BYTES)
 _POLICIES = (*POLICIES, EveryN(3, within=None))
+_RELATIONS = ((), ("a",), ("a", "b"))
+
+
+def _relations(data: bytes) -> tuple[str, ...]:
+    """The labels that a record with this data carries: so the list need not tell of them."""
+    return _RELATIONS[len(data) % len(_RELATIONS)]
+
+
+def _alike(data: list[bytes]) -> list[bytes]:
+    """A batch, whose records carry the same labels: each as long as that needs."""
+    return [payload + bytes((len(data[0]) - len(payload)) % len(_RELATIONS)) for payload in data]
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -47,6 +73,7 @@ class StoreModel(RuleBasedStateMachine):
         self.first = 0
         """The first of them that was not purged."""
         self.holds: dict[str, int] = {}
+        self.cursors: dict[str, int] = {}
         self.sync_fault: Failure | None = None
         self.is_full = False
 
@@ -87,8 +114,9 @@ class StoreModel(RuleBasedStateMachine):
     def append_many(self, data: list[bytes], durability: Stage | None) -> None:
         if isinstance(self.policy, Always):
             durability = None  # less would be a promise of less: not what Always is judged by
-        first = len(self.records)
-        receipts = self._run(self.store.append_many(data, durability=durability))
+        first, data = len(self.records), _alike(data)
+        relations = _relations(data[0]) if data else ()
+        receipts = self._run(self.store.append_many(data, relations=relations, durability=durability))
         self.records += data
         assert [receipt.sequence for receipt in receipts] == list(range(first, len(self.records)))
         for receipt in receipts:
@@ -111,7 +139,7 @@ class StoreModel(RuleBasedStateMachine):
     def fill_segments(self, segments: int) -> None:
         """So many segments are rolled."""
         for _ in range(segments):
-            self._promise(self._run(self.store.append(_FULL)))
+            self._promise(self._run(self._append(_FULL)))
             self.records.append(_FULL)
 
     @precondition(lambda self: self.sync_fault is None)
@@ -142,6 +170,37 @@ class StoreModel(RuleBasedStateMachine):
     @rule(name=st.sampled_from(("backup", "audit")))
     def release(self, name: str) -> None:
         assert self._run(self.store.release(name)) == (self.holds.pop(name, None) is not None)
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule(name=st.sampled_from(("billing", "search")), sequence=st.integers(0, 2**64 - 1))
+    def save(self, name: str, sequence: int) -> None:
+        """On a full disk a cursor stays what it was."""
+        if self.is_full:
+            with pytest.raises(StoreUnavailableError):
+                self._run(self.store.cursor(name).save(sequence))
+            return
+        self._run(self.store.cursor(name).save(sequence))
+        self.cursors[name] = sequence
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule()
+    def build_tables(self) -> None:
+        """On a full disk none is built, and nothing comes of that."""
+        self._run(build_tables(self.store))
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule(pick=st.integers(0), bit=st.integers(0), lost=st.booleans())
+    def spoil_a_table(self, pick: int, bit: int, lost: bool) -> None:
+        """A bit of a table is another one, or the table is gone."""
+        self.disk.spoil(".relations", pick, None if lost else bit)
+
+    @precondition(lambda self: self.sync_fault is None)
+    @rule()
+    def find(self) -> None:
+        """By its labels each record is found, and no other."""
+        kept = enumerate(self.records[self.first :], self.first)
+        records = [Record(sequence, 0, data, _relations(data)) for sequence, data in kept]
+        assert self._run(misfound(self.store, records, ("a", "b", "c"))) is None
 
     @precondition(lambda self: not self.is_full)
     @rule()
@@ -194,7 +253,7 @@ class StoreModel(RuleBasedStateMachine):
     def free_the_disk(self, data: bytes) -> None:
         """The same store goes on, with no gap."""
         self.is_full = False
-        receipt = self._run(self.store.append(data))
+        receipt = self._run(self._append(data))
         assert receipt.sequence == len(self.records)
         self.records.append(data)
         self._promise(receipt)
@@ -204,6 +263,8 @@ class StoreModel(RuleBasedStateMachine):
         if hasattr(self, "store") and self.sync_fault is None:
             assert self._run(self._read()) == self.records[self.first :]
             assert self._run(self.store.holds()) == self.holds
+            for name in ("billing", "search"):
+                assert self._run(self.store.cursor(name).load()) == self.cursors.get(name)
             assert self.store.first_sequence == self.first
             assert self.store.next_sequence == len(self.records)
             assert self.store.synced_sequence >= self.synced
@@ -255,8 +316,11 @@ class StoreModel(RuleBasedStateMachine):
             assert found[: self.synced] == acknowledged[: self.synced]
         self.records, self.synced = found, len(found)
 
+    async def _append(self, data: bytes) -> Receipt:
+        return await self.store.append(data, relations=_relations(data))
+
     async def _append_all(self, data: list[bytes], cancelled: set[int], ticks: int) -> list[Receipt | BaseException]:
-        tasks = [asyncio.ensure_future(self.store.append(payload)) for payload in data]
+        tasks = [asyncio.ensure_future(self._append(payload)) for payload in data]
         for _ in range(ticks):
             await asyncio.sleep(0)
         for index in cancelled:
@@ -292,8 +356,8 @@ async def _in_time(coroutine: Coroutine[Any, Any, T]) -> T:
         return await coroutine
 
 
-def check(examples: int, steps: int = 25) -> None:
-    """Run the model; raises what breaks it, with the shortest sequence of events that was found."""
+def check(examples: int, steps: int = 25, *, shrink: bool = True) -> None:
+    """Run the model; raises what breaks it: with ``shrink``, the shortest sequence of events that does."""
     run_state_machine_as_test(
         StoreModel,
         settings=settings(
@@ -302,6 +366,7 @@ def check(examples: int, steps: int = 25) -> None:
             deadline=None,
             database=None,
             derandomize=True,
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -311,7 +376,7 @@ def run(size: int, seed: int, tick: Callable[[int], None]) -> Tally:
     """Run the model with so many examples."""
     tally = Tally()
     try:
-        check(size)
+        check(size, shrink=False)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise

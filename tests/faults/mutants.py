@@ -26,8 +26,22 @@ class Edit:
     new: str
 
 
-MUTANTS: dict[str, tuple[Edit, ...]] = {
-    "acknowledges before the sync": (
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong variant, and the part of the hunt that found it when it was written: it comes first, the others behind it."""
+
+    part: str
+    edits: tuple[Edit, ...]
+
+
+def found_by(part: str, *edits: Edit) -> Mutant:
+    """Most mutants have but one edit."""
+    return Mutant(part, edits)
+
+
+MUTANTS: dict[str, Mutant] = {
+    "acknowledges before the sync": found_by(
+        "power cuts, Always",
         Edit(
             "journal.py",
             "        if prepared.sync:\n            self._sync()\n        return self.landing()",
@@ -46,7 +60,8 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
             '        """Between commits."""\n        if getattr(self, "_owes", False):\n            self._sync()\n',
         ),
     ),
-    "takes the watermark as if its own sync had returned": (
+    "takes the watermark as if its own sync had returned": found_by(
+        "power cuts, EveryN",
         Edit(
             "journal.py",
             "            owes_sync=commit.sync,\n            first_sequence=self.next_sequence,\n            time=time,\n"
@@ -55,22 +70,30 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
             "            watermark=self.next_sequence + len(commit.payloads),",
         ),
     ),
-    "never syncs a directory": (Edit("durable.py", "        disk.sync_directory(path)\n", "        pass\n"),),
-    "repeats a failed fdatasync": (
+    "never syncs a directory": found_by(
+        "power cuts, Always", Edit("durable.py", "        disk.sync_directory(path)\n", "        pass\n")
+    ),
+    "repeats a failed fdatasync": found_by(
+        "forgotten pages",
         Edit(
             "durable.py",
             '    except OSError as error:\n        raise OutcomeUnknown("fdatasync", error) from error',
             "    except OSError:\n        disk.sync(descriptor)",
         ),
     ),
-    "EveryN counts one too many": (
+    "EveryN counts one too many": found_by(
+        "power cuts, EveryN",
         Edit("policy.py", "return unsynced + arriving >= self.n", "return unsynced + arriving > self.n"),
     ),
-    "believes a short write": (Edit("disk.py", "            while done < size:", "            while False:"),),
-    "cuts the tail at the first bad frame, whatever a later watermark proves": (
+    "believes a short write": found_by(
+        "short writes", Edit("disk.py", "            while done < size:", "            while False:")
+    ),
+    "cuts the tail at the first bad frame, whatever a later watermark proves": found_by(
+        "flips",
         Edit("recovery.py", "            if header.watermark > walk.sequence:", "            if False:"),
     ),
-    "leaves lengths and timestamps out of the checksum": (
+    "leaves lengths and timestamps out of the checksum": found_by(
+        "flips",
         Edit(
             "frame.py",
             "        body_check = extend(body_check, part)\n",
@@ -82,46 +105,53 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
             "        if extend(self.seed, body[12 * header.records :]) != header.body_check:\n",
         ),
     ),
-    "takes zeros for what was written": (
+    "takes zeros for what was written": found_by(
+        "power cuts, Always",
         Edit(
             "frame.py",
             "        if extend(self.seed, body) != header.body_check:\n",
             '        if extend(self.seed, body) != header.body_check and body.strip(b"\\0"):\n',
         ),
     ),
-    "takes a segment of another store": (
+    "takes a segment of another store": found_by(
+        "flips",
         Edit("layout.py", '    return extend(0, store_id + first_sequence.to_bytes(8, "little"))', "    return 0"),
         Edit("layout.py", "        if its_store != store_id or its_first != first_sequence:\n", "        if False:\n"),
         Edit("recovery.py", "    if before is not None and before.link != header.link:\n", "    if False:\n"),
     ),
-    "lets a cancelled caller take its neighbours along": (
+    "lets a cancelled caller take its neighbours along": found_by(
+        "model",
         Edit("waiter.py", "        if future is None or future.done():\n", "        if future is None:\n"),
         Edit(
             "writing.py", "            self._loop.call_soon(self._resume, told)\n            raise\n", "            raise\n"
         ),
     ),
-    "trusts a footer unchecked": (
+    "trusts a footer unchecked": found_by(
+        "flips",
         Edit(
             "layout.py",
             "len(data) != footer_bytes(data) or not _is_sound(data, seed):",
             "len(data) != footer_bytes(data):",
         ),
     ),
-    "takes the mark of a clean close for synced": (
+    "takes the mark of a clean close for synced": found_by(
+        "forgotten pages",
         Edit(
             "recovery.py",
             "        rewritten = _write_again(disk, descriptor, findings)\n",
             "        rewritten = 0 if findings.marked else _write_again(disk, descriptor, findings)\n",
         ),
     ),
-    "takes what it reads after a failed sync for synced": (
+    "takes what it reads after a failed sync for synced": found_by(
+        "forgotten pages",
         Edit(
             "recovery.py",
             "    start = contents.unproven_from(findings.watermark)\n",
             "    start = contents.end\n",
         ),
     ),
-    "seals before the successor has its name": (
+    "seals before the successor has its name": found_by(
+        "power cuts, Always",
         Edit(
             "journal.py",
             '        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)\n',
@@ -129,11 +159,13 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
             '        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)\n',
         ),
     ),
-    "syncs only its own bytes when others wait": (
+    "syncs only its own bytes when others wait": found_by(
+        "power cuts, EveryN",
         Edit("segment.py", "        covers_all = durable and not self.dirty\n", "        covers_all = durable\n"),
         Edit("journal.py", "        if self._active.dirty:\n            try:", "        if False:\n            try:"),
     ),
-    "removes segments before the manifest says so": (
+    "removes segments before the manifest says so": found_by(
+        "model",
         Edit(
             "journal.py",
             "        manifest = self._manifest._replace(first_sequence=first_sequence)\n",
@@ -142,26 +174,118 @@ MUTANTS: dict[str, tuple[Edit, ...]] = {
             "        while self._past.sweep():\n            pass\n",
         ),
     ),
-    "takes what a purge has left for a part of the log": (
+    "takes what a purge has left for a part of the log": found_by(
+        "power cuts, EveryN",
         Edit(
             "recovery.py",
             "    firsts = [first for first in firsts if first >= manifest.first_sequence]\n",
             "",
         ),
     ),
-    "passes over a hold": (Edit("journal.py", "decide(self.holds().values())", "decide(())"),),
-    "takes a damaged hold for none": (
+    "passes over a hold": found_by("model", Edit("journal.py", "decide(self.holds().values())", "decide(())")),
+    "takes a damaged hold for none": found_by(
+        "flips",
         Edit(
             "bookmark.py",
             "        raise CorruptionError(whole_path, 0, str(damage)) from None\n",
             "        return None\n",
         ),
     ),
-    "keeps half a commit when the disk is full": (
+    "keeps half a commit when the disk is full": found_by(
+        "errors",
         Edit(
             "journal.py",
             "            self._cut_back()\n            raise StoreFullError",
             "            raise StoreFullError",
+        ),
+    ),
+    "saves a cursor without a sync": found_by(
+        "power cuts, Always",
+        Edit(
+            "durable.py",
+            "        sync(disk, descriptor)\n        disk.rename(made, path)\n",
+            '        if not path.endswith(".cursor"):\n            sync(disk, descriptor)\n'
+            "        disk.rename(made, path)\n",
+        ),
+    ),
+    "gives a cursor its name without a sync of the directory": found_by(
+        "power cuts, Always",
+        Edit(
+            "durable.py",
+            '    sync_directory(disk, path.rpartition("/")[0])\n',
+            '    if not path.endswith(".cursor"):\n        sync_directory(disk, path.rpartition("/")[0])\n',
+        ),
+    ),
+    "writes a cursor over the old one": found_by(
+        "power cuts, Always",
+        Edit(
+            "bookmark.py",
+            'process_id(), next(_numbers))}"\n',
+            'process_id(), next(_numbers))}"\n'
+            '    if file_name.endswith(".cursor"):\n        made = f"{path}/{file_name}"\n',
+        ),
+    ),
+    "tells that a cursor is saved when its sync has failed": found_by(
+        "forgotten pages",
+        Edit(
+            "cursor.py",
+            "            raise StoreUnavailableError(self._path, action, reason) from unknown.error\n",
+            "            assert reason\n",
+        ),
+    ),
+    "takes a damaged cursor for none": found_by(
+        "flips",
+        Edit(
+            "bookmark.py",
+            "    except Damage as damage:\n",
+            '    except Damage as damage:\n        if file_name.endswith(".cursor"):\n            return None\n',
+        ),
+    ),
+    "takes the cursor of another name": found_by(
+        "flips",
+        Edit("layout.py", "    return extend(0, store_id + file_name.encode())", "    return extend(0, store_id)"),
+    ),
+    "believes the end of a table unchecked": found_by(
+        "flips",
+        Edit(
+            "postings.py",
+            '        if len(data) < TRAILER_BYTES or extend(seed, data[:-4]) != int.from_bytes(data[-4:], "little"):\n',
+            "        if len(data) < TRAILER_BYTES:\n",
+        ),
+    ),
+    "takes a damaged block of a table for one without the label": found_by(
+        "flips",
+        Edit(
+            "finding.py",
+            "                return among(table)\n            except (Damage, OSError):\n",
+            "                return among(table)\n            except Damage:\n"
+            '                self.distrust(extent)\n                return array("I")\n            except OSError:\n',
+        ),
+    ),
+    "never builds a damaged table anew": found_by(
+        "flips",
+        Edit(
+            "finding.py",
+            "            self._tables.pop(extent.first_sequence, None)\n        self._due(extent)\n",
+            "            self._tables.pop(extent.first_sequence, None)\n",
+        ),
+    ),
+    "believes the table of another segment": found_by(
+        "flips",
+        Edit("relations.py", "table_path(extent), extent.header.seed\n", "table_path(extent), 0\n"),
+        Edit("relations.py", "_pieces(blocks, outline, extent.header.seed, pace))", "_pieces(blocks, outline, 0, pace))"),
+        Edit(
+            "relations.py",
+            "        if (outline.next_sequence, outline.link) != (next_sequence, link):\n",
+            "        if False:\n",
+        ),
+    ),
+    "takes a segment with labels for one without": found_by(
+        "power cuts, Always",
+        Edit(
+            "indexer.py",
+            "                empty = known and self._labelled < extent.first_sequence\n",
+            "                empty = known\n",
         ),
     ),
 }
@@ -179,10 +303,10 @@ def mutate(edits: tuple[Edit, ...], place: Path) -> None:
         file.write_text(source.replace(edit.old, edit.new))
 
 
-def hunted(place: Path) -> tuple[bool, str]:
-    """Whether the hunt in this copy finds violations, and what it says."""
+def hunted(place: Path, first: str) -> tuple[bool, str]:
+    """Whether the hunt in this copy, which begins with this part, finds violations; and what it says."""
     hunt = subprocess.run(
-        [sys.executable, "-m", "tests.faults.hunt"],
+        [sys.executable, "-m", "tests.faults.hunt", first],
         cwd=place,
         capture_output=True,
         text=True,

@@ -16,14 +16,19 @@ from aquipu import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from aquipu.disk import Disk
+from aquipu.bookmark import read_bookmark
+from aquipu.disk import Disk, opened
+from aquipu.finding import Finder, Search, Wanted
 from aquipu.frame import Header, Walk, records
-from aquipu.journal import Journal
-from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.journal import Extent, Journal
+from aquipu.layout import SEGMENT_HEADER_BYTES, BookmarkKind
 from aquipu.recovery import check_place, recover
+from aquipu.relations import build
 from aquipu.segment import walk_frames
+from aquipu.view import View, index_of
 from tests.faults.image import Image
-from tests.faults.specimen import SEGMENT_BYTES, Specimen
+from tests.faults.index import build_tables, carried
+from tests.faults.specimen import CURSORS, SEGMENT_BYTES, Specimen
 
 NOTICED = (CorruptionError, UnsupportedFormatError, NotAStoreError, StoreUnavailableError)
 """The errors of the tree that tell of changed bytes."""
@@ -36,7 +41,12 @@ class Outcome(NamedTuple):
     report: RecoveryReport | None
     records: list[Record]
     holds: dict[str, int] | None = None
-    """None: an error came before they were read."""
+    """None, as in the following: an error came before they were read, or nobody asked for them."""
+    cursors: dict[str, int] | None = None
+    found: dict[str, list[int]] | None = None
+    """By each label that a record carries: the sequences ..."""
+    counts: dict[str, int] | None = None
+    """... and how many they are."""
 
     def agrees(self, other: Outcome) -> bool:
         """Whether the other says the same; of what stands before damage it may give less, for it reads in chunks."""
@@ -45,11 +55,12 @@ class Outcome(NamedTuple):
             (type(other.error), getattr(other.error, "args", ())),
         )
         given = self.records if self.error is None else self.records[: len(other.records)]
-        return mine == its and (self.report, self.holds) == (other.report, other.holds) and given == other.records
+        return mine == its and (self.report, *self[3:]) == (other.report, *other[3:]) and given == other.records
 
 
-def observe(path: str) -> Outcome:
-    """Open the store and read all of it with the blocking rooms."""
+def observe(path: str, *, finding: bool = True) -> Outcome:
+    """Open the store and read all of it with the blocking rooms; with ``finding``, which takes longer than all the rest, by
+    relation as well: then tables that are missing or damaged are built."""
     disk, found = Disk(), list[Record]()
     try:
         check_place(disk, path)
@@ -59,12 +70,13 @@ def observe(path: str) -> Outcome:
     try:
         for some in _read(disk, journal):
             found += some
-        holds = journal.holds()
+        holds, cursors = journal.holds(), _cursors(disk, journal)
+        by_label, counts = _found(disk, journal, found) if finding else (None, None)
+        return Outcome(None, report, found, holds, cursors, by_label, counts)
     except Exception as error:
         return Outcome(error, report, found)
     finally:
         journal.drop()
-    return Outcome(None, report, found, holds)
 
 
 def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
@@ -86,6 +98,33 @@ def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
             raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
 
 
+def _cursors(disk: Disk, journal: Journal) -> dict[str, int]:
+    store_id = journal.catalogue[-1].header.store_id
+    every = {name: read_bookmark(disk, journal.path, store_id, BookmarkKind.CURSOR, name) for name in CURSORS}
+    return {name: at for name, at in every.items() if at is not None}
+
+
+def _found(disk: Disk, journal: Journal, records: list[Record]) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """What is found by each label, and the counts of all."""
+    due: dict[str, Extent] = {}
+    finder = Finder(lambda extent: due.update({extent.path: extent}))
+    view = View(disk, journal.catalogue, journal.catalogue[0].first_sequence, journal.next_sequence)
+    found = {label: _find(view, Search(finder, Wanted((label,), ()))) for label in carried(records)}
+    counts = finder.counts(view, "")
+    for extent in due.values():
+        build(disk, extent)
+    return found, counts
+
+
+def _find(view: View, search: Search) -> list[int]:
+    found: list[Record] = []
+    for extent in view.extents:
+        positions = search.found(view, extent, view.start, view.stop)
+        with opened(view.disk, extent.path) as descriptor:  # which is one stride, as small as it is
+            found += search.read(view, extent, descriptor, index_of(view.disk, descriptor, extent), positions)
+    return [record.sequence for record in found]
+
+
 def _records(header: Header, body: bytes, path: str, offset: int) -> list[Record]:
     try:
         return records(header, body)
@@ -105,13 +144,18 @@ async def through_store(path: str) -> Outcome:
             async for record in store.scan():
                 found.append(record)  # noqa: PERF401 - what came before an error counts
             holds = await store.holds()
+            loaded = {name: await store.cursor(name).load() for name in CURSORS}
+            by_label = {label: [r.sequence async for r in store.scan(relation=label)] for label in carried(found)}
+            counts = await store.relations()
         except Exception as error:
             return Outcome(error, store.recovery, found)
+        await build_tables(store)
         receipt = await store.append(b"one more")
     async with Store.open(path, max_segment_bytes=SEGMENT_BYTES, lock_timeout=0) as again:
         assert [record async for record in again.scan(0, receipt.sequence)] == found
         assert (await again.get(receipt.sequence)).data == b"one more"
-    return Outcome(None, store.recovery, found, holds)
+    cursors = {name: at for name, at in loaded.items() if at is not None}
+    return Outcome(None, store.recovery, found, holds, cursors, by_label, counts)
 
 
 # the judge
@@ -119,7 +163,7 @@ async def through_store(path: str) -> Outcome:
 
 def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tuple[str, bool]:
     """What the outcome is, and whether the contract allows it; ``left`` is the directory afterwards."""
-    error, report, found, _ = outcome
+    error, report, found, *_ = outcome
     wrong = _wrong(specimen, image, outcome, left)
     if wrong is not None:
         return wrong, False
@@ -133,7 +177,7 @@ def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tu
 
 
 def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> str | None:
-    error, report, found, holds = outcome
+    error, report, found, holds, cursors, *_ = outcome
     if error is not None and not isinstance(error, NOTICED):
         return f"{type(error).__name__} came out: {error}"
     if found != specimen.records[: len(found)]:
@@ -146,7 +190,23 @@ def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> s
         return "a torn tail is not kept as it was"
     if holds not in (None, specimen.holds(image)):
         return f"other holds than were set: {holds}"
-    return _missing(specimen, image, report, len(found)) if error is None else None
+    if cursors not in (None, specimen.cursors(image)):
+        return f"other cursors than were saved: {cursors}"
+    if error is not None:
+        return None
+    return _misfound(specimen, outcome, left) or _missing(specimen, image, report, len(found))
+
+
+def _misfound(specimen: Specimen, outcome: Outcome, left: Image) -> str | None:
+    """By relation. And each table is in the end as it was: a changed one has been noticed."""
+    expected = carried(outcome.records)
+    if outcome.found is None or outcome.counts is None:
+        return None
+    if outcome.found != expected or outcome.counts != {label: len(sequences) for label, sequences in expected.items()}:
+        return "other records are found by relation than carry it"
+    if any(left.get(name) != specimen.image[name] for name in specimen.tables):
+        return "a damaged table was not built anew"
+    return None
 
 
 def _missing(specimen: Specimen, image: Image, report: RecoveryReport, found: int) -> str | None:

@@ -7,6 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from aquipu import Always, EveryN, OsManaged, Stage, SyncPolicy
+from tests.faults.index import LABELS
 
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(4, within=None), OsManaged(), EveryN(64))
 HOLD = "held"  # the name of the hold that every life sets
@@ -46,7 +47,7 @@ class Call(NamedTuple):
     waits: bool
     """append, not append_nowait."""
     then: str | None
-    """What the caller does next: sync, flush, or let_go of old records."""
+    """What the caller does next: sync, flush, let_go of old records, or consume them."""
 
 
 def calls(seed: int, round: int) -> Iterator[Call]:
@@ -55,9 +56,9 @@ def calls(seed: int, round: int) -> Iterator[Call]:
     number = 0
     while True:
         payloads = [random.randbytes(_size(random)) for _ in range(random.choice((1, 1, 1, 1, 1, 2, 7)))]
-        relations = random.choice(((), (), (), ("user:7",), ("user:7", "document:42")))
+        relations = random.choice(((), (), (), LABELS[:1], LABELS))
         durability = random.choice((None, None, None, Stage.FLUSHED, Stage.SYNCED))
-        then = random.choice((*[None] * 14, "sync", "flush", "let_go"))
+        then = random.choice((*[None] * 14, "sync", "flush", "let_go", "consume"))
         yield Call(number, payloads, relations, durability, random.random() < 0.8, then)
         number += len(payloads)
 

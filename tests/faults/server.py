@@ -13,10 +13,12 @@ from shutil import copytree, rmtree
 from typing import NoReturn
 
 from aquipu import AquipuError, Record
+from aquipu.layout import BookmarkKind
 from aquipu.recovery import Findings
+from tests.faults.index import CURSOR
 from tests.faults.lives import live_and_end
-from tests.faults.log import Log, held_in, read_all
-from tests.faults.plan import Life
+from tests.faults.log import Log, bookmark_in, read_all, tables_in
+from tests.faults.plan import HOLD, Life
 from tests.faults.tally import Tally
 from tests.faults.witness import Account, Witness
 
@@ -54,7 +56,8 @@ class Server:
         branch = self.new_log(log.policy, log.seed)
         if os.path.exists(log.path):
             copytree(log.path, branch.path)
-        branch.round, branch.records, branch.first, branch.held = log.round, log.records, log.first, log.held
+        branch.round, branch.records = log.round, log.records
+        branch.first, branch.held, branch.cursor = log.first, log.held, log.cursor
         return branch
 
     def drop(self, log: Log) -> None:
@@ -93,12 +96,15 @@ class Server:
         account = self.witness.account()
         try:
             kept, findings = read_all(log.path)
-            held = held_in(log.path, findings)
+            held = bookmark_in(log.path, findings, BookmarkKind.HOLD, HOLD)
+            cursor = bookmark_in(log.path, findings, BookmarkKind.CURSOR, CURSOR)
+            tables = list(tables_in(findings))
         except (AquipuError, OSError) as error:
             self._violated(log, life, [*lines, f"the store cannot be opened: {error}"])
         first = findings.manifest.first_sequence if findings is not None else 0
         found = log.with_purged(kept, account, first)
-        lines += log.judge(found, account, whole=whole, first=first, held=held)
+        lines += log.judge(found, account, whole=whole, first=first, held=held, cursor=cursor)
+        lines += filter(None, tables)
         if life.program == "short" and ended == 0 and not (findings is not None and findings.is_clean):
             lines.append("a clean close has left something to mend")
         if lines:
@@ -107,7 +113,9 @@ class Server:
         self._count(account, found, findings)
         self.tally.counts["purges"] += first > log.first
         self.tally.counts["purges cut short"] += account.purging not in (account.purged, log.first)
-        log.records, log.first, log.held = found, first, held
+        self.tally.counts["cursors cut short"] += account.saving not in (account.saved, log.cursor)
+        self.tally.counts["tables held against their segments"] += len(tables)
+        log.records, log.first, log.held, log.cursor = found, first, held, cursor
         return account
 
     def _fork(self, life: Life) -> int:
@@ -146,3 +154,4 @@ class Server:
             counts["left: a roll cut short"] += findings.empty_successor is not None
             counts["left: files of a purge"] += bool(findings.left_over)
             counts["left: an unfinished bookmark"] += bool(findings.bookmarks)
+            counts["left: an unfinished table"] += any(".relations" in name for name in findings.unnamed)

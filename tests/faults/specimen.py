@@ -10,11 +10,9 @@ from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
-from unittest.mock import patch
 
 from aquipu import Always, Record, Store
 from aquipu.frame import HEADER_BYTES, MAGIC, Walk
-from aquipu.indexer import Indexer
 from aquipu.layout import (
     ACKNOWLEDGED,
     MANIFEST,
@@ -24,10 +22,14 @@ from aquipu.layout import (
     SegmentHeader,
     bookmark_name,
     first_sequence_of,
+    segment_of,
 )
 from tests.faults.image import Image, fast_directory, read_image
+from tests.faults.index import build_tables, by_hand
 
 SEGMENT_BYTES = 4096
+
+CURSORS = {"billing": 20, "search": 30}
 
 _HOLD, _HELD = "backup", 10
 _ZEROS_KEPT = 100  # of the space written ahead: every bit of it is flipped, too
@@ -61,9 +63,18 @@ class Specimen:
         """The last segment that holds a frame."""
         return max(name for name, places in self.frames.items() if places)
 
+    @property
+    def tables(self) -> list[str]:
+        """Those of the segments that are sealed when the store is open."""
+        return [name for name in self.image if name.endswith(".relations") and segment_of(name) != first_of(self.tail)]
+
     def holds(self, image: Image) -> dict[str, int]:
         """What is held in a changed image, unless an error says that a hold is damaged."""
         return {_HOLD: _HELD} if bookmark_name(BookmarkKind.HOLD, _HOLD) in image else {}
+
+    def cursors(self, image: Image) -> dict[str, int]:
+        """The same of the cursors."""
+        return {name: at for name, at in CURSORS.items() if bookmark_name(BookmarkKind.CURSOR, name) in image}
 
     def proven(self, image: Image) -> int:
         """The sequence below which every record of a changed image is either still there or proven to have been synced."""
@@ -102,7 +113,7 @@ class Specimen:
 
 def specimens() -> list[Specimen]:
     """Three stores, each of at least two sealed segments and one active: closed, killed, killed just after a roll."""
-    with fast_directory() as directory, patch.object(Indexer, "look"):  # an index is built at a time of its own
+    with fast_directory() as directory, by_hand():
         closed_records = asyncio.run(_live(f"{directory}/closed"))
         closed = _image(Path(directory, "closed"))
         killed_records = asyncio.run(_live(f"{directory}/other", killed_as=f"{directory}/killed"))
@@ -117,6 +128,7 @@ def specimens() -> list[Specimen]:
     ]
     for specimen in made:
         assert len(specimen.segments) >= 3, "too few records for two sealed segments and one active"
+        assert specimen.tables, "no table of a segment that stays sealed"
     assert 5 <= len(made[0].frames[active]) <= 30, "the active segment of the specimens is to be neither new nor full"
     return made
 
@@ -135,6 +147,9 @@ async def _live(path: str, *, killed_as: str | None = None) -> list[Record]:
             for number in range(commits):
                 await _commit(store, number, rng, written)
             await store.hold(_HOLD, _HELD)
+            for name, at in CURSORS.items():
+                await store.cursor(name).save(at)
+            await build_tables(store)
             if killed_as is not None:
                 shutil.rmtree(killed_as, ignore_errors=True)
                 shutil.copytree(path, killed_as)

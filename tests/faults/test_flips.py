@@ -13,6 +13,7 @@ from aquipu.layout import LOCK, MANIFEST
 from tests.faults import fuzz
 from tests.faults.damage import KINDS, Case, damaged
 from tests.faults.flips import FLIPS_SHARE, HangError, run
+from tests.faults.index import carried
 from tests.faults.outcome import Outcome, judge
 from tests.faults.specimen import SEGMENT_BYTES, Specimen, specimens
 from tests.faults.tally import Tally
@@ -49,6 +50,7 @@ def test_the_sample_is_as_large_as_promised(tally: Tally) -> None:
     """At least 20,000 bits are flipped, and some of every other kind of change is made."""
     assert tally.counts["bit flips"] == int(SIZE * FLIPS_SHARE) >= 20_000
     assert all(tally.counts[kind] for kind in KINDS if kind != "flips")
+    assert tally.counts["cases after which all was found by relation"] > 1000
     assert sum(ticks) == tally.counts["bit flips"] + sum(tally.counts[kind] for kind in KINDS)
 
 
@@ -126,6 +128,32 @@ def test_another_hold_is_a_violation(stores: list[Specimen]) -> None:
         image = {name: data for name, data in specimen.image.items() if name != "backup.hold"}
         assert judge(specimen, image, there._replace(holds={}), image)[1]
         assert not judge(specimen, image, there, image)[1]
+
+
+def test_another_cursor_is_a_violation(stores: list[Specimen]) -> None:
+    """So it is with cursors: an error, or what was saved."""
+    for specimen in stores:
+        there = Outcome(None, _report(), specimen.records, cursors={"billing": 20, "search": 30})
+        assert judge(specimen, specimen.image, there, specimen.image) == ("without effect", True)
+        for cursors in ({}, {"billing": 20}, {"billing": 30, "search": 20}):
+            assert not judge(specimen, specimen.image, there._replace(cursors=cursors), specimen.image)[1]
+        image = {name: data for name, data in specimen.image.items() if name != "billing.cursor"}
+        assert judge(specimen, image, there._replace(cursors={"search": 30}), image)[1]
+
+
+def test_other_records_found_by_relation_are_a_violation(stores: list[Specimen]) -> None:
+    """By each label just those records that carry it; and a table that was damaged is in the end what it was."""
+    for specimen in stores:
+        found = carried(specimen.records)
+        counts = {label: len(sequences) for label, sequences in found.items()}
+        right = Outcome(None, _report(), specimen.records, found=found, counts=counts)
+        assert judge(specimen, specimen.image, right, specimen.image) == ("without effect", True)
+        one_less = {**found, "user:3": found["user:3"][1:]}
+        assert not judge(specimen, specimen.image, right._replace(found=one_less), specimen.image)[1]
+        assert not judge(specimen, specimen.image, right._replace(counts={**counts, "user:3": 1}), specimen.image)[1]
+        left = {**specimen.image, specimen.tables[0]: b"damaged"}
+        assert not judge(specimen, left, right, left)[1]
+        assert judge(specimen, left, right, specimen.image)[1]
 
 
 def test_a_closed_store_has_no_torn_tail(stores: list[Specimen]) -> None:

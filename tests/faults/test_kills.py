@@ -64,6 +64,13 @@ def test_a_purge_was_died_in(tally: Tally) -> None:
         assert tally.counts[what] > 0, what
 
 
+def test_a_cursor_and_a_table_were_died_in(tally: Tally) -> None:
+    """The process died while it saved a cursor: that is the old one or the new one. And while it built tables: each is
+    missing, or says what its segment says."""
+    for what in ("cursors cut short", "left: an unfinished table", "tables held against their segments"):
+        assert tally.counts[what] > 0, what
+
+
 @pytest.mark.parametrize("name", EXITS)
 def test_an_exit_without_aclose(name: str, tally: Tally) -> None:
     """Each way to leave without a clean close was taken."""
@@ -220,6 +227,19 @@ def test_the_log_begins_elsewhere(log: Log) -> None:
     assert "the hold is on" in begin(0, None, holding=4, held=4)
     assert "the hold is on" in begin(0, 5, holding=4, held=4)
     assert "was held" in begin(5, 4, holding=4, held=4, purging=5, purged=5)
+
+
+def test_the_cursor_is_elsewhere(log: Log) -> None:
+    """The cursor is the one that was told to be saved last, or the one that was to be saved after that."""
+    found, told = life_of(log, 20)
+    log.cursor = 3
+
+    def at(cursor: int | None, **testified: Any) -> str:
+        return "; ".join(log.judge(found, told._replace(**testified), whole=True, cursor=cursor))
+
+    assert at(3) == at(3, saving=5) == at(5, saving=5) == at(5, saving=5, saved=5) == at(7, saving=7, saved=5) == ""
+    for wrong in (at(None), at(5), at(None, saving=5), at(3, saving=5, saved=5), at(3, saving=7, saved=5)):
+        assert "the cursor is" in wrong
 
 
 # the moments

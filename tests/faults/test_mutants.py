@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.mutants import MUTANTS, hunted, mutate
+from tests.faults.mutants import MUTANTS, Mutant, hunted, mutate
 
 ITSELF = "the engine itself"
 _AT_A_TIME = 2  # each hunt is a process that keeps one core busy for half a minute
@@ -29,8 +29,9 @@ def hunts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _hunt(name: str, place: Path) -> tuple[bool, str]:
-    mutate(MUTANTS.get(name, ()), place)
-    return hunted(place)
+    mutant = MUTANTS.get(name, Mutant("model", ()))
+    mutate(mutant.edits, place)
+    return hunted(place, mutant.part)
 
 
 @pytest.mark.timeout(300)

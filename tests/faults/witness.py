@@ -44,6 +44,10 @@ class Account(NamedTuple):
     """The hold that was last to be set ..."""
     held: int | None = None
     """... and the one that was last set."""
+    saving: int | None = None
+    """The cursor that was last to be saved ..."""
+    saved: int | None = None
+    """... and the one that was last saved."""
 
 
 class Witness:
@@ -52,7 +56,7 @@ class Witness:
     _ENTRIES_MAX = 1 << 15
     _TRACE_MAX = 1 << 10
     _ACKNOWLEDGED, _ACCEPTED, _OPENED, _READ, _READ_CHECK, _CHILD = range(6)
-    _PURGING, _PURGED, _HOLDING, _HELD, _TRACED, _TRACE = range(6, 12)
+    _PURGING, _PURGED, _HOLDING, _HELD, _SAVING, _SAVED, _TRACED, _TRACE = range(6, 14)
     _ENTRIES = _TRACE + _TRACE_MAX
 
     def __init__(self, path: str) -> None:
@@ -100,6 +104,12 @@ class Witness:
     def held(self, sequence: int) -> None:
         self._words[self._HELD] = sequence + 1
 
+    def saving(self, sequence: int) -> None:
+        self._words[self._SAVING] = sequence + 1
+
+    def saved(self, sequence: int) -> None:
+        self._words[self._SAVED] = sequence + 1
+
     # for the server
 
     @property
@@ -117,7 +127,7 @@ class Witness:
             (words[self._READ] - 1, words[self._READ_CHECK]) if words[self._READ] else None,
             [MORTAL[call] for call in words[self._TRACE : self._TRACE + words[self._TRACED]]],
             words[self._CHILD],
-            *map(self._noted, (self._PURGING, self._PURGED, self._HOLDING, self._HELD)),
+            *map(self._noted, range(self._PURGING, self._SAVED + 1)),
         )
 
     def _noted(self, word: int) -> int | None:
