@@ -209,12 +209,11 @@ class Trail(Generic[R]):
 
     async def end(self) -> Exception | None:
         """The handler has come to its end: as `record`, if there is no entry yet or it has turned out otherwise."""
-        return await self.record(at_end=True) if self._is_open() else None
+        is_well = self.exchange.is_complete and self.exchange.error is None
+        return None if is_well and not self.is_due else await self.record(at_end=True)
 
     def end_nowait(self) -> None:
-        """As `end`, for a handler that was cancelled: whether the entry is stored, it does not wait to learn."""
-        if not self._is_open():
-            return
+        """The handler was cancelled: as `record`, but whether the entry is stored, it does not wait to learn."""
         try:
             made = self._made(at_end=True)
             if made is not None:
@@ -222,10 +221,6 @@ class Trail(Generic[R]):
                 future.add_done_callback(partial(_settled, self.exchange.id))
         except Exception as error:
             _log(self.exchange.id, error, "its request was cancelled")
-
-    def _is_open(self) -> bool:
-        exchange = self.exchange
-        return self.is_due or exchange.error is not None or exchange.cancelled or not exchange.is_complete
 
     def _made(self, at_end: bool) -> tuple[bytes, tuple[str, ...]] | None:
         """The record and its labels, unless the filter keeps it out."""
@@ -248,7 +243,8 @@ class Trail(Generic[R]):
 
 
 def _settled(id: str, future: Future[Receipt]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
+    error = future.exception()
+    if error is not None:
         _log(id, error, "its request was cancelled")
 
 
