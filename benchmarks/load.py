@@ -45,15 +45,16 @@ async def _connection(port: int, path: str, taken: Latencies) -> None:
         while True:
             began = perf_counter()
             writer.write(request)
-            await _answer(reader)
+            await answer(reader)
             taken.note(perf_counter() - began)
     finally:
         writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> None:
+async def answer(reader: asyncio.StreamReader) -> None:
+    """Read one whole answer. RuntimeError unless it is that all is well."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200"):
+    if not head.startswith(b"http/1.1 2"):
         raise RuntimeError(f"the server answers {head.splitlines()[0].decode()}")
     await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r", 1)[0]))
 
