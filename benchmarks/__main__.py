@@ -22,6 +22,7 @@ from benchmarks import (
     profile,
     reading,
     saturated,
+    services,
     steady,
     uvloop,
 )
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "profile": profile.run,
     "peers": peers.run,
     "saturated": saturated.run,
+    "services": services.run,
     "steady": steady.run,
     "following": following.run,
     "finding": finding.run,

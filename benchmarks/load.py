@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.latency import Latencies
 from benchmarks.measure import Sample
@@ -17,30 +19,46 @@ APPEND_CONNECTIONS = 16
 async def generate(port: int, pid: int, seconds: float) -> Sample:
     """Keep the server busy, and append beside that. How long the appending requests took, as seen from outside."""
     appends, answers = Latencies(), Latencies()
-    connections = [asyncio.create_task(_connection(port, "/busy", answers)) for _ in range(BUSY_CONNECTIONS)]
-    connections += [asyncio.create_task(_connection(port, "/append", appends)) for _ in range(APPEND_CONNECTIONS)]
+    connections = [_connection(port, _get("/busy"), answers) for _ in range(BUSY_CONNECTIONS)]
+    connections += [_connection(port, _get("/append"), appends) for _ in range(APPEND_CONNECTIONS)]
     before = _cpu_seconds(pid)
-    began = perf_counter()
-    done, _ = await asyncio.wait(connections, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    elapsed = perf_counter() - began
-    cpu = _cpu_seconds(pid) - before
-    for connection in connections:
-        connection.cancel()
-    await asyncio.wait(connections)
-    for connection in done:
-        connection.result()  # a connection ends before its time only by an error
+    elapsed = await _run(connections, seconds)
     return {
         "p50": appends.percentile(50),
         "p99": appends.percentile(99),
         "appends/s": len(appends) / elapsed,
         "busy/s": len(answers) / elapsed,
-        "cpu": cpu / elapsed,
+        "cpu": (_cpu_seconds(pid) - before) / elapsed,
     }
 
 
-async def _connection(port: int, path: str, taken: Latencies) -> None:
+async def repeat(port: int, request: bytes, connections: int, seconds: float) -> Sample:
+    """Send this request on so many connections: how many answers there were a second, and how long they took."""
+    answers = Latencies()
+    elapsed = await _run([_connection(port, request, answers) for _ in range(connections)], seconds)
+    return {"p50": answers.percentile(50), "p99": answers.percentile(99), "requests/s": len(answers) / elapsed}
+
+
+async def _run(connections: Iterable[Coroutine[Any, Any, None]], seconds: float) -> float:
+    """Have them at work for so long; how long that was."""
+    tasks = [asyncio.create_task(connection) for connection in connections]
+    began = perf_counter()
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    elapsed = perf_counter() - began
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in done:
+        task.result()  # a connection ends before its time only by an error
+    return elapsed
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode()
+
+
+async def _connection(port: int, request: bytes, taken: Latencies) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = f"GET {path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode()
     try:
         while True:
             began = perf_counter()

@@ -28,9 +28,15 @@ _ROOT = Path(__file__).resolve().parents[1]
 @contextmanager
 def serving(engine: str, directory: Path) -> Iterator[tuple[int, int]]:
     """The application with this engine, for the time of the block: its port and its pid. Raises LeftOut."""
+    with served_by("benchmarks.webserver", engine, str(directory)) as served:
+        yield served
+
+
+@contextmanager
+def served_by(module: str, *words: str) -> Iterator[tuple[int, int]]:
+    """What ``python -m MODULE WORD ... PORT`` serves, for the time of the block: its port and its pid. Raises LeftOut."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.webserver", engine, str(directory), str(port)]
-    process = subprocess.Popen(command, cwd=_ROOT)
+    process = subprocess.Popen([sys.executable, "-m", module, *words, str(port)], cwd=_ROOT)
     try:
         wait_until_reachable(process, port, "uvicorn")
         yield port, process.pid
@@ -77,10 +83,8 @@ async def _open_nothing(directory: Path) -> AsyncIterator[Append]:
     yield append
 
 
-def main(engine: str, directory: str, port: str) -> None:
-    """Serve until told to stop; on plain asyncio and h11, whatever else is installed."""
-    opener = _open_nothing if engine == NOTHING else engines()[0][engine]
-    application = _application(opener, Path(directory))
+def serve(application: Any, port: str) -> None:
+    """Until told to stop; on plain asyncio and h11, whatever else is installed."""
     import_module("uvicorn").run(
         application,
         host="127.0.0.1",
@@ -91,6 +95,12 @@ def main(engine: str, directory: str, port: str) -> None:
         access_log=False,
         timeout_graceful_shutdown=2,
     )
+
+
+def main(engine: str, directory: str, port: str) -> None:
+    """Serve appends."""
+    opener = _open_nothing if engine == NOTHING else engines()[0][engine]
+    serve(_application(opener, Path(directory)), port)
 
 
 if __name__ == "__main__":

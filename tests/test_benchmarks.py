@@ -57,11 +57,13 @@ TITLES = {
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),
     "imports": ("A whole process that only imports",),
     "profile": ("The steps of a commit under Always", "Threads"),
+    "services": (),
     "uvloop": (),
 }
 LEFT_OUT = {
     "peers": ("aiosqlite", "lmdb", "rocksdb", "Redis", "PostgreSQL"),
     "saturated": ("aiosqlite", "FastAPI under uvicorn"),
+    "services": ("FastAPI under uvicorn",),
     "uvloop": ("uvloop",),
 }
 
@@ -344,7 +346,16 @@ def test_each_benchmark_runs_and_shows_its_tables(name: str, tmp_path: Path, cap
         assert title in shown
     for left_out in LEFT_OUT.get(name, ()):
         assert f"{left_out} left out: " in shown
-    assert (f"{name}: targets" in shown) is (name not in ("uvloop", "profile"))
+    assert (f"{name}: targets" in shown) is (name not in ("uvloop", "profile", "services"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_services_are_loaded_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each way to audit is served and loaded over real HTTP."""
+    assert main(["services", "--smallest", "--directory", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for title in ("POSTs from 256 connections", "POSTs from 1 connection", "services: targets"):
+        assert title in shown
     assert list(tmp_path.iterdir()) == []
 
 
