@@ -73,6 +73,7 @@ REDACTED_HEADERS = frozenset(
 """Headers whose values stand in no entry by default; add to them with ``REDACTED_HEADERS | {"x-session"}``."""
 
 _utf8 = getincrementaldecoder("utf-8")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
 class Redaction(NamedTuple):
@@ -194,8 +195,7 @@ class Exchange:
 
 def as_json(entry: Entry) -> bytes:
     """The bytes of a record. What JSON does not know (a UUID as an actor) is written as its str; TypeError for no key."""
-    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), default=str)
-    return text.encode("utf-8", "backslashreplace")  # of half a surrogate pair, which is how JSON writes it too
+    return _encode(entry).encode("utf-8", "backslashreplace")  # of half a surrogate pair, which is how JSON writes it too
 
 
 def _headers(pairs: Headers, redaction: Redaction) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,7 @@ from aquipu.contrib.aiohttp import STORE, audit_requests, opened
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.entry import Entry
 from tests.contrib.support import entries_in, labels_in
-from tests.support import FailingDisk
+from tests.support import FailingDisk, data_in
 
 pytestmark = pytest.mark.asyncio
 
@@ -90,6 +91,7 @@ def streaming(*pieces: bytes, before: Callable[[int], Awaitable[None]] | None = 
     """Sends the pieces one by one; ``before`` is awaited before each, and may raise."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
         response = web.StreamResponse()
         if compress:
             response.enable_compression(web.ContentCoding.gzip)
@@ -121,13 +123,17 @@ def said(log: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_store_lives_as_long_as_the_application(tmp_path: Path) -> None:
-    """It is open from startup to cleanup, in the application and in those below it, and closed after that."""
+    """It is open from startup to cleanup, in the application and in those below it, and closed after that.
+
+    One below may be audited by itself, in the store of the one above.
+    """
 
     async def append(request: web.Request) -> web.Response:
         return web.json_response((await request.config_dict[STORE].append(b"event")).sequence)
 
     below = web.Application()
     below.router.add_post("/events", append)
+    audit_requests(below)
     app = web.Application()
     app.cleanup_ctx.append(opened(tmp_path / "store"))
     app.add_subapp("/below", below)
@@ -141,6 +147,7 @@ async def test_a_store_lives_as_long_as_the_application(tmp_path: Path) -> None:
     await runner.cleanup()
     with pytest.raises(StoreClosedError):
         await store.append(b"too late")
+    assert [json.loads(data)["path"] for data in data_in(tmp_path / "store")[1:]] == ["/below/events"]
 
 
 async def test_two_stores(tmp_path: Path) -> None:
@@ -357,11 +364,14 @@ async def test_a_body_that_is_not_read(tmp_path: Path) -> None:
 
 @both_commits
 @pytest.mark.parametrize(("name", "status"), [("file", 200), ("none", 404)])
-async def test_a_file(tmp_path: Path, commit: Any, name: str, status: int) -> None:
-    """What becomes of it is known when it is sent, and that is what the entry says."""
+async def test_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: Any, name: str, status: int) -> None:
+    """What becomes of it is known when it is sent, and that is what the entry says. The connection goes on to serve."""
     (tmp_path / "file").write_bytes(b"content")
+    clients: set[object] = set()
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        clients.add(request.transport.get_extra_info("peername"))
         return web.FileResponse(tmp_path / name)
 
     async with serving(tmp_path, handler, Audit(commit=commit, response_body=True)) as service:
@@ -372,6 +382,8 @@ async def test_a_file(tmp_path: Path, commit: Any, name: str, status: int) -> No
         entries = await service.entries()
     assert [entry["status"] for entry in entries] == ([200, 206] if status == 200 else [404, 404])
     assert not any({"incomplete", "supplement"} & set(entry) for entry in entries)
+    assert len(clients) == 1
+    assert "Traceback" not in caplog.text
 
 
 @both_commits
@@ -457,6 +469,7 @@ async def test_a_handler_that_raises_in_its_response(tmp_path: Path, commit: Any
                 await response.read()
         told = await service.entries()
     assert [entry.get("error") for entry in told] == [None, "Broken"][-entries:]
+    assert [entry["request_body"]["text"] for entry in told] == ["hello"] * entries
     assert told[-1].get("supplement", False) is (entries == 2)
 
 
@@ -487,7 +500,10 @@ async def test_a_client_that_leaves_within_a_stream(tmp_path: Path, commit: Any,
     assert told[-1]["error"].endswith("Error")
 
 
-async def test_a_client_that_leaves_before_its_response(tmp_path: Path) -> None:
+@both_commits
+async def test_a_client_that_leaves_before_its_response(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: Any
+) -> None:
     """The handler goes on to its end; that nobody was there any more is in the entry."""
     left, begun = asyncio.Event(), asyncio.Event()
 
@@ -498,7 +514,7 @@ async def test_a_client_that_leaves_before_its_response(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         return web.Response()
 
-    async with serving(tmp_path, handler) as service:
+    async with serving(tmp_path, handler, Audit(commit=commit)) as service:
         _, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await begun.wait()
@@ -506,6 +522,8 @@ async def test_a_client_that_leaves_before_its_response(tmp_path: Path) -> None:
         left.set()
         (entry,) = await service.entries()
     assert (entry["status"], entry["disconnected"]) == (200, True)
+    assert entry.get("incomplete", False) is (commit == "after_response")
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_handler_that_is_cancelled(tmp_path: Path) -> None:

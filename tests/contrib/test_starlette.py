@@ -629,17 +629,19 @@ async def test_a_client_that_is_gone_when_the_response_is_sent(service: Service)
 
 
 async def test_a_client_that_leaves_after_its_response(service: Service) -> None:
-    """That is the end of every request, and nothing to tell of."""
+    """That is the end of every request, and nothing to tell of, not even where the handler then raises."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await DONE(scope, receive, send)
         await receive()
+        raise Broken
 
     wire = service.wire(app)
     wire.leave()
-    await wire.run()
-    (entry,) = await service.entries()
-    assert "disconnected" not in entry
+    with pytest.raises(Broken):
+        await wire.run()
+    entries = await service.entries()
+    assert [(entry.get("error"), "disconnected" in entry) for entry in entries] == [(None, False), ("Broken", False)]
 
 
 @both_commits
