@@ -352,6 +352,44 @@ async def test_who_asked_is_known_after_the_handler(tmp_path: Path) -> None:
     assert labels_in(tmp_path / "store") == [("document:42",)]
 
 
+@both_errors
+async def test_around_a_middleware_of_the_other_kind(tmp_path: Path, on_error: Any) -> None:
+    """Beyond a BaseHTTPMiddleware the functions see the same, and a response is withheld just so."""
+    disk = FailingDisk()
+    app = FastAPI(lifespan=lifespan(tmp_path / "store", sync_policy=Always(), disk=disk))
+
+    @app.middleware("http")
+    async def named(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        request.state.user = "ada"
+        return await call_next(request)
+
+    @app.get("/documents/{number}")
+    async def document(number: int) -> int:
+        return number
+
+    audit = Audit[Request](
+        actor=lambda request: [request.state.user, request.path_params.get("number")],
+        request_body=True,
+        response_body=True,
+        on_error=on_error,
+    )
+    app.add_middleware(AuditMiddleware, audit=audit)
+    async with started(app) as state:
+        for target, status in (("/documents/42", 200), ("/documents/no", 422)):
+            wire = Wire(app, state, "GET", target)
+            wire.give_body()
+            assert (await wire.run()).status == status
+        disk.fail("write_synced", ENOSPC, forever=True)
+        disk.fail("write", ENOSPC, forever=True)
+        wire = Wire(app, state, "GET", "/documents/42")
+        wire.give_body()
+        assert (await wire.run()).status == (503 if on_error == "fail" else 200)
+        disk.mend()
+    first, second = entries_in(tmp_path / "store")
+    assert (first["actor"], second["actor"]) == (["ada", "42"], ["ada", "no"])
+    assert first["response_body"]["text"] == "42"
+
+
 # bodies
 
 
