@@ -1,5 +1,7 @@
 """A store in aiohttp's server: opened with the application, at hand in its handlers, auditing its requests.
 
+``pip install 'aquipu[aiohttp]'``.
+
 ::
 
     app = web.Application()
@@ -28,7 +30,7 @@ from aiohttp.typedefs import Handler
 from aquipu import Store
 from aquipu.contrib.audit import UNRECORDED, Audit, Trail
 from aquipu.contrib.entry import Body, Exchange
-from aquipu.contrib.opener import Source, opener_of
+from aquipu.contrib.opener import AnyStore, Source, opener_of
 
 __all__ = ["STORE", "audit_requests", "opened"]
 
@@ -47,13 +49,13 @@ _WITHHELD = _request_key("aquipu.withheld")
 
 
 def opened(
-    source: Source, *, key: web.AppKey[Store] = STORE, **options: Any
+    source: Source, *, key: web.AppKey[Any] = STORE, **options: Any
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """For ``app.cleanup_ctx``: opens a store before the application serves and closes it, synced, when it has stopped.
 
     ``source`` is the path of the store, opened with ``options`` as by ``Store.open``, or a function that makes what is
-    entered: ``lambda: Store.open("audit")``. What comes after it in ``cleanup_ctx`` begins when the store is open, and
-    ends before it is closed.
+    entered: ``lambda: Store.connect("unix:PATH")``, where several processes serve. What comes after it in
+    ``cleanup_ctx`` begins when the store is open, and ends before it is closed.
 
     Raises TypeError or ValueError at once for an option that cannot be. When the application starts, whatever opening
     raises keeps it from serving; a store that another process is still writing is waited for (``lock_timeout``).
@@ -68,9 +70,7 @@ def opened(
     return context
 
 
-def audit_requests(
-    app: web.Application, audit: Audit[web.Request] | None = None, *, key: web.AppKey[Store] = STORE
-) -> None:
+def audit_requests(app: web.Application, audit: Audit[web.Request] | None = None, *, key: web.AppKey[Any] = STORE) -> None:
     """Store an entry for each request of this application, and of those below it, that ``audit`` covers.
 
     Call it before the application starts and after its middlewares are set: it stands before all of them, so what they
@@ -89,7 +89,7 @@ def audit_requests(
 class _Auditor:
     """Stands between the server and the handlers."""
 
-    def __init__(self, audit: Audit[web.Request], key: web.AppKey[Store]) -> None:
+    def __init__(self, audit: Audit[web.Request], key: web.AppKey[Any]) -> None:
         self._audit = audit
         self._key = key
 
@@ -140,13 +140,14 @@ class _Auditor:
         trail.exchange.is_complete = True
         return response
 
-    def _store(self, request: web.Request) -> Store:
+    def _store(self, request: web.Request) -> AnyStore:
         try:
-            return request.config_dict[self._key]
+            store: AnyStore = request.config_dict[self._key]
         except KeyError:
             raise RuntimeError(
                 f"there is no {self._key} in this application: app.cleanup_ctx.append(opened(...)) puts it there at startup"
             ) from None
+        return store
 
 
 async def _admit(trail: Trail[web.Request], request: web.Request, response: web.StreamResponse) -> None:

@@ -26,7 +26,9 @@ that the entry of an ordinary response holds its body; of a stream it holds that
 made further out. **Cancelled** requests do not wait for their entry: it is accepted, and written as everything that was
 accepted is.
 
-A `StoreFailedError` has an unknown outcome: an entry whose request was answered with 503 may be found in the log later.
+After a `StoreFailedError` or `OutcomeUnknownError` the outcome is unknown: an entry whose request was answered with 503
+may be found in the log later. A disk that hangs holds up the responses for as long; a server or a proxy that limits the
+time of a request cancels them.
 
 The functions of the service get the framework's own request, after the handler: what authentication left in its state
 is there. They must not wait. One that raises has kept the entry from being stored, and ``on_error`` decides what
@@ -42,8 +44,9 @@ from functools import partial
 from logging import getLogger
 from typing import Generic, Literal, TypeVar, get_args
 
-from aquipu import AquipuError, Receipt, Stage, Store
+from aquipu import AquipuError, Receipt, Stage
 from aquipu.contrib.entry import REDACTED_HEADERS, Body, Entry, Exchange, Redaction, as_json
+from aquipu.contrib.opener import AnyStore
 
 __all__ = ["REDACTED_HEADERS", "Audit", "Entry", "Rule", "Trail"]
 
@@ -178,7 +181,7 @@ class Trail(Generic[R]):
 
     __slots__ = ("_attempts", "_audit", "_request", "_store", "exchange")
 
-    def __init__(self, audit: Audit[R], store: Store, request: R, exchange: Exchange) -> None:
+    def __init__(self, audit: Audit[R], store: AnyStore, request: R, exchange: Exchange) -> None:
         self._audit = audit
         self._store = store
         self._request = request

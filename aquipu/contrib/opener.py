@@ -6,12 +6,16 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from aquipu import Store
 
-Opener: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
-"""Makes what is entered for a store, and closes it when that is left: ``lambda: Store.open("audit")``."""
+if TYPE_CHECKING:
+    from aquipu import RemoteStore
+
+AnyStore: TypeAlias = Union[Store, "RemoteStore"]
+Opener: TypeAlias = Callable[[], AbstractAsyncContextManager[AnyStore]]
+"""Makes what is entered for a store, and closes it when that is left: ``lambda: Store.connect("unix:PATH")``."""
 Source: TypeAlias = str | PathLike[str] | Opener
 
 

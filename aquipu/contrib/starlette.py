@@ -1,5 +1,7 @@
 """A store in Starlette and FastAPI: opened with the application, at hand in its handlers, auditing its requests.
 
+``pip install 'aquipu[fastapi]'``, or ``aquipu[starlette]``.
+
 ::
 
     app = FastAPI(lifespan=lifespan("audit", sync_policy=Always()))
@@ -44,7 +46,7 @@ def lifespan(
 
     Args:
         source: the path of the store, opened with ``options`` as by ``Store.open``; or a function that makes what is
-            entered: ``lambda: Store.open("audit")``.
+            entered: ``lambda: Store.connect("unix:PATH")``, where several processes serve.
         own: the application's own lifespan: it begins when the store is open and ends before it is closed, and its state
             is part of the state.
         name: what the store is called in the state. Another store is another lifespan around this one.
@@ -70,6 +72,7 @@ def lifespan(
 async def get_store(connection: HTTPConnection) -> Store:
     """The store that the lifespan has opened: ``Annotated[Store, Depends(get_store)]``, or ``await get_store(request)``.
 
+    It is a RemoteStore if that is what the lifespan was given. For a WebSocket it serves as well.
     Raises RuntimeError when there is none, and says why that may be.
     """
     return _store_in(connection.scope, "store")

@@ -19,6 +19,7 @@ from aquipu import Always, Store, StoreClosedError, StoreFailedError
 from aquipu.contrib.aiohttp import STORE, audit_requests, opened
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.entry import Entry
+from aquipu.daemon import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.support import FailingDisk, data_in
 
@@ -160,6 +161,23 @@ async def test_two_stores(tmp_path: Path) -> None:
     await runner.setup()
     assert app[STORE].path != app[events].path
     await runner.cleanup()
+
+
+async def test_a_store_in_another_process(tmp_path: Path) -> None:
+    """One that a daemon writes is opened and written by the audit as any other."""
+    app = web.Application()
+    app.cleanup_ctx.append(opened(lambda: Store.connect(f"unix:{tmp_path}/socket")))
+    audit_requests(app)
+    app.router.add_get("/", done)
+    async with Store.open(tmp_path / "store", sync_policy=Always()) as store:
+        async with Daemon.open(store, f"{tmp_path}/socket"):
+            runner = web.AppRunner(app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client, client.get("/") as response:
+                assert await answer(response) == (201, b"done")
+                assert store.synced_sequence == 1
+            await runner.cleanup()
 
 
 async def test_an_option_that_cannot_be() -> None:

@@ -20,10 +20,11 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from aquipu import Always, Store, StoreClosedError, StoreFailedError, StoreFullError
+from aquipu import Always, RemoteStore, Store, StoreClosedError, StoreFailedError, StoreFullError
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.entry import Entry
 from aquipu.contrib.starlette import AuditMiddleware, State, get_store, lifespan
+from aquipu.daemon import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.contrib.wire import END, Wire, started
 from tests.support import FailingDisk
@@ -51,6 +52,22 @@ async def test_an_opener_in_place_of_a_path(tmp_path: Path) -> None:
     app = Starlette(lifespan=lifespan(lambda: Store.open(tmp_path / "store", sync_policy=Always())))
     async with started(app) as state:
         assert (await state["store"].append(b"here")).sequence == 0
+
+
+async def test_a_store_in_another_process(tmp_path: Path) -> None:
+    """One that a daemon writes is opened, handed out and written by the audit as any other."""
+    app = FastAPI(lifespan=lifespan(lambda: Store.connect(f"unix:{tmp_path}/socket")))
+    app.add_middleware(AuditMiddleware)
+
+    @app.post("/events")
+    async def append(store: Annotated[RemoteStore, Depends(get_store)]) -> int:
+        return (await store.append(b"{}")).sequence
+
+    async with Store.open(tmp_path / "store", sync_policy=Always()) as store:
+        async with Daemon.open(store, f"{tmp_path}/socket"), started(app) as state:
+            assert (await Wire(app, state, "POST", "/events").run()).body == b"0"
+            assert store.synced_sequence == 2
+    assert entries_in(tmp_path / "store")[1]["path"] == "/events"
 
 
 async def test_with_a_lifespan_of_the_application(tmp_path: Path) -> None:
