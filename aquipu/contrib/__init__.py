@@ -1,1 +1,1 @@
-"""aquipu in web services: one room for each framework, which knows only the public face of the engine."""
+"""aquipu at home in other people's frameworks: one room each, and each framework an extra."""
