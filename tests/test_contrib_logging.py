@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import structlog
 
-from aquipu import OsManaged, Receipt, Stage, Store
+from aquipu import OsManaged, Receipt, Stage, Store, StoreFailedError
 from aquipu.contrib import logging as contrib
 from aquipu.contrib.logging import BATCH_RECORDS, JsonFormatter, StoreHandler
 from tests.support import FailingDisk
@@ -274,7 +274,7 @@ async def test_a_failed_store(tmp_path: Path, log: logging.Logger, heard: Heard)
         await asyncio.to_thread(handler.flush)
         log.info("later")
         await asyncio.to_thread(handler.flush)
-    with pytest.raises(Exception, match="has failed"):
+    with pytest.raises(StoreFailedError):
         await store.aclose()
     [said] = heard.messages
     assert said.startswith("log records are no longer stored (1 were dropped so far): ")
@@ -283,6 +283,25 @@ async def test_a_failed_store(tmp_path: Path, log: logging.Logger, heard: Heard)
         async with handler.into(again):
             pass
         assert "later" in await messages_in(again)
+
+
+async def test_flushing_into_a_store_that_fails(tmp_path: Path, log: logging.Logger, heard: Heard) -> None:
+    """Who waits for records that come to nothing is told at once, not at the end of its patience."""
+    disk = FailingDisk()
+    handler = StoreHandler()
+    log.addHandler(handler)
+    store = await Store.open(tmp_path, disk=disk, sync_policy=OsManaged())
+    async with handler.into(store):
+        disk.fail("write", EIO)
+        log.info("unknown")
+        flushing = threading.Thread(target=handler.flush)
+        flushing.start()
+        while len(handler._queue._items) < 2:  # in the loop thread: both will be taken together
+            flushing.join(0.001)
+        await asyncio.to_thread(flushing.join)
+    with pytest.raises(StoreFailedError):
+        await store.aclose()
+    assert len(heard.messages) == 1
 
 
 async def test_a_store_that_was_closed_first(tmp_path: Path, log: logging.Logger, heard: Heard) -> None:
@@ -600,8 +619,16 @@ ready.wait()
 
 
 async def test_the_end_of_a_program_whose_loop_is_in_a_thread(tmp_path: Path) -> None:
-    """What was logged up to the end of the program is stored, though nobody left ``into``."""
-    done = run(IN_A_THREAD + "for number in range(1000): log.warning('%d', number)", tmp_path)
+    """What was logged up to the end of the program is stored, though nobody left ``into`` and the disk is slow."""
+    code = """
+import atexit
+hold = disk.hold("write")
+for number in range(1000):
+    log.warning("%d", number)
+hold.reached.wait()
+atexit.register(hold.released.set)
+"""
+    done = run(IN_A_THREAD + code, tmp_path)
     assert done.returncode == 0, done.stderr
     async with Store.open(tmp_path) as store:
         assert await messages_in(store) == [str(number) for number in range(1000)]
