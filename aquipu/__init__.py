@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from aquipu.cursor import Cursor
+from aquipu.disk import Disk
 from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
@@ -43,6 +44,7 @@ __all__ = [
     "BufferFullError",
     "CorruptionError",
     "Cursor",
+    "Disk",
     "EveryN",
     "Follow",
     "ForkedStoreError",

@@ -89,7 +89,11 @@ def absolute(path: StrPath) -> str:
 
 
 class Disk:
-    """Files and directories, as the operating system offers them. Remembers only what the system was seen not to offer."""
+    """Files and directories, as the operating system offers them. Remembers only what the system was seen not to offer.
+
+    A program has no need of it. A test derives its own, to make single calls fail or wait, and gives it to `Store.open`;
+    later versions may add calls. All may come from any thread.
+    """
 
     def __init__(self) -> None:
         self._writes_synced = hasattr(os, "RWF_DSYNC")
@@ -101,6 +105,7 @@ class Disk:
         return os.listdir(path)
 
     def exists(self, path: str) -> bool:
+        """Whether anything has this name, also a link that leads nowhere."""
         return os.path.lexists(path)
 
     def make_directories(self, path: str) -> None:
@@ -129,9 +134,11 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, old: str, new: str) -> None:
+        """Give a file another name; what had that name is replaced."""
         os.rename(old, new)
 
     def remove(self, path: str) -> None:
+        """Take a file's name away; its bytes stay for as long as somebody has it open."""
         os.unlink(path)
 
     # files
@@ -141,6 +148,7 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
 
     def open(self, path: str, *, writable: bool = False) -> int:
+        """A descriptor of a file that is there."""
         return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
 
     def open_stream(self, path: str) -> BinaryIO:
@@ -148,9 +156,11 @@ class Disk:
         return io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")
 
     def close(self, descriptor: int) -> None:
+        """Let go of a descriptor, also when that is an error."""
         os.close(descriptor)
 
     def size(self, descriptor: int) -> int:
+        """Bytes of the file, those included that were never written."""
         return os.fstat(descriptor).st_size
 
     def read(self, descriptor: int, size: int, offset: int) -> bytes:
@@ -197,6 +207,7 @@ class Disk:
         _sync(descriptor)
 
     def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file off, or lengthen it with zeros."""
         os.ftruncate(descriptor, size)
 
     # memory that processes share

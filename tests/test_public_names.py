@@ -18,6 +18,7 @@ NAMES = [
     "BufferFullError",
     "CorruptionError",
     "Cursor",
+    "Disk",
     "EveryN",
     "Follow",
     "ForkedStoreError",
