@@ -30,7 +30,8 @@ from aquipu.purge import Purged
 from aquipu.record import Receipt, Record
 from aquipu.retention import Retention
 from aquipu.scan import Scan
-from aquipu.store import Statistics, Store
+from aquipu.statistics import Health, Histogram, Statistics
+from aquipu.store import Store
 
 if TYPE_CHECKING:
     from aquipu.reader import Reader
@@ -48,6 +49,8 @@ __all__ = [
     "EveryN",
     "Follow",
     "ForkedStoreError",
+    "Health",
+    "Histogram",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",

@@ -148,6 +148,8 @@ class GroupCommit(Generic[Waiter]):
         self.next_sequence = next_sequence
         """One past the last acknowledged record."""
         self.synced_sequence = synced_sequence
+        self.unsynced_since = 0
+        """When the oldest acknowledged record that is not synced was accepted, if there is one."""
         self.buffer_records = buffer_records
         self.buffer_bytes = buffer_bytes
         self.records = 0
@@ -279,6 +281,8 @@ class GroupCommit(Generic[Waiter]):
     def arrive(self, landing: Landing) -> Commit[Waiter]:
         """The commit under way has reached the stage that it owed: its records count as acknowledged now."""
         commit = self._leave()
+        if commit.timestamps and (not self.unsynced or landing.synced_sequence > self.synced_sequence):
+            self.unsynced_since = commit.timestamps[0]  # what was synced meanwhile, was synced as far as it went then
         self.next_sequence = landing.next_sequence
         self.synced_sequence = landing.synced_sequence
         return commit

@@ -141,6 +141,11 @@ class Disk:
         """Take a file's name away; its bytes stay for as long as somebody has it open."""
         os.unlink(path)
 
+    def free(self, path: str) -> int:
+        """Bytes that may still be written to the file system of a file or directory, without special rights."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     # files
 
     def create(self, path: str) -> int:

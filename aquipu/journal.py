@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from logging import getLogger
-from time import time_ns
+from time import monotonic_ns, time_ns
 from typing import Any, NamedTuple
 
 from aquipu.bookmark import alone, list_bookmarks, remove_bookmark, set_hold
@@ -27,8 +27,11 @@ from aquipu.manifest import write_manifest
 from aquipu.purge import Past, Purged
 from aquipu.retention import Retention, Sealed, kept_from, kept_from_sequence, kept_from_time
 from aquipu.segment import Segment
+from aquipu.statistics import SECOND, Latency
 
 _log = getLogger(__name__)
+
+_MEASURE_EVERY = SECOND  # how much space is left, at most
 
 
 class Extent(NamedTuple):
@@ -75,6 +78,9 @@ class Journal:
         # a segment that follows another, purged or not, was created at the time of the last commit before it
         self.last_time = active.contents.last_time or (active.header.created if active.header.first_sequence else 0)
         self.failure: StoreFailedError | None = None
+        self.latency = Latency()
+        self.free_bytes: int | None = None
+        """On the file system of the store, when it was last measured; None where the system does not tell."""
         self.catalogue: tuple[Extent, ...] = (*sealed, _extent(active))
         self._disk = disk
         self._manifest = manifest
@@ -84,6 +90,7 @@ class Journal:
         self._past = past or Past(disk, path, [])
         self._retention = retention
         self._retention_due = retention is not None
+        self._measure_at = 0
 
     def prepare(self, commit: Commit[Any]) -> Prepared:
         """Encode a commit: all the work that needs no disk. The next `write` must be of what this gave."""
@@ -124,6 +131,28 @@ class Journal:
             except OutcomeUnknown as unknown:
                 raise self.fail(unknown.doing, unknown.error) from unknown.error
         self.retain()
+        if self.latency.since >= self._measure_at:
+            self.measure()
+
+    def measure(self) -> None:
+        """See how much space is left."""
+        if self.failure is not None:
+            return
+        self._measure_at = monotonic_ns() + _MEASURE_EVERY
+        try:
+            self.free_bytes = self._disk.free(self.path)
+        except OSError:
+            self.free_bytes = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the space that is left was just measured; from any thread."""
+        return monotonic_ns() < self._measure_at
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of the segment files; from any thread."""
+        return self._past.bytes + self._active.size
 
     def close(self) -> Landing:
         """Sync everything, prove it with a mark, and let go of the file. Raises StoreFailedError."""
@@ -190,7 +219,7 @@ class Journal:
         self.last_time = time
         self._marked = False
         if durable and not self._active.dirty:
-            self.syncs += 1
+            self._synced()
 
     def _sync(self) -> None:
         if self._active.dirty:
@@ -198,15 +227,19 @@ class Journal:
                 self._active.sync()
             except OutcomeUnknown as unknown:
                 raise self.fail(unknown.doing, unknown.error) from unknown.error
-            self.syncs += 1
+            self._synced()
         self.synced_sequence = self.next_sequence
+
+    def _synced(self) -> None:
+        self.syncs += 1
+        self.latency.synced(self._active.sync_time, monotonic_ns())
 
     def _cut_back(self) -> None:
         try:
             self._active.cut_back()
         except OutcomeUnknown as unknown:
             raise self.fail(unknown.doing, unknown.error) from unknown.error
-        self.syncs += 1
+        self._synced()
         self.synced_sequence = self.next_sequence
 
     def _roll(self) -> None:
@@ -222,15 +255,14 @@ class Journal:
         except OutcomeUnknown:
             successor.close()
             raise
-        self.syncs += 1
+        self._synced()
         self.synced_sequence = self.next_sequence
         old.close()
         self._active = successor
         self._marked = False
         sealed = self.catalogue[-1]._replace(growing=None)
         self.catalogue = (*self.catalogue[:-1], sealed, _extent(successor))
-        self._past.sealed.append(Sealed(old.header.first_sequence, self.next_sequence, size, old.contents.last_time))
-        self._past.try_again()
+        self._past.add(Sealed(old.header.first_sequence, self.next_sequence, size, old.contents.last_time))
         self._retention_due = self._retention is not None
 
     def _unroll(self, successor: Segment) -> None:

@@ -41,6 +41,8 @@ class Past:
     def __init__(self, disk: Disk, path: str, sealed: Iterable[Sealed], left_over: Iterable[int] = ()) -> None:
         self.sealed = list(sealed)
         """The oldest first."""
+        self.bytes = sum(segment.bytes for segment in self.sealed)
+        """Of their files."""
         self._disk = disk
         self._path = path
         self._left_over = deque(left_over)  # the first sequences of segments whose files are to go, the oldest first
@@ -52,10 +54,17 @@ class Past:
         size = sum(segment.bytes for segment in gone)
         return Purged(first_sequence, kept_from, len(gone), kept_from - first_sequence, size)
 
+    def add(self, segment: Sealed) -> None:
+        """One more was sealed; and what could not be removed is to be tried again."""
+        self.sealed.append(segment)
+        self.bytes += segment.bytes
+        self.try_again()
+
     def let_go(self, kept_from: int) -> None:
         """The log begins with this sequence, durably: what lies before is left over."""
         self._left_over += (segment.first_sequence for segment in self.sealed if segment.next_sequence <= kept_from)
         self.sealed = [segment for segment in self.sealed if segment.next_sequence > kept_from]
+        self.bytes = sum(segment.bytes for segment in self.sealed)
 
     def try_again(self) -> None:
         """What could not be removed is to be tried again."""

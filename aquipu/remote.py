@@ -41,7 +41,7 @@ from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, 
 from aquipu.record import Record
 from aquipu.wire import VERSION, Head, Message, page_in, records_of_commit
 from aquipu.worker import EXIT_SECONDS, before_exit
-from aquipu.writing import Waiter, Writable, fail_all
+from aquipu.writing import Waiter, Writable
 
 _log = getLogger(__name__)
 
@@ -217,7 +217,7 @@ class RemoteStore(Writable):
     def _fail(self, outcome: StoreFailedError) -> None:
         """The daemon's store has failed. It may be opened again, so whoever comes later asks again."""
         commit, behind = self._group.refuse()
-        fail_all([*commit.everyone(), *behind], outcome)
+        self._fail_all([*commit.everyone(), *behind], outcome)
 
     # what the connection tells
 
@@ -255,8 +255,8 @@ class RemoteStore(Writable):
         """The daemon cannot be reached: everyone who waits is told."""
         commit = self._group.under_way
         if commit is not None and commit.payloads and self._was_sent:
-            fail_all(commit.everyone(), OutcomeUnknownError(self._path, str(error)))
-        fail_all(self._group.abandon(), error)
+            self._fail_all(commit.everyone(), OutcomeUnknownError(self._path, str(error)))
+        self._fail_all(self._group.abandon(), error)
         self._trouble = error
         if not self._scheduled:
             self._depart()

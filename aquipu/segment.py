@@ -10,8 +10,9 @@ zeros that are on the disk already. Zeros are never a frame, so a reader stops t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from time import monotonic_ns
 
 from aquipu.disk import Disk, is_no_space
 from aquipu.durable import OutcomeUnknown, sync, sync_directory
@@ -40,7 +41,8 @@ _TOO_EARLY = "the frames end too early"
 
 
 class Segment:
-    """The segment that is being written. ``dirty`` says whether it holds anything that no sync has covered."""
+    """The segment that is being written. ``dirty`` says whether it holds anything that no sync has covered, ``size`` how
+    large the file is, and ``sync_time`` how many nanoseconds its last sync took."""
 
     def __init__(
         self, disk: Disk, path: str, descriptor: int, header: SegmentHeader, contents: Contents, size: int
@@ -51,7 +53,8 @@ class Segment:
         self.dirty = False
         self._disk = disk
         self._descriptor = descriptor
-        self._size = size  # of the file; zeros between the end of the frames and here
+        self.size = size  # zeros between the end of the frames and here
+        self.sync_time = 0
 
     @classmethod
     def create(cls, disk: Disk, path: str, header: SegmentHeader) -> Segment:
@@ -81,31 +84,39 @@ class Segment:
         """Write a frame at the end. With ``durable`` it may be synced in the same call; `dirty` says whether it was."""
         offset = self.contents.end
         end = offset + frame.size
-        if durable and end > self._size and frame.size <= _SMALL_BYTES:
+        if durable and end > self.size and frame.size <= _SMALL_BYTES:
             self._write_ahead(end)
         covers_all = durable and not self.dirty
-        if not (covers_all and self._disk.write_synced(self._descriptor, frame.buffers, offset)):
+        if not (covers_all and self._write_synced(frame.buffers, offset)):
             self.dirty = True
             self._disk.write(self._descriptor, frame.buffers, offset)
-        self._size = max(self._size, end)
+        self.size = max(self.size, end)
         self.contents.take(first_sequence, count, time, frame.size, frame.check)
+
+    def _write_synced(self, buffers: Sequence[bytes], offset: int) -> bool:
+        begun = monotonic_ns()
+        done = self._disk.write_synced(self._descriptor, buffers, offset)
+        self.sync_time = monotonic_ns() - begun
+        return done
 
     def _write_ahead(self, end: int) -> None:
         """Lengthen the file with zeros to a stride beyond ``end``. Without the space for them it stays as it was."""
         ahead = end + AHEAD_BYTES
         self.dirty = True
         try:
-            self._disk.write(self._descriptor, [bytes(ahead - self._size)], self._size)
+            self._disk.write(self._descriptor, [bytes(ahead - self.size)], self.size)
         except OSError as error:
             if not is_no_space(error):
                 raise
-            self._truncate(self._size)
+            self._truncate(self.size)
         else:
-            self._size = ahead
+            self.size = ahead
 
     def sync(self) -> None:
         """Make everything written so far durable."""
+        begun = monotonic_ns()
         sync(self._disk, self._descriptor)
+        self.sync_time = monotonic_ns() - begun
         self.dirty = False
 
     def cut_back(self) -> None:
@@ -118,7 +129,7 @@ class Segment:
             self._disk.truncate(self._descriptor, size)
         except OSError as error:
             raise OutcomeUnknown("truncating a segment", error) from error
-        self._size = size
+        self.size = size
         self.dirty = True
 
     def seal(self) -> int:

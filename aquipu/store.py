@@ -12,7 +12,8 @@ from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from time import monotonic_ns, time_ns
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -39,6 +40,7 @@ from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.purge import Purged
 from aquipu.reading import Readable, Time, check_sequence, nanoseconds
 from aquipu.retention import Retention
+from aquipu.statistics import SECOND, Health, State, Statistics, judge
 from aquipu.view import View
 from aquipu.worker import Worker, before_exit
 from aquipu.writing import LARGE, Waiter, Writable
@@ -50,30 +52,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_PAUSE = 0.005  # seconds, while another process sets a hold
-
-
-class Statistics(NamedTuple):
-    """A snapshot of a store; counts are since its opening."""
-
-    records: int
-    """Acknowledged."""
-    bytes: int
-    """Of their data."""
-    commits: int
-    """That carried these records to the disk."""
-    syncs: int
-    """fdatasync calls (or writes that sync by themselves) on the log."""
-    buffered_records: int
-    """Accepted, not yet acknowledged."""
-    buffered_bytes: int
-    waiting: int
-    """Callers that wait for room in the buffer."""
-    unsynced_records: int
-    """Acknowledged, but not known to be synced: what a power cut could take now."""
-    first_sequence: int
-    next_sequence: int
-    synced_sequence: int
-    segments: int
 
 
 class Store(Readable, Writable):
@@ -100,6 +78,7 @@ class Store(Readable, Writable):
         self._disk = disk
         self._journal = journal
         self._report = report
+        self._max_segment_bytes = options.max_segment_bytes
         self._within = policy.within
         self._sync_timer: TimerHandle | None = None
         self._over = False  # the worker has been told to finish
@@ -260,22 +239,68 @@ class Store(Readable, Writable):
         return self._report
 
     def statistics(self) -> Statistics:
-        """A snapshot; never touches the worker or the disk."""
-        group = self._group
+        """A snapshot; never waits for the worker or the disk. From any thread, and also of a closed store."""
+        synced_sequence = self._group.synced_sequence  # before the other, which it must not pass: the loop may go on
+        counters, group, journal = self._counters, self._group, self._journal
+        now = monotonic_ns()
+        if not journal.is_measured:
+            self._worker.nudge()
         return Statistics(
-            records=self._records,
-            bytes=self._bytes,
-            commits=self._commits,
-            syncs=self._syncs,
+            records=counters.records,
+            bytes=counters.bytes,
+            commits=counters.commits,
+            syncs=counters.syncs,
+            errors=dict(counters.errors),
+            cancelled=counters.cancelled,
+            append_seconds=counters.append_times.snapshot(),
+            commit_records=counters.commit_records.snapshot(),
+            sync_seconds=journal.latency.syncs.snapshot(),
             buffered_records=group.records,
             buffered_bytes=group.bytes,
             waiting=len(group.waiting),
-            unsynced_records=group.unsynced,
+            unsynced_records=max(group.next_sequence - synced_sequence, 0),
+            oldest_unsynced_seconds=max(time_ns() - group.unsynced_since, 0) / SECOND if group.unsynced else 0.0,
+            under_way_seconds=journal.latency.under_way(now) / SECOND,
+            slowest_sync_seconds=journal.latency.slowest(now) / SECOND,
             first_sequence=self.first_sequence,
             next_sequence=group.next_sequence,
-            synced_sequence=group.synced_sequence,
-            segments=len(self._journal.catalogue),
+            synced_sequence=synced_sequence,
+            segments=len(journal.catalogue),
+            disk_bytes=journal.disk_bytes,
+            free_bytes=journal.free_bytes,
+            state=self._state,
         )
+
+    def health(self, *, min_free_bytes: int | None = None, max_sync_seconds: float = 1.0) -> Health:
+        """Whether all is well, and if not, why; as `statistics`, from any thread and without waiting.
+
+        * ``ok``;
+        * ``degraded``: everything works, but somebody should look: the disk is nearly full, or slow;
+        * ``failed``: a sync or a write has failed, and nothing more is accepted until the store is opened again;
+        * ``closed``: `aclose` has begun.
+
+        Args:
+            min_free_bytes: with less free space the disk is nearly full; without it, room for four more segments
+                (``4 * max_segment_bytes``).
+            max_sync_seconds: a sync that takes longer is slow: one within the last half minute (up to a minute), or what
+                the disk is at now. A disk in good health takes milliseconds; etcd warns from one second on, too.
+        """
+        least = 4 * self._max_segment_bytes if min_free_bytes is None else min_free_bytes
+        failure = self._failure or self._journal.failure
+        return judge(
+            self.statistics(),
+            None if failure is None else str(failure),
+            min_free_bytes=least,
+            max_sync_seconds=max_sync_seconds,
+        )
+
+    @property
+    def _state(self) -> State:
+        if self._closed is not None:
+            return "closed" if self._closed.done() else "closing"
+        if self._failure is not None or self._journal.failure is not None:
+            return "failed"
+        return "closed" if isinstance(self._refusal, ForkedStoreError) else "open"
 
     def __del__(self) -> None:
         if hasattr(self, "_worker") and self._leave():
@@ -415,7 +440,7 @@ class Store(Readable, Writable):
         assert self._closed is not None
         if isinstance(outcome, Landing):
             self._group.synced_sequence = outcome.synced_sequence
-            self._syncs = outcome.syncs
+            self._counters.syncs = outcome.syncs
             self._closed.set_result(None)
         else:
             self._closed.set_exception(outcome)

@@ -22,14 +22,18 @@ class Kept(Future[Receipt]):
     """A future that its owner may keep, pass on and add callbacks to."""
 
 
-def resume(told: Iterable[tuple[Future[Any] | None, Receipt]]) -> None:
+def resume(told: Iterable[tuple[Future[Any] | None, Receipt]]) -> int:
     """Resolve futures and run the tasks that await them, one after another; one that was cancelled is left as it is.
+
+    How many of those were given away and cancelled by their owners.
 
     Only from a callback of the loop, where no task is running. What ends the program (KeyboardInterrupt) passes, and an
     iterator then still holds those who were not yet told.
     """
+    cancelled = 0
     for future, receipt in told:
         if future is None or future.done():
+            cancelled += type(future) is Kept
             continue
         callbacks = future._callbacks if type(future) is Future else None
         if callbacks is None or len(callbacks) != 1:
@@ -39,3 +43,4 @@ def resume(told: Iterable[tuple[Future[Any] | None, Receipt]]) -> None:
         future.remove_done_callback(wake)
         future.set_result(receipt)
         context.run(wake, future)
+    return cancelled

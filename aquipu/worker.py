@@ -17,7 +17,7 @@ from contextlib import suppress
 from logging import getLogger
 from queue import SimpleQueue
 from threading import Thread
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
 from aquipu.commit import Commit, Landing
@@ -53,6 +53,7 @@ class Worker:
         self._loop = loop
         self._handoff = handoff
         self._inbox: SimpleQueue[_Job] = SimpleQueue()
+        self._nudged = False
         self._thread = Thread(target=self._run, name="aquipu", daemon=True)
         self._thread.start()
         _living.add(self)
@@ -69,6 +70,12 @@ class Worker:
         """After all that was sent: close the journal, let go of the lock, end the thread."""
         self._handoff.hand_over(self._inbox.put, _Job(None, told))
 
+    def nudge(self) -> None:
+        """From any thread, and without waiting: have done what is due between two commits, if nothing is being done."""
+        if not self._nudged:
+            self._nudged = True
+            self._inbox.put(_Job(self._wake, None))
+
     def leave(self, commits: list[Commit[Any]]) -> None:
         """From any thread, when the loop is gone: write these, and finish. Nobody is told."""
         for commit in commits:
@@ -81,17 +88,22 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        latency = self._journal.latency
         self._between(self._journal.retain)
+        self._between(self._journal.measure)
         while True:
             while self._inbox.empty() and self._between(self._journal.sweep):
                 pass
             job = self._inbox.get()
+            latency.since = monotonic_ns()
             if job.work is None:
                 break
             self._tell(job.told, self._write(job.work) if isinstance(job.work, Commit) else self._do(job.work))
             del job  # an idle thread keeps no records
             self._between(self._journal.tidy)
+            latency.since = 0
         outcome = self._close()
+        latency.since = 0
         _living.discard(self)
         self._tell(job.told, outcome)
 
@@ -113,6 +125,9 @@ class Worker:
             return error
         except Exception as error:
             return self._journal.fail("an unexpected error", error)
+
+    def _wake(self, _journal: Journal) -> None:
+        self._nudged = False
 
     def _between(self, work: Callable[[], T]) -> T | None:
         """Between two commits. A failure is kept by the journal, for the next commit."""

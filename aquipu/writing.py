@@ -35,9 +35,11 @@ from aquipu.errors import (
 from aquipu.owner import Owned
 from aquipu.policy import Stage
 from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
+from aquipu.statistics import Counters
 from aquipu.waiter import Kept, resume
 
 T = TypeVar("T")
+E = TypeVar("E", bound=AquipuError)
 
 LARGE = 256
 """Records in a commit; below, two half commits take longer than a whole one."""
@@ -68,7 +70,7 @@ class Writable(Owned, Closing):
         self._tells_later = False  # some callers are told through the queue of the loop: whoever reads, behind them
         self._closed: Future[None] | None = None  # from the beginning of aclose on
         self._ending = False  # everything accepted is written
-        self._records = self._bytes = self._commits = self._syncs = 0
+        self._counters = Counters()
 
     # where commits go
 
@@ -105,7 +107,11 @@ class Writable(Owned, Closing):
         waiter: Future[Receipt] = self._loop.create_future()
         pending = self._accept(data, relations, durability, waiter)
         if pending is None:
-            return await waiter
+            try:
+                return await waiter
+            except CancelledError:
+                self._counters.cancelled += 1
+                raise
         self._group.waiting.append(pending)
         return await self._in_line(pending, waiter)
 
@@ -119,7 +125,7 @@ class Writable(Owned, Closing):
         waiter = Kept(loop=self._loop)
         self._tells_later = True
         if self._accept(data, relations, durability, waiter) is not None:
-            raise BufferFullError(self._path, self._group.records, self._group.bytes)
+            raise self._refused(BufferFullError(self._path, self._group.records, self._group.bytes))
         return waiter
 
     async def append_many(
@@ -183,7 +189,7 @@ class Writable(Owned, Closing):
         self._closed = self._loop.create_future()
         closed = StoreClosedError(self._path)
         self._refusal = closed
-        fail_all(self._group.give_up_waiting(), closed)
+        self._fail_all(self._group.give_up_waiting(), closed)
         if self._group.under_way is None and not self._scheduled:
             self._depart()
 
@@ -198,7 +204,7 @@ class Writable(Owned, Closing):
         payload = data if type(data) is bytes else checked_data(data)
         size = len(payload)
         if size > self._max_record_bytes:
-            raise RecordTooLargeError(self._path, size, self._max_record_bytes)
+            raise self._refused(RecordTooLargeError(self._path, size, self._max_record_bytes))
         labels: tuple[str, ...] = ()
         if relations is not _NO_RELATIONS:
             labels = checked_relations(relations)
@@ -221,22 +227,22 @@ class Writable(Owned, Closing):
         """Store records as one commit, by whose key it can be found again; the labels by the index of their records."""
         largest = max(map(len, payloads))
         if largest > self._max_record_bytes:
-            raise RecordTooLargeError(self._path, largest, self._max_record_bytes)
+            raise self._refused(RecordTooLargeError(self._path, largest, self._max_record_bytes))
         size = sum(map(len, payloads)) + label_bytes
         if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
-            raise BatchTooLargeError(self._path, len(payloads), size)
+            raise self._refused(BatchTooLargeError(self._path, len(payloads), size))
         waiter: Future[list[Receipt]] = self._loop.create_future()
         batch: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True, key)
         if self._group.add_batch(batch, time_ns()):
             self._schedule()
-            return await waiter
+            return await self._wait(waiter)
         self._group.waiting.append(batch)
         return await self._in_line(batch, waiter)
 
     async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:
         """Wait for room, and then as anybody; cancelled before there was room, leave the line."""
         try:
-            return await waiter
+            return await self._wait(waiter)
         except CancelledError:
             self._group.leave_line(pending, time_ns(), _is_done)
             self._schedule()
@@ -247,13 +253,32 @@ class Writable(Owned, Closing):
         waiter: Future[None] = self._loop.create_future()
         if self._group.barrier(stage, waiter):
             self._schedule()
-            await waiter
+            await self._wait(waiter)
+
+    async def _wait(self, waiter: Future[T]) -> T:
+        try:
+            return await waiter
+        except CancelledError:
+            self._counters.cancelled += 1
+            raise
 
     def _check(self) -> None:
         """Raise unless the store takes records from here and now."""
         self._check_owner()
         if self._refusal is not None:
-            raise twin(self._refusal)
+            raise self._refused(twin(self._refusal))
+
+    def _refused(self, error: E) -> E:
+        """Count what a caller gets instead of a receipt."""
+        self._counters.refused(error)
+        return error
+
+    def _fail_all(self, waiters: Iterable[Waiter], error: AquipuError) -> None:
+        """Give each of them an exception object of its own."""
+        waiting = [waiter for waiter in waiters if not waiter.done()]
+        self._counters.refused(error, len(waiting))
+        for waiter in waiting:
+            waiter.set_exception(twin(error))
 
     def _check_owner(self) -> None:
         if isinstance(self._refusal, ForkedStoreError):
@@ -287,7 +312,7 @@ class Writable(Owned, Closing):
                 self._fail(outcome)
             else:
                 commit, behind = self._group.refuse()
-                fail_all([*commit.everyone(), *behind], outcome)
+                self._fail_all([*commit.everyone(), *behind], outcome)
         finally:
             if self._group.waiting:
                 self._group.admit(time_ns(), _is_done)
@@ -298,11 +323,9 @@ class Writable(Owned, Closing):
         """Resolve what waits for the commit that has come back."""
         commit = self._group.arrive(landing)
         first = landing.next_sequence - len(commit)
-        self._syncs = landing.syncs
+        self._counters.syncs = landing.syncs
         if commit.payloads:
-            self._commits += 1
-            self._records += len(commit)
-            self._bytes += commit.size - commit.label_bytes
+            self._counters.acknowledged(commit.timestamps, commit.size - commit.label_bytes, time_ns())
         for barrier in commit.barriers:
             _resolve(barrier, None)
         receipts = commit.receipts(first)
@@ -335,9 +358,9 @@ class Writable(Owned, Closing):
         try:
             if first:
                 if not self._group.is_forming:
-                    resume(islice(told, first))
+                    self._counters.cancelled += resume(islice(told, first))
                 self._depart(at_once=True)
-            resume(told)
+            self._counters.cancelled += resume(told)
         except BaseException:
             self._loop.call_soon(self._resume, told)
             raise
@@ -347,7 +370,7 @@ class Writable(Owned, Closing):
         self._failure = outcome
         if not isinstance(self._refusal, StoreClosedError):
             self._refusal = outcome
-        fail_all(self._group.abandon(), outcome)
+        self._fail_all(self._group.abandon(), outcome)
 
 
 def _checked_stage(durability: object) -> Stage:
@@ -365,10 +388,3 @@ def _resolve(waiter: Waiter | None, result: object) -> None:
 
 def _is_done(waiter: Waiter) -> bool:
     return waiter.done()
-
-
-def fail_all(waiters: Iterable[Waiter], error: AquipuError) -> None:
-    """Give each of them an exception object of its own."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(twin(error))

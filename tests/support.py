@@ -18,6 +18,7 @@ from aquipu.journal import Journal
 from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, UNNAMED, Manifest, SegmentHeader, first_sequence_of, segment_name
 from aquipu.record import Record
 from aquipu.recovery import RecoveryReport, recover
+from aquipu.statistics import Counters, Latency, Statistics
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000_000_000_000
@@ -320,6 +321,24 @@ def open_log(
 ) -> tuple[Journal, RecoveryReport]:
     """Open the log in this directory, or make a new one, as opening a store does once it has the lock."""
     return recover(disk or FailingDisk(), str(path), max_segment_bytes=max_segment_bytes, new_store_id=store_id, now=NOW)
+
+
+# statistics
+
+
+def untimed(statistics: Statistics) -> Statistics:
+    """Without what changes by itself: times, and the space on the disk."""
+    empty = Counters()
+    return statistics._replace(
+        append_seconds=empty.append_times.snapshot(),
+        commit_records=empty.commit_records.snapshot(),
+        sync_seconds=Latency().syncs.snapshot(),
+        oldest_unsynced_seconds=0.0,
+        under_way_seconds=0.0,
+        slowest_sync_seconds=0.0,
+        disk_bytes=0,
+        free_bytes=None,
+    )
 
 
 # files read back

@@ -12,7 +12,7 @@ import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": (
-        *("errors", "value", "policy", "retention", "record", "checksum", "options"),
+        *("errors", "value", "policy", "retention", "record", "checksum", "options", "statistics"),
         *("lines", "frame", "layout", "lost", "postings", "commit", "wire"),
     ),
     "blocking": (

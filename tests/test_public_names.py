@@ -22,6 +22,8 @@ NAMES = [
     "EveryN",
     "Follow",
     "ForkedStoreError",
+    "Health",
+    "Histogram",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",
