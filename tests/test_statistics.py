@@ -80,6 +80,10 @@ def test_ages_as_if_each_were_counted_by_itself(seed: int) -> None:
         together.add_ages(times, now)
         for time in times:
             single.add(now - time)
+    at_bounds = sorted(now - (100_000 << bucket) + near for bucket in range(5) for near in (-1, 0, 1))
+    together.add_ages(at_bounds, now)
+    for time in at_bounds:
+        single.add(now - time)
     assert together.snapshot() == single.snapshot()
     many = sorted(now - dice.randrange(10**9) for _ in range(1000))
     together.add_ages(many, now)

@@ -35,12 +35,15 @@ from pathlib import Path
 from reprlib import Repr
 from time import monotonic
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 import pytest
 
 from aquipu import Disk, Reader, Record, Store, StoreFailedError
+
+if TYPE_CHECKING:
+    from aquipu import RemoteStore
 
 STANDSTILL_SECONDS_MAX = 60.0
 """How long a disk stands still at most: a test that forgets to mend it fails, and does not hang."""
@@ -143,7 +146,7 @@ class FaultyDisk(Disk):
 
 
 async def assert_recorded_in(
-    store: Store | Reader, expected: Expected = None, *, relation: str | None = None, within: float = 1.0
+    store: Store | RemoteStore | Reader, expected: Expected = None, *, relation: str | None = None, within: float = 1.0
 ) -> list[Record]:
     """All records of a store that are as expected, at least one; otherwise the test fails, and shows what there is.
 
