@@ -185,7 +185,7 @@ class Statistics(NamedTuple):
     cancelled: int
     """Callers that were cancelled while they waited. What had been accepted was written all the same."""
     append_seconds: Histogram
-    """From the acceptance of a record to its acknowledgement, by the clock of its timestamp."""
+    """From the acceptance of a record, when there is room for it, to its acknowledgement; by the clock of its timestamp."""
     commit_records: Histogram
     sync_seconds: Histogram
     """Of single calls, measured around the call."""

@@ -230,6 +230,14 @@ async def test_one_fault_replaces_another(tmp_path: Path) -> None:
         disk.mend()
 
 
+def test_a_full_disk_has_nothing_free(tmp_path: Path) -> None:
+    """The health of a store on it says so."""
+    disk = FaultyDisk()
+    assert disk.free(str(tmp_path)) > 0
+    disk.fill()
+    assert disk.free(str(tmp_path)) == 0
+
+
 def test_a_disk_that_is_never_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails in the end: a test that forgets it does not hang."""
     monkeypatch.setattr("aquipu.contrib.pytest.STANDSTILL_SECONDS_MAX", 0.01)

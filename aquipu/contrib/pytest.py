@@ -87,7 +87,8 @@ class FaultyDisk(Disk):
         self._become(EIO, syncs=True)
 
     def fill(self) -> None:
-        """No write finds space (ENOSPC): callers get StoreFullError, and after `mend` the same store goes on."""
+        """No write finds space (ENOSPC), and none is free: callers get StoreFullError, and after `mend` the same store goes
+        on."""
         self._become(ENOSPC)
 
     def slow_down(self, seconds: float) -> None:
@@ -105,6 +106,10 @@ class FaultyDisk(Disk):
         fault, self._fault = self._fault, None
         if fault is not None:
             fault.over.set()
+
+    def free(self, path: str) -> int:
+        fault = self._fault
+        return 0 if fault is not None and fault.errno == ENOSPC else super().free(path)
 
     async def reached(self) -> None:
         """Wait until a write or a sync has met the fault that is set now. The test fails when there is no fault, or nothing
