@@ -18,7 +18,7 @@ from functools import partial
 from itertools import count
 from logging import getLogger
 from threading import Thread
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any
 
 from aquipu.bookmark import checked_name
@@ -39,6 +39,7 @@ from aquipu.policy import OsManaged, Stage
 from aquipu.purge import Purged
 from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, nanoseconds
 from aquipu.record import Record
+from aquipu.statistics import Health, Latency, Statistics, judge
 from aquipu.wire import VERSION, Head, Message, page_in, records_of_commit
 from aquipu.worker import EXIT_SECONDS, before_exit
 from aquipu.writing import Waiter, Writable
@@ -64,6 +65,8 @@ class RemoteStore(Writable):
         self._floor = 0  # the commit under way, if it was sent, has no sequence below
         self._standing = (0, 0, 0)
         self._trouble: AquipuError | None = None  # since closing began
+        self._away: AquipuError | None = None  # why the daemon could not be reached the last time
+        self._latency = Latency()
         self._over = False
         self._told = _tell_nobody
         client = Client(self._hello, self._welcome, self._hear, self._give_up)
@@ -86,6 +89,19 @@ class RemoteStore(Writable):
     def synced_sequence(self) -> int:
         """Everything below is on the disk, as the daemon said last."""
         return self._standing[2]
+
+    def statistics(self) -> Statistics:
+        """A snapshot of what this process has appended, and where the log stands, as the daemon said last. As of a Store,
+        but it is the daemon that syncs, and has the files: ``syncs`` and ``segments`` are 0. An append takes from
+        its acceptance by the daemon to the answer; what is under way is a commit that was not yet answered."""
+        return self._counted(self._latency)
+
+    def health(self, *, max_answer_seconds: float = 1.0) -> Health:
+        """As `Store.health`, of the way to the daemon: ``degraded`` when it has not answered for so long, ``failed`` when
+        it could not be reached the last time. For the health of its disk, ask where it runs."""
+        away = None if self._away is None else str(self._away)
+        seen = self.statistics()
+        return judge(seen, away, min_free_bytes=0, max_sync_seconds=max_answer_seconds, behind="daemon")
 
     # reading
 
@@ -168,6 +184,7 @@ class RemoteStore(Writable):
         if commit.payloads:
             self._number += 1
         self._was_sent = False
+        self._latency.since = monotonic_ns()
         self._send()
 
     def _send(self) -> None:
@@ -212,7 +229,7 @@ class RemoteStore(Writable):
         self._arrived(Landing(following, synced, 0))
 
     def _settled(self) -> None:
-        pass
+        self._latency.since = 0
 
     def _fail(self, outcome: StoreFailedError) -> None:
         """The daemon's store has failed. It may be opened again, so whoever comes later asks again."""
@@ -229,6 +246,7 @@ class RemoteStore(Writable):
         return head
 
     def _welcome(self, head: Head) -> None:
+        self._away = None
         self._hear(head)
         group = self._group
         self._stage = Stage(head["stage"])
@@ -257,7 +275,8 @@ class RemoteStore(Writable):
         if commit is not None and commit.payloads and self._was_sent:
             self._fail_all(commit.everyone(), OutcomeUnknownError(self._path, str(error)))
         self._fail_all(self._group.abandon(), error)
-        self._trouble = error
+        self._away = self._trouble = error
+        self._settled()
         if not self._scheduled:
             self._depart()
 

@@ -206,6 +206,7 @@ class Statistics(NamedTuple):
     next_sequence: int
     synced_sequence: int
     segments: int
+    """At least one; 0 of a store that a daemon writes, for which the daemon has them."""
     disk_bytes: int
     """Of the segment files."""
     free_bytes: int | None
@@ -222,8 +223,10 @@ class Health(NamedTuple):
     """One sentence each; none when all is well."""
 
 
-def judge(seen: Statistics, failure: str | None, *, min_free_bytes: int, max_sync_seconds: float) -> Health:
-    """What the numbers say; ``failure``: why the store takes nothing more."""
+def judge(
+    seen: Statistics, failure: str | None, *, min_free_bytes: int, max_sync_seconds: float, behind: str = "disk"
+) -> Health:
+    """What the numbers say; ``failure``: why the store takes nothing more; ``behind``: what it waits for."""
     if failure is not None:
         return Health("failed", (failure,))
     if seen.state != "open":
@@ -232,7 +235,7 @@ def judge(seen: Statistics, failure: str | None, *, min_free_bytes: int, max_syn
     if seen.free_bytes is not None and seen.free_bytes < min_free_bytes:
         reasons.append(f"the disk is nearly full: {_mib(seen.free_bytes)} are free, less than {_mib(min_free_bytes)}")
     if seen.under_way_seconds > max_sync_seconds:
-        reasons.append(f"the disk has not answered for {seen.under_way_seconds:.1f} s")
+        reasons.append(f"the {behind} has not answered for {seen.under_way_seconds:.1f} s")
     if seen.slowest_sync_seconds > max_sync_seconds:
         reasons.append(f"a sync took {seen.slowest_sync_seconds:.1f} s within the last minute")
     return Health("degraded" if reasons else "ok", tuple(reasons))

@@ -12,7 +12,6 @@ from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -40,7 +39,7 @@ from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.purge import Purged
 from aquipu.reading import Readable, Time, check_sequence, nanoseconds
 from aquipu.retention import Retention
-from aquipu.statistics import SECOND, Health, State, Statistics, judge
+from aquipu.statistics import Health, State, Statistics, judge
 from aquipu.view import View
 from aquipu.worker import Worker, before_exit
 from aquipu.writing import LARGE, Waiter, Writable
@@ -240,36 +239,11 @@ class Store(Readable, Writable):
 
     def statistics(self) -> Statistics:
         """A snapshot; never waits for the worker or the disk. From any thread, and also of a closed store."""
-        synced_sequence = self._group.synced_sequence  # before the other, which it must not pass: the loop may go on
-        counters, group, journal = self._counters, self._group, self._journal
-        now = monotonic_ns()
+        journal = self._journal
         if not journal.is_measured:
             self._worker.nudge()
-        return Statistics(
-            records=counters.records,
-            bytes=counters.bytes,
-            commits=counters.commits,
-            syncs=counters.syncs,
-            errors=dict(counters.errors),
-            cancelled=counters.cancelled,
-            append_seconds=counters.append_times.snapshot(),
-            commit_records=counters.commit_records.snapshot(),
-            sync_seconds=journal.latency.syncs.snapshot(),
-            buffered_records=group.records,
-            buffered_bytes=group.bytes,
-            waiting=len(group.waiting),
-            unsynced_records=max(group.next_sequence - synced_sequence, 0),
-            oldest_unsynced_seconds=max(time_ns() - group.unsynced_since, 0) / SECOND if group.unsynced else 0.0,
-            under_way_seconds=journal.latency.under_way(now) / SECOND,
-            slowest_sync_seconds=journal.latency.slowest(now) / SECOND,
-            first_sequence=self.first_sequence,
-            next_sequence=group.next_sequence,
-            synced_sequence=synced_sequence,
-            segments=len(journal.catalogue),
-            disk_bytes=journal.disk_bytes,
-            free_bytes=journal.free_bytes,
-            state=self._state,
-        )
+        seen = self._counted(journal.latency)
+        return seen._replace(segments=len(journal.catalogue), disk_bytes=journal.disk_bytes, free_bytes=journal.free_bytes)
 
     def health(self, *, min_free_bytes: int | None = None, max_sync_seconds: float = 1.0) -> Health:
         """Whether all is well, and if not, why; as `statistics`, from any thread and without waiting.
@@ -296,11 +270,8 @@ class Store(Readable, Writable):
 
     @property
     def _state(self) -> State:
-        if self._closed is not None:
-            return "closed" if self._closed.done() else "closing"
-        if self._failure is not None or self._journal.failure is not None:
-            return "failed"
-        return "closed" if isinstance(self._refusal, ForkedStoreError) else "open"
+        state = super()._state
+        return "failed" if state == "open" and self._journal.failure is not None else state
 
     def __del__(self) -> None:
         if hasattr(self, "_worker") and self._leave():

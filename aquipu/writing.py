@@ -15,7 +15,7 @@ from asyncio import AbstractEventLoop, CancelledError, Future, shield
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from threading import get_ident
-from time import time_ns
+from time import monotonic_ns, time_ns
 from typing import TypeAlias, TypeVar
 
 import anyio
@@ -35,7 +35,7 @@ from aquipu.errors import (
 from aquipu.owner import Owned
 from aquipu.policy import Stage
 from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
-from aquipu.statistics import Counters
+from aquipu.statistics import SECOND, Counters, Latency, State, Statistics
 from aquipu.waiter import Kept, resume
 
 T = TypeVar("T")
@@ -192,6 +192,61 @@ class Writable(Owned, Closing):
         self._fail_all(self._group.give_up_waiting(), closed)
         if self._group.under_way is None and not self._scheduled:
             self._depart()
+
+    # what is counted
+
+    @property
+    @abstractmethod
+    def first_sequence(self) -> int:
+        """Of the first record kept."""
+
+    @property
+    @abstractmethod
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+
+    @property
+    @abstractmethod
+    def synced_sequence(self) -> int:
+        """Everything below is on the disk."""
+
+    def _counted(self, latency: Latency) -> Statistics:
+        """What is known here. From any thread."""
+        synced_sequence = self.synced_sequence  # before the other, which it must not pass: the loop may go on
+        counters, group, now = self._counters, self._group, monotonic_ns()
+        return Statistics(
+            records=counters.records,
+            bytes=counters.bytes,
+            commits=counters.commits,
+            syncs=counters.syncs,
+            errors=dict(counters.errors),
+            cancelled=counters.cancelled,
+            append_seconds=counters.append_times.snapshot(),
+            commit_records=counters.commit_records.snapshot(),
+            sync_seconds=latency.syncs.snapshot(),
+            buffered_records=group.records,
+            buffered_bytes=group.bytes,
+            waiting=len(group.waiting),
+            unsynced_records=max(group.next_sequence - synced_sequence, 0),
+            oldest_unsynced_seconds=max(time_ns() - group.unsynced_since, 0) / SECOND if group.unsynced > 0 else 0.0,
+            under_way_seconds=latency.under_way(now) / SECOND,
+            slowest_sync_seconds=latency.slowest(now) / SECOND,
+            first_sequence=self.first_sequence,
+            next_sequence=self.next_sequence,
+            synced_sequence=synced_sequence,
+            segments=0,
+            disk_bytes=0,
+            free_bytes=None,
+            state=self._state,
+        )
+
+    @property
+    def _state(self) -> State:
+        if self._closed is not None:
+            return "closed" if self._closed.done() else "closing"
+        if self._failure is not None:
+            return "failed"
+        return "closed" if isinstance(self._refusal, ForkedStoreError) else "open"
 
     # accepting
 

@@ -28,7 +28,7 @@ aquipu_next_sequence                    gauge      one past the last acknowledge
 aquipu_synced_sequence                  gauge      everything below is on the disk
 aquipu_oldest_unsynced_seconds          gauge      age of the oldest record that a power cut could take
 aquipu_under_way_seconds                gauge      how long the disk has been at what it is doing; 0 when it rests
-aquipu_segments                         gauge      files of the log
+aquipu_segments                         gauge      files of the log; missing of a store that a daemon writes
 aquipu_disk_bytes                       gauge      of these files
 aquipu_free_bytes                       gauge      on their file system; missing where the system does not tell
 aquipu_state                            gauge      1 for the ``state`` it is in, 0 for the others
@@ -51,7 +51,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from aquipu import Histogram, Statistics, Store
+from aquipu import Histogram, Statistics
+from aquipu.contrib.opener import AnyStore
 
 _STATES = ("open", "failed", "closing", "closed")
 
@@ -82,8 +83,8 @@ _GAUGES: dict[str, tuple[str, Callable[[Statistics], float | None]]] = {
         "How long the disk has been at what it is doing; 0 when it rests.",
         lambda seen: seen.under_way_seconds,
     ),
-    "aquipu_segments": ("Files of the log.", lambda seen: seen.segments),
-    "aquipu_disk_bytes": ("Bytes of these files.", lambda seen: seen.disk_bytes),
+    "aquipu_segments": ("Files of the log.", lambda seen: seen.segments or None),
+    "aquipu_disk_bytes": ("Bytes of these files.", lambda seen: seen.disk_bytes or None),
     "aquipu_free_bytes": ("Bytes free on their file system.", lambda seen: seen.free_bytes),
 }
 
@@ -96,12 +97,12 @@ class StoreCollector(Collector):
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
         """Registers itself, unless ``registry`` is None. ValueError when the registry has one already."""
-        self._stores: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
+        self._stores: weakref.WeakValueDictionary[str, AnyStore] = weakref.WeakValueDictionary()
         self._lock = Lock()
         if registry is not None:
             registry.register(self)
 
-    def add(self, store: Store, name: str | None = None) -> None:
+    def add(self, store: AnyStore, name: str | None = None) -> None:
         """Show a store from now on, also after it is closed; ``name`` is its label ``store``, without it its path.
 
         Raises ValueError when another store is shown under this name.
@@ -112,7 +113,7 @@ class StoreCollector(Collector):
                 raise ValueError(f"another store is shown as {label!r} already; remove it first, or give this one a name")
             self._stores[label] = store
 
-    def remove(self, store: Store) -> None:
+    def remove(self, store: AnyStore) -> None:
         """Show it no longer."""
         with self._lock:
             for label, shown in list(self._stores.items()):
@@ -174,7 +175,7 @@ def _gauges(seen: dict[str, Statistics]) -> Iterator[Metric]:
 
 
 @contextmanager
-def exported(store: Store, name: str | None = None, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
+def exported(store: AnyStore, name: str | None = None, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
     """Show the statistics of a store in a registry, until the end of the block; ``name`` is its label ``store``, without it
     its path. Several stores may be shown at once.
 

@@ -248,7 +248,7 @@ def test_the_cursor_is_elsewhere(log: Log) -> None:
 def test_no_call_is_left_out() -> None:
     """Every call of the disk changes something and is one to die at, or only reads, or is made of such calls."""
     reading = {
-        *("close", "exists", "free", "list", "open", "open_stream"),
+        *("close", "exists", "free", "list", "listen", "open", "open_stream"),
         *("read", "size", "try_hold", "look_into", "identity"),
     }
     made_of_others = {"sync_name", "try_remove"}
