@@ -71,3 +71,10 @@ def test_an_example_is_short(name: str) -> None:
 def test_every_example_is_tested() -> None:
     """None is left out here."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_shows_what_is_tested(name: str) -> None:
+    """The README has the code of each example as it is."""
+    code = (EXAMPLES / f"{name}.py").read_text().split('"""', 2)[2].strip()
+    assert f"```python\n{code}\n```" in (EXAMPLES.parents[1] / "README.md").read_text()
