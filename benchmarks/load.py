@@ -21,14 +21,14 @@ async def generate(port: int, pid: int, seconds: float) -> Sample:
     appends, answers = Latencies(), Latencies()
     connections = [_connection(port, _get("/busy"), answers) for _ in range(BUSY_CONNECTIONS)]
     connections += [_connection(port, _get("/append"), appends) for _ in range(APPEND_CONNECTIONS)]
-    before = _cpu_seconds(pid)
+    before = cpu_seconds(pid)
     elapsed = await _run(connections, seconds)
     return {
         "p50": appends.percentile(50),
         "p99": appends.percentile(99),
         "appends/s": len(appends) / elapsed,
         "busy/s": len(answers) / elapsed,
-        "cpu": (_cpu_seconds(pid) - before) / elapsed,
+        "cpu": (cpu_seconds(pid) - before) / elapsed,
     }
 
 
@@ -77,7 +77,7 @@ async def answer(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r", 1)[0]))
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """What a process has computed so far; 0 where the system does not tell in this way."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

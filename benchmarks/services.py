@@ -13,8 +13,8 @@ from math import floor
 from benchmarks import wrk
 from benchmarks.audited import ALWAYS, AUDITS, BODY, REQUEST, UNAUDITED
 from benchmarks.contender import scratch
-from benchmarks.load import repeat
-from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
+from benchmarks.load import cpu_seconds, repeat
+from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved, quotient
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
 from benchmarks.settings import Settings
@@ -49,21 +49,24 @@ def run(settings: Settings, progress: Progress) -> Report:
 
 def _served(settings: Settings, audit: str) -> Contender:
     def contender() -> Sample:
-        with scratch(settings) as directory, served_by("benchmarks.audited", audit, str(directory)) as (port, _):
+        with scratch(settings) as directory, served_by("benchmarks.audited", audit, str(directory)) as (port, pid):
             sample: dict[str, float] = {}
             for connections in CONNECTIONS:
-                loaded = _load(settings, port, connections)
+                loaded = _load(settings, port, pid, connections)
                 sample |= {_at(quantity, connections): value for quantity, value in loaded.items()}
             return sample
 
     return contender
 
 
-def _load(settings: Settings, port: int, connections: int) -> Sample:
+def _load(settings: Settings, port: int, pid: int, connections: int) -> Sample:
     seconds = _RUN_SECONDS * settings.seconds
+    before = cpu_seconds(pid)
     if _by_wrk(settings):
-        return wrk.post(_URL.format(port=port), BODY, connections, floor(seconds), settings.directory)
-    return in_loop(settings, lambda: repeat(port, REQUEST, connections, seconds))
+        sample = wrk.post(_URL.format(port=port), BODY, connections, floor(seconds), settings.directory)
+    else:
+        sample = in_loop(settings, lambda: repeat(port, REQUEST, connections, seconds))
+    return {**sample, "cpu": quotient(cpu_seconds(pid) - before, sample["requests/s"] * seconds)}
 
 
 def _by_wrk(settings: Settings) -> bool:
@@ -89,9 +92,10 @@ def _table(connections: int, names: list[str], rounds: Rounds) -> Table:
         before50, before99 = (rounds.median(UNAUDITED, _at(quantity, connections)) for quantity in ("p50", "p99"))
         added = ["", ""] if name == UNAUDITED else [_added(p50 - before50), _added(p99 - before99)]
         share = times(rounds.ratio(name, UNAUDITED, _at("requests/s", connections)))
-        rows.append([name, milliseconds(p50), added[0], milliseconds(p99), added[1], count(answers), share])
+        cpu = milliseconds(rounds.median(name, _at("cpu", connections)))
+        rows.append([name, milliseconds(p50), added[0], milliseconds(p99), added[1], count(answers), share, cpu])
     title = f"FastAPI under uvicorn, POSTs from {connections} connection{'s' if connections > 1 else ''}"
-    return Table(title, ["audit", "median", "added", "99 %", "added", "requests/s", "of the first"], rows)
+    return Table(title, ["audit", "median", "added", "99 %", "added", "requests/s", "of the first", "CPU for each"], rows)
 
 
 def _added(seconds: float) -> str:
