@@ -54,7 +54,7 @@ import json
 from base64 import b64encode
 from codecs import getincrementaldecoder
 from collections.abc import Collection, Iterable
-from os import urandom
+from random import getrandbits
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
@@ -138,7 +138,7 @@ class Exchange:
 
     def __init__(self, method: str, path: str, query: str, client: str | None, headers: Headers) -> None:
         self._began = perf_counter()
-        self._id = urandom(8).hex()
+        self._id = f"{getrandbits(64):016x}"  # no secret, and no system call
         self._headers = headers
         self._response_headers: Headers = ()
         self.method, self.path, self.query, self.client = method, path, query, client
