@@ -26,7 +26,7 @@ from aquipu.layout import BookmarkKind, Index, Manifest, SegmentHeader, segment_
 from aquipu.manifest import write_manifest
 from aquipu.purge import Past, Purged
 from aquipu.retention import Retention, Sealed, kept_from, kept_from_sequence, kept_from_time
-from aquipu.segment import Segment
+from aquipu.segment import Segment, Spare
 from aquipu.statistics import SECOND, Latency
 
 _log = getLogger(__name__)
@@ -85,6 +85,7 @@ class Journal:
         self._disk = disk
         self._manifest = manifest
         self._active = active
+        self._spare: Spare | None = None  # for the segment behind it
         self._max_segment_bytes = max_segment_bytes
         self._marked = marked  # the last frame is a mark: its watermark proves all that stands before it
         self._past = past or Past(disk, path, [])
@@ -121,10 +122,13 @@ class Journal:
         return self.landing()
 
     def tidy(self) -> None:
-        """Between commits: roll when the segment is full. Raises StoreFailedError."""
-        if self._active.contents.end >= self._max_segment_bytes and self.failure is None:
+        """Between commits: roll when the segment is full, prepare that when it nearly is. Raises StoreFailedError."""
+        if self.failure is None:
             try:
-                self._roll()
+                if self._active.contents.end >= self._max_segment_bytes:
+                    self._roll()
+                elif self._active.nears(self._max_segment_bytes):
+                    self._prepare()
             except OSError as error:
                 if not is_no_space(error):
                     raise self.fail("rolling to a new segment", error) from error
@@ -158,6 +162,7 @@ class Journal:
         """Sync everything, prove it with a mark, and let go of the file. Raises StoreFailedError."""
         try:
             self._refuse_if_failed()
+            self._drop_spare()
             self._sync()
             if not self._marked:
                 self.mark()
@@ -165,7 +170,7 @@ class Journal:
             self._note_end()
             return self.landing()
         finally:
-            self._active.close()
+            self.drop()
 
     def _note_end(self) -> None:
         """Write into the manifest how far the log reaches. Without space for it, nothing is lost but that proof."""
@@ -181,8 +186,10 @@ class Journal:
                 raise self.fail("writing the manifest", error) from error
 
     def drop(self) -> None:
-        """Let go of the file and write nothing: for an opening that nobody waits for any more."""
+        """Let go of the files and write nothing: for an opening that nobody waits for any more."""
         self._active.close()
+        if self._spare is not None:
+            self._spare.close()
 
     def mark(self) -> None:
         """Write an empty frame whose watermark proves everything that stands before it.
@@ -242,11 +249,26 @@ class Journal:
         self._synced()
         self.synced_sequence = self.next_sequence
 
+    def _prepare(self) -> None:
+        """Make the file of the next segment, one step after a commit: none shall wait for all of them."""
+        if self._spare is None:
+            self._spare = Spare.prepared(self._disk, self._active.path)
+        elif self._spare.dirty:
+            self._spare.sync()
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with suppress(OSError):  # it is in nobody's way: the next opening removes it
+                spare.drop()
+
     def _roll(self) -> None:
         """The successor first, durably, then the seal: see the promises in `layout`. Without space for both, later."""
         old = self._active
+        old.trim()
         header = SegmentHeader(old.header.store_id, self.next_sequence, self.last_time, old.contents.link)
-        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)
+        spare, self._spare = self._spare, None
+        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header, spare)
         try:
             size = old.seal()
         except OSError as error:

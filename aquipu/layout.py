@@ -9,6 +9,7 @@
     ├── 00000000000000000000.segment    sealed: header, frames, footer
     ├── 00000000000000000000.relations  index of the sealed segment by its labels: see `postings`
     ├── 00000000000000262144.segment    active: header, frames, and perhaps zeros: space written ahead
+    ├── ….unnamed                       being made, the next segment for example: not yet part of the store
     ├── 00000000000000262144.cut-4711   a torn tail that recovery cut off at that offset, kept
     ├── nightly-backup.hold             a bookmark: from its sequence on nothing is purged
     └── billing.cursor                  a bookmark: the sequence at which a consumer goes on
@@ -50,7 +51,7 @@ What the files promise each other (recovery relies on it, and a violation is cor
   name is. So a named segment without a sound header is damaged, never unfinished.
 * The successor has its name before the footer is written. So a sealed segment without a successor has lost it.
 * The footer is on the disk before the successor gets its first frame. So only the last two segments can be unfinished: a
-  predecessor without a footer has an empty successor.
+  predecessor without a footer has a successor without a frame: its header, and zeros at most.
 * The first segment has its name before the manifest has its own. So a manifest without any segment has lost them all.
 * The manifest says durably where the log begins before any segment goes. So the first segment kept begins exactly there,
   and files of segments before it are left over from a purge.
@@ -353,6 +354,11 @@ class Contents:
         """An offset before which the watermark proves every frame to be on the disk, the empty ones too."""
         entry = bisect_left(self.index.sequences, watermark) - 1
         return self.index.offsets[entry] if entry >= 0 else SEGMENT_HEADER_BYTES
+
+    @property
+    def footer_bytes(self) -> int:
+        """The size of the footer that says all this."""
+        return FOOTER_BYTES + 24 * len(self.index.offsets)
 
     def encode_footer(self, seed: int) -> bytes:
         columns = b"".join(map(_u64s, self.index))

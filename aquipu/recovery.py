@@ -15,8 +15,8 @@ zeros behind the last frame                            nothing: space written ah
 bytes behind the last sound frame, none proven         torn tail: kept aside in a ``.cut-`` file, then trimmed
 bytes behind it, and a later frame proves them, or
 the manifest does                                      CorruptionError
-an empty last segment behind another                   a roll that was cut short: removed, the one before goes on, and
-                                                       its index is removed, too
+an empty last segment behind another, at most zeros    a roll that was cut short: removed, the one before goes on, and
+behind its header                                      its index is removed, too
 segments that lie before the first sequence kept       left over from a purge: not looked at, and removed, unless somebody
                                                        still reads them
 a bookmark that nobody was done with                   removed, unless somebody is still making it
@@ -61,7 +61,7 @@ from aquipu.layout import (
 from aquipu.manifest import read_manifest, write_manifest
 from aquipu.purge import Past
 from aquipu.retention import Retention, Sealed
-from aquipu.segment import READ_BYTES, Segment, read_footer, read_header, walk_frames, what_stopped
+from aquipu.segment import READ_BYTES, Segment, is_unwritten, read_footer, read_header, walk_frames, what_stopped
 
 Progress = Callable[[int], None]
 
@@ -237,11 +237,11 @@ def verify(disk: Disk, path: str, extents: list[Extent], progress: Progress) -> 
 
 
 def _empty_header(disk: Disk, path: str, manifest: Manifest, first_sequence: int) -> SegmentHeader | None:
-    """The header of a segment that has no frame and never had one: nothing stands behind it."""
+    """The header of a segment that has no frame and never had one."""
     name = _path(path, first_sequence)
     with opened(disk, name) as descriptor:
         header = read_header(disk, descriptor, name, manifest.store_id, first_sequence)
-        return header if disk.size(descriptor) == SEGMENT_HEADER_BYTES else None
+        return header if is_unwritten(disk, descriptor) else None
 
 
 def _examine_sealed(

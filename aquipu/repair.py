@@ -66,7 +66,7 @@ from aquipu.lock import Lock, holder_of
 from aquipu.lost import End, Healed, Hole, heal, stand_ins
 from aquipu.manifest import read_manifest
 from aquipu.recovery import Progress, check_place, examine, verify
-from aquipu.segment import read_footer, read_header
+from aquipu.segment import is_unwritten, read_footer, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +250,8 @@ class _Part(NamedTuple):
     footer_fault: str
     link: int | None
     """The check of the last frame before it, as its header or its first frame says."""
-
-    @property
-    def is_empty(self) -> bool:
-        """It holds no frame, and never did."""
-        return self.size <= SEGMENT_HEADER_BYTES
+    is_empty: bool
+    """It holds no frame, and never did."""
 
 
 class _Chain:
@@ -419,8 +416,9 @@ def _part(disk: Disk, path: str, store_id: bytes, first: int) -> _Part:
         except CorruptionError as error:
             footer_fault = error.reason
         frame = header_at(disk.read(descriptor, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES), 0, seed)
+        is_empty = is_unwritten(disk, descriptor)
     link = header.link if header is not None else frame.link if frame is not None else None
-    return _Part(first, name, size, header, header_fault, footer, footer_fault, link)
+    return _Part(first, name, size, header, header_fault, footer, footer_fault, link, is_empty)
 
 
 def _firsts(disk: Disk, path: str) -> list[int]:

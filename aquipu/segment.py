@@ -6,6 +6,10 @@ and `contents` counts only what was written whole; `OutcomeUnknown` says that wh
 **Space written ahead.** A sync of a file that grows must also journal the file's new size, which costs about as much as
 the data. So for small commits that are synced, zeros are written a stride ahead and synced along; the frames then replace
 zeros that are on the disk already. Zeros are never a frame, so a reader stops there. A large commit gains nothing by it.
+
+**Prepared ahead.** Making a file durable costs several syncs, so the file of the next segment is made before it is needed
+(`Spare`): zeros, under a name that recovery removes. What is left for the roll is its header, its name, and the footer of
+the segment before, which is written over zeros too.
 """
 
 from __future__ import annotations
@@ -40,6 +44,47 @@ TAIL_BYTES = 4096
 _TOO_EARLY = "the frames end too early"
 
 
+class Spare:
+    """A file that has still to become a segment, under a name that is none: whoever finds it there may remove it."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self.path = path + UNNAMED
+        self.size = 0
+        self.dirty = False
+        self._disk = disk
+        self.descriptor = disk.create(self.path)
+
+    @classmethod
+    def prepared(cls, disk: Disk, path: str) -> Spare:
+        """With zeros where the header and the first frames will stand. After an OSError nothing of it is left."""
+        spare = cls(disk, path)
+        try:
+            spare.write(bytes(SEGMENT_HEADER_BYTES + AHEAD_BYTES))
+        except OSError:
+            spare.drop()
+            raise
+        return spare
+
+    def write(self, data: bytes) -> None:
+        self.dirty = True
+        self._disk.write(self.descriptor, [data], 0)
+        self.size = max(self.size, len(data))
+
+    def sync(self) -> None:
+        sync(self._disk, self.descriptor)
+        self.dirty = False
+
+    def close(self) -> None:
+        """Let go of the file and leave it where it is."""
+        with suppress(OSError):
+            self._disk.close(self.descriptor)
+
+    def drop(self) -> None:
+        """It is not needed."""
+        self.close()
+        self._disk.remove(self.path)
+
+
 class Segment:
     """The segment that is being written. ``dirty`` says whether it holds anything that no sync has covered, ``size`` how
     large the file is, and ``sync_time`` how many nanoseconds its last sync took."""
@@ -57,24 +102,25 @@ class Segment:
         self.sync_time = 0
 
     @classmethod
-    def create(cls, disk: Disk, path: str, header: SegmentHeader) -> Segment:
-        """A new segment whose header and name are both durable. After an OSError nothing of it is left."""
-        unnamed = path + UNNAMED
-        descriptor = disk.create(unnamed)
+    def create(cls, disk: Disk, path: str, header: SegmentHeader, spare: Spare | None = None) -> Segment:
+        """A new segment whose header and name are both durable, made of the spare file if there is one.
+
+        After an OSError nothing of it is left.
+        """
+        file = Spare(disk, path) if spare is None else spare
         try:
-            disk.write(descriptor, [header.encode()], 0)
-            sync(disk, descriptor)
-            disk.rename(unnamed, path)
+            file.write(header.encode())
+            file.sync()
+            disk.rename(file.path, path)
             sync_directory(disk, path.rpartition("/")[0])
         except OSError:
-            disk.close(descriptor)
-            disk.remove(unnamed)
+            file.drop()
             raise
         except OutcomeUnknown:
-            disk.close(descriptor)
+            file.close()
             raise
         contents = Contents(header.first_sequence, header.link)
-        return cls(disk, path, descriptor, header, contents, SEGMENT_HEADER_BYTES)
+        return cls(disk, path, file.descriptor, header, contents, file.size)
 
     @property
     def seed(self) -> int:
@@ -132,9 +178,19 @@ class Segment:
         self.size = size
         self.dirty = True
 
+    def nears(self, size: int) -> bool:
+        """Whether it is time to prepare the segment behind this one, which is full at that size. A small one needs none."""
+        return 0 <= size - 2 * AHEAD_BYTES <= self.contents.end
+
+    def trim(self) -> None:
+        """Let the zeros end where the footer will: written over them, it changes no size that a sync must journal."""
+        size = self.contents.end + self.contents.footer_bytes
+        if size < self.size:
+            self._truncate(size)
+
     def seal(self) -> int:
         """Write the footer behind the frames and make the whole segment durable. The size of the file."""
-        self._truncate(self.contents.end)
+        self.trim()
         footer = self.contents.encode_footer(self.seed)
         self._disk.write(self._descriptor, [footer], self.contents.end)
         self.sync()
@@ -155,6 +211,16 @@ def read_header(disk: Disk, descriptor: int, path: str, store_id: bytes, first_s
         raise CorruptionError(path, 0, str(damage)) from None
     except Unsupported as unsupported:
         raise UnsupportedFormatError(path, str(unsupported)) from None
+
+
+def is_unwritten(disk: Disk, descriptor: int) -> bool:
+    """Whether a segment file holds no frame and never did: behind its header stand zeros at most."""
+    offset = SEGMENT_HEADER_BYTES
+    while piece := disk.read(descriptor, INDEX_STRIDE, offset):
+        if piece.strip(b"\0"):
+            return False
+        offset += len(piece)
+    return True
 
 
 def read_footer(disk: Disk, descriptor: int, path: str, seed: int) -> Contents | None:

@@ -223,17 +223,101 @@ def test_the_order_of_a_roll(journal: Journal, disk: FailingDisk, store: Path) -
     write(journal, b"first", sync=False)
     old, new = segment_name(4), segment_name(7)
     assert [(call.method, call.name) for call in disk.calls] == [
+        ("truncate", old),
         ("create", new + UNNAMED),
         ("write", new + UNNAMED),
         ("sync", new + UNNAMED),
         ("rename", new),
         ("sync_directory", store.name),
-        ("truncate", old),
         ("write", old),
         ("sync", old),
         ("close", old),
         ("write", new),
     ]
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strides are so short that the segments of these tests are large enough to have their successors prepared."""
+    monkeypatch.setattr("aquipu.segment.AHEAD_BYTES", SEGMENT_BYTES // 2)
+
+
+@pytest.mark.usefixtures("prepared")
+def test_the_order_of_a_prepared_roll(journal: Journal, disk: FailingDisk, store: Path) -> None:
+    """The file is made after one commit and synced after another. The roll writes its header, names it, and seals."""
+    old, new = segment_name(0), segment_name(3)
+    spare = old + UNNAMED
+    steps: list[list[tuple[str, str]]] = []
+    for _ in range(4):
+        write(journal, THIRD if len(steps) < 3 else b"first", sync=False)
+        disk.calls.clear()
+        journal.tidy()
+        steps.append([(call.method, call.name) for call in disk.calls])
+    assert steps[0] == [("create", spare), ("write", spare)]
+    assert steps[1] == [("sync", spare)]
+    assert steps[2] == [
+        ("write", spare),
+        ("sync", spare),
+        ("rename", new),
+        ("sync_directory", store.name),
+        ("write", old),
+        ("sync", old),
+        ("close", old),
+    ]
+    assert steps[3] == [("create", new + UNNAMED), ("write", new + UNNAMED)]
+    assert data_in(store) == [THIRD, THIRD, THIRD, b"first"]
+    assert not without_zeros_ahead(store / (new + UNNAMED))
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_prepared_file_is_not_left_behind(journal: Journal, store: Path) -> None:
+    """A close removes it, durably before the manifest speaks of a clean end: the next opening has nothing to do."""
+    write_and_tidy(journal, b"record")
+    assert list(store.glob(f"*{UNNAMED}"))
+    journal.close()
+    assert not list(store.glob(f"*{UNNAMED}"))
+    again, report = open_log(store)
+    again.close()
+    assert report.clean
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize("step", ["create", "write"])
+def test_no_space_to_prepare(journal: Journal, disk: FailingDisk, store: Path, step: str) -> None:
+    """Nothing is left of it, the log goes on, and it is tried again behind the next commit."""
+    write(journal, b"first")
+    disk.fail(step, errno.ENOSPC, of=UNNAMED, written=10)
+    journal.tidy()
+    assert not list(store.glob(f"*{UNNAMED}"))
+    write_and_tidy(journal, b"second")
+    assert list(store.glob(f"*{UNNAMED}"))
+    write_and_tidy(journal, 2 * THIRD)
+    write_and_tidy(journal, b"next")
+    assert [segment.name for segment in segments_in(store)] == [segment_name(0)]
+    write_and_tidy(journal, THIRD)
+    assert [segment.name for segment in segments_in(store)] == [segment_name(0), segment_name(5)]
+    assert data_in(store) == [b"first", b"second", 2 * THIRD, b"next", THIRD]
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize(
+    ("step", "nth"), [("create", 1), ("write", 1), ("sync", 1), ("write", 2), ("sync", 2), ("rename", 1)]
+)
+def test_a_prepared_roll_that_fails(journal: Journal, disk: FailingDisk, store: Path, step: str, nth: int) -> None:
+    """The journal is poisoned, no file stays open; the next opening finds every commit and removes what was prepared."""
+    disk.fail(step, errno.EIO, of=UNNAMED if step != "rename" else ".segment", nth=nth)
+    for _ in range(3):
+        with suppress(StoreFailedError):
+            write_and_tidy(journal, THIRD, sync=False)
+    with pytest.raises(StoreFailedError):
+        journal.close()
+    assert disk.open_files == {}
+    kept = journal.next_sequence
+    again, report = open_log(store)
+    again.close()
+    assert report.next_sequence == kept
+    assert data_in(store) == [THIRD] * kept
+    assert not list(store.glob(f"*{UNNAMED}"))
 
 
 def test_a_sealed_segment_is_all_synced(journal: Journal, store: Path) -> None:
@@ -746,6 +830,13 @@ def test_a_journal_that_is_dropped(journal: Journal, disk: FailingDisk, store: P
 # every call in turn
 
 
+@pytest.fixture(params=["made at the roll", "prepared"])
+def successors(request: pytest.FixtureRequest) -> None:
+    """When the files of the next segments are made."""
+    if request.param == "prepared":
+        request.getfixturevalue("prepared")
+
+
 def live(store: Path, disk: Disk, acknowledged: list[bytes]) -> None:
     """A life that makes a store, fills three segments and closes; notes each record that was acknowledged as synced."""
     journal, _ = open_log(store, disk, max_segment_bytes=SEGMENT_BYTES)
@@ -801,12 +892,14 @@ def failed_call(disk: FailingDisk) -> Call:
     return next(call for call in disk.calls if call.failed)
 
 
+@pytest.mark.usefixtures("successors")
 def test_a_crash_before_every_call(tmp_path: Path) -> None:
     """Wherever a process ends, in creating, committing, rolling or closing: the next one finds what was acknowledged."""
     for store, disk, acknowledged in lives_with(FailingDisk.crash, tmp_path):
         check_next_life(store, disk, acknowledged)
 
 
+@pytest.mark.usefixtures("successors")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_every_call(tmp_path: Path, number: int) -> None:
     """Whichever call fails once, with an error of the tree or none: what was acknowledged is there afterwards."""
@@ -818,6 +911,7 @@ def test_an_error_at_every_call(tmp_path: Path, number: int) -> None:
         check_next_life(store, disk, acknowledged)
 
 
+@pytest.mark.usefixtures("successors")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_no_sync_follows_one_that_failed(tmp_path: Path, number: int) -> None:
     """Of a file or of a directory, in a commit, a roll or a close: once one has failed, none is asked for again."""
@@ -832,6 +926,7 @@ def test_no_sync_follows_one_that_failed(tmp_path: Path, number: int) -> None:
             assert {call.method for call in later} <= {"close"}, f"after {failed}"
 
 
+@pytest.mark.usefixtures("successors")
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_no_file_is_left_open_after_any_error(tmp_path: Path, number: int) -> None:
     """A store that has failed is opened again in the same process, so a failure may not cost a descriptor each time."""

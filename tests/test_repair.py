@@ -316,18 +316,19 @@ def test_a_segment_without_a_footer_before_one_of_which_nothing_is_left(store: P
     assert_whole(store, before, set(range(30, 45)))
 
 
-def rolled(path: Path) -> Path:
+def rolled(path: Path, zeros: int = 0) -> Path:
     """What a crash leaves that comes between the header of a successor and the footer: an empty segment."""
     frames = frames_in(path)
     successor = SegmentHeader(STORE_ID, 15, NOW, frames[-1][1].check)
-    segment_in(path, 15).write_bytes(successor.encode())
+    segment_in(path, 15).write_bytes(successor.encode() + bytes(zeros))
     return segment_in(path, 15)
 
 
-def test_damage_before_a_roll_that_was_cut_short(growing: Path) -> None:
+@pytest.mark.parametrize("zeros", [0, 100_000])
+def test_damage_before_a_roll_that_was_cut_short(growing: Path, zeros: int) -> None:
     """The empty segment is left as it is: opening undoes the roll."""
     before = records_in(growing)
-    successor = rolled(growing)
+    successor = rolled(growing, zeros)
     held = successor.read_bytes()
     offset, _, lost = frame_at(growing, 0, 1)
     flip(segment_in(growing), offset + 70)

@@ -13,8 +13,17 @@ from aquipu.disk import Disk
 from aquipu.durable import OutcomeUnknown
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.frame import Encoded, Header, Walk, encode
-from aquipu.layout import FOOTER_BYTES, SEGMENT_HEADER_BYTES, UNNAMED, VERSION, Contents, SegmentHeader, segment_name
-from aquipu.segment import AHEAD_BYTES, READ_BYTES, Segment, read_footer, read_header, walk_frames
+from aquipu.layout import (
+    FOOTER_BYTES,
+    INDEX_STRIDE,
+    SEGMENT_HEADER_BYTES,
+    UNNAMED,
+    VERSION,
+    Contents,
+    SegmentHeader,
+    segment_name,
+)
+from aquipu.segment import AHEAD_BYTES, READ_BYTES, Segment, Spare, is_unwritten, read_footer, read_header, walk_frames
 from tests.support import MIB, NOW, STORE_ID, FailingDisk, flip
 
 FIRST = 7
@@ -289,6 +298,99 @@ def test_a_cut_that_fails(bench: Bench, method: str, doing: str) -> None:
     assert bench.disk.calls[-1].method == method
 
 
+# prepared ahead
+
+
+def test_a_spare_file(tmp_path: Path) -> None:
+    """It has zeros for the header and the first frames, no name of a segment, and is durable once it is synced."""
+    disk = FailingDisk()
+    spare = Spare.prepared(disk, f"{tmp_path}/{segment_name(FIRST)}")
+    assert (tmp_path / (segment_name(FIRST) + UNNAMED)).read_bytes() == bytes(SEGMENT_HEADER_BYTES + AHEAD_BYTES)
+    assert spare.dirty
+    spare.sync()
+    assert not spare.dirty
+    assert [call.method for call in disk.calls] == ["create", "write", "sync"]
+    spare.drop()
+    assert list(tmp_path.iterdir()) == []
+    assert disk.open_files == {}
+
+
+@pytest.mark.parametrize("method", ["create", "write"])
+def test_a_spare_file_that_cannot_be_made(tmp_path: Path, method: str) -> None:
+    """After an OSError nothing of it is left."""
+    disk = FailingDisk()
+    disk.fail(method, errno.ENOSPC, written=10)
+    with pytest.raises(OSError, match="No space left"):
+        Spare.prepared(disk, f"{tmp_path}/{segment_name(FIRST)}")
+    assert list(tmp_path.iterdir()) == []
+    assert disk.open_files == {}
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_segment_made_of_a_spare_file(tmp_path: Path, synced: bool) -> None:
+    """Header and name are durable before it is given out, whether or not the file was; its zeros are space for frames."""
+    disk = FailingDisk()
+    spare = Spare.prepared(disk, f"{tmp_path}/{segment_name(0)}")
+    if synced:
+        spare.sync()
+    disk.calls.clear()
+    file = tmp_path / segment_name(FIRST)
+    segment = Segment.create(disk, str(file), HEADER, spare)
+    unnamed = segment_name(0) + UNNAMED
+    assert [(call.method, call.name) for call in disk.calls] == [
+        ("write", unnamed),
+        ("sync", unnamed),
+        ("rename", file.name),
+        ("sync_directory", tmp_path.name),
+    ]
+    assert file.read_bytes() == HEADER.encode() + bytes(AHEAD_BYTES)
+    assert list(tmp_path.iterdir()) == [file]
+    assert not segment.dirty
+    frame = encode((b"",), (NOW,), first_sequence=FIRST, time=NOW, watermark=FIRST, link=HEADER.link, seed=HEADER.seed)
+    disk.calls.clear()
+    segment.append(frame, FIRST, 1, NOW, durable=True)
+    assert [call.method for call in disk.calls] == ["write_synced"]
+    segment.close()
+
+
+@pytest.mark.parametrize("method", ["write", "rename"])
+def test_a_spare_file_that_becomes_no_segment(tmp_path: Path, method: str) -> None:
+    """After an OSError nothing of it is left."""
+    disk = FailingDisk()
+    spare = Spare.prepared(disk, f"{tmp_path}/{segment_name(0)}")
+    disk.fail(method, errno.ENOSPC, written=10)
+    with pytest.raises(OSError, match="No space left"):
+        Segment.create(disk, f"{tmp_path}/{segment_name(FIRST)}", HEADER, spare)
+    assert list(tmp_path.iterdir()) == []
+    assert disk.open_files == {}
+
+
+def test_when_to_prepare(bench: Bench) -> None:
+    """Two strides before a segment is full; never for one that is hardly larger than that."""
+    end = bench.segment.contents.end
+    assert not bench.segment.nears(2 * AHEAD_BYTES + end + 1)
+    assert bench.segment.nears(2 * AHEAD_BYTES + end)
+    assert bench.segment.nears(2 * AHEAD_BYTES)
+    assert not bench.segment.nears(2 * AHEAD_BYTES - 1)
+
+
+@pytest.mark.parametrize(
+    ("behind", "unwritten"),
+    [
+        (b"", True),
+        (b"\0", True),
+        (bytes(3 * INDEX_STRIDE), True),
+        (b"\1", False),
+        (bytes(INDEX_STRIDE) + b"\1", False),
+        (bytes(2 * INDEX_STRIDE - 1) + b"\1", False),
+    ],
+)
+def test_a_segment_without_a_frame(opened: Opener, behind: bytes, unwritten: bool) -> None:
+    """Zeros are no frame, however many; anything else was written, wherever it stands."""
+    disk, descriptor, _ = opened(HEADER.encode() + behind)
+    assert is_unwritten(disk, descriptor) is unwritten
+
+
 # sealing
 
 
@@ -308,8 +410,30 @@ def test_a_seal_is_durable(bench: Bench) -> None:
     bench.disk.calls.clear()
     bench.segment.seal()
     name = bench.file.name
-    assert bench.disk.steps("truncate", "write", "sync") == [("truncate", name), ("write", name), ("sync", name)]
+    assert bench.disk.steps("truncate", "write", "sync") == [("write", name), ("sync", name)]
     assert not bench.segment.dirty
+
+
+def test_a_footer_takes_the_place_of_zeros(bench: Bench) -> None:
+    """Trimmed before, a segment with zeros ahead keeps its size when it is sealed; until then it ends with zeros."""
+    frame = bench.append(b"first", durable=True)
+    footer = bench.segment.contents.encode_footer(HEADER.seed)
+    bench.segment.trim()
+    assert bench.segment.dirty
+    assert bench.behind_header() == frame + bytes(len(footer))
+    bench.disk.calls.clear()
+    bench.segment.seal()
+    assert bench.disk.steps("truncate", "write", "sync") == [("write", bench.file.name), ("sync", bench.file.name)]
+    assert bench.behind_header() == frame + footer
+
+
+def test_a_trimmed_segment_goes_on(bench: Bench) -> None:
+    """A roll for which there was no space leaves one behind."""
+    frames = bench.append(b"first", durable=True)
+    bench.segment.trim()
+    frames += bench.append(b"second", durable=True)
+    bench.segment.cut_back()
+    assert bench.behind_header() == frames
 
 
 def test_no_space_for_the_footer(bench: Bench) -> None:

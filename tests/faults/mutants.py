@@ -56,7 +56,8 @@ MUTANTS: dict[str, Mutant] = {
         ),
         Edit(
             "journal.py",
-            '        """Between commits: roll when the segment is full. Raises StoreFailedError."""\n',
+            '        """Between commits: roll when the segment is full, prepare that when it nearly is. '
+            'Raises StoreFailedError."""\n',
             '        """Between commits."""\n        if getattr(self, "_owes", False):\n            self._sync()\n',
         ),
     ),
@@ -154,10 +155,25 @@ MUTANTS: dict[str, Mutant] = {
         "power cuts, Always",
         Edit(
             "journal.py",
-            '        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)\n',
-            "        old.seal()\n"
-            '        successor = Segment.create(self._disk, f"{self.path}/{segment_name(self.next_sequence)}", header)\n',
+            "        spare, self._spare = self._spare, None\n        successor",
+            "        old.seal()\n        spare, self._spare = self._spare, None\n        successor",
         ),
+    ),
+    "names a segment before its header is on the disk": found_by(
+        "power cuts, Always",
+        Edit(
+            "segment.py",
+            "            file.write(header.encode())\n            file.sync()\n",
+            "            file.write(header.encode())\n",
+        ),
+    ),
+    "takes a successor with frames for an empty one": found_by(
+        "power cuts, Always",
+        Edit("segment.py", '        if piece.strip(b"\\0"):\n            return False\n', ""),
+    ),
+    "knows an empty successor only without zeros": found_by(
+        "power cuts, Always",
+        Edit("recovery.py", "if is_unwritten(disk, descriptor) else None", "if disk.size(descriptor) == 64 else None"),
     ),
     "syncs only its own bytes when others wait": found_by(
         "power cuts, EveryN",
