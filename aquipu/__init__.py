@@ -30,13 +30,13 @@ from aquipu.purge import Purged
 from aquipu.record import Receipt, Record
 from aquipu.retention import Retention
 from aquipu.scan import Scan
-from aquipu.statistics import Health, Histogram, Statistics
 from aquipu.store import Store
 
 if TYPE_CHECKING:
     from aquipu.reader import Reader
     from aquipu.recovery import RecoveryReport
     from aquipu.remote import RemoteStore
+    from aquipu.statistics import Health, Histogram, Statistics
 
 __all__ = [
     "Always",
@@ -95,4 +95,8 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
             from aquipu.remote import RemoteStore
 
             return RemoteStore
+        if name in {"Health", "Histogram", "Statistics"}:
+            from aquipu import statistics
+
+            return getattr(statistics, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -27,7 +27,7 @@ from aquipu.manifest import write_manifest
 from aquipu.purge import Past, Purged
 from aquipu.retention import Retention, Sealed, kept_from, kept_from_sequence, kept_from_time
 from aquipu.segment import Segment, Spare
-from aquipu.statistics import SECOND, Latency
+from aquipu.tally import SECOND, Latency
 
 _log = getLogger(__name__)
 

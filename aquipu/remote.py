@@ -39,7 +39,8 @@ from aquipu.policy import OsManaged, Stage
 from aquipu.purge import Purged
 from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, nanoseconds
 from aquipu.record import Record
-from aquipu.statistics import Health, Latency, Statistics, judge
+from aquipu.statistics import Health, Statistics, judge
+from aquipu.tally import Latency
 from aquipu.wire import VERSION, Head, Message, page_in, records_of_commit
 from aquipu.worker import EXIT_SECONDS, before_exit
 from aquipu.writing import Waiter, Writable

@@ -39,7 +39,6 @@ from aquipu.policy import EveryN, Stage, SyncPolicy
 from aquipu.purge import Purged
 from aquipu.reading import Readable, Time, check_sequence, nanoseconds
 from aquipu.retention import Retention
-from aquipu.statistics import Health, State, Statistics, judge
 from aquipu.view import View
 from aquipu.worker import Worker, before_exit
 from aquipu.writing import LARGE, Waiter, Writable
@@ -47,6 +46,7 @@ from aquipu.writing import LARGE, Waiter, Writable
 if TYPE_CHECKING:
     from aquipu.recovery import RecoveryReport
     from aquipu.remote import RemoteStore
+    from aquipu.statistics import Health, State, Statistics
 
 T = TypeVar("T")
 
@@ -259,6 +259,8 @@ class Store(Readable, Writable):
             max_sync_seconds: a sync that takes longer is slow: one within the last half minute (up to a minute), or what
                 the disk is at now. A disk in good health takes milliseconds; etcd warns from one second on, too.
         """
+        from aquipu.statistics import judge
+
         least = 4 * self._max_segment_bytes if min_free_bytes is None else min_free_bytes
         failure = self._failure or self._journal.failure
         return judge(

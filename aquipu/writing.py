@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from threading import get_ident
 from time import monotonic_ns, time_ns
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 
@@ -35,8 +35,11 @@ from aquipu.errors import (
 from aquipu.owner import Owned
 from aquipu.policy import Stage
 from aquipu.record import Receipt, checked_batch, checked_data, checked_relations, labels_size
-from aquipu.statistics import SECOND, Counters, Latency, State, Statistics
+from aquipu.tally import SECOND, Counters, Latency
 from aquipu.waiter import Kept, resume
+
+if TYPE_CHECKING:
+    from aquipu.statistics import State, Statistics
 
 T = TypeVar("T")
 E = TypeVar("E", bound=AquipuError)
@@ -212,6 +215,8 @@ class Writable(Owned, Closing):
 
     def _counted(self, latency: Latency) -> Statistics:
         """What is known here. From any thread."""
+        from aquipu.statistics import Statistics
+
         synced_sequence = self.synced_sequence  # before the other, which it must not pass: the loop may go on
         counters, group, now = self._counters, self._group, monotonic_ns()
         return Statistics(

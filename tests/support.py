@@ -18,7 +18,8 @@ from aquipu.journal import Journal
 from aquipu.layout import MANIFEST, SEGMENT_HEADER_BYTES, UNNAMED, Manifest, SegmentHeader, first_sequence_of, segment_name
 from aquipu.record import Record
 from aquipu.recovery import RecoveryReport, recover
-from aquipu.statistics import Counters, Latency, Statistics
+from aquipu.statistics import Statistics
+from aquipu.tally import Counters, Latency
 
 MIB = 1024 * 1024
 NOW = 1_700_000_000_000_000_000

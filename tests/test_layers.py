@@ -12,7 +12,7 @@ import aquipu
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": (
-        *("errors", "value", "policy", "retention", "record", "checksum", "options", "statistics"),
+        *("errors", "value", "policy", "retention", "record", "checksum", "options", "statistics", "tally"),
         *("lines", "frame", "layout", "lost", "postings", "commit", "wire"),
     ),
     "blocking": (

@@ -53,7 +53,10 @@ NAMES = [
 ]
 
 LEFT_OUT = ["typer", "click", "rich", "uuid", "importlib.metadata", "aiofiles"]
-LEFT_FOR_LATER = [f"aquipu.{room}" for room in ("reader", "catalogue", "recovery", "inspection", "finding", "postings")]
+LEFT_FOR_LATER = [
+    f"aquipu.{room}"
+    for room in ("reader", "catalogue", "recovery", "inspection", "finding", "postings", "statistics", "remote")
+]
 
 
 def documented(value: object) -> str:

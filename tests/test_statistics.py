@@ -25,7 +25,9 @@ from aquipu import (
     StoreFailedError,
     StoreFullError,
 )
-from aquipu.statistics import COUNTED_ERRORS, MIB, SECOND, Counters, Latency, Statistics, Tally, durations, judge, sizes
+from aquipu.options import MIB
+from aquipu.statistics import Statistics, judge
+from aquipu.tally import COUNTED_ERRORS, SECOND, Counters, Latency, Tally, durations, sizes
 from tests.support import FailingDisk, segments_in
 from tests.test_failing_disk import held, tick
 
