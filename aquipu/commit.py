@@ -202,7 +202,10 @@ class GroupCommit(Generic[Waiter]):
     def add_batch(self, pending: Pending[Waiter], now: int) -> bool:
         """Accept records that belong together, so that they share one commit; False when there is no room for them now."""
         count = len(pending.payloads)
-        if self.waiting or self.records + count > self.buffer_records or self.bytes + pending.size > self.buffer_bytes:
+        if self.waiting:
+            return False
+        is_over = self.records + count > self.buffer_records or self.bytes + pending.size > self.buffer_bytes
+        if is_over and self.records:  # one that is larger than the buffer goes alone; who may not, never comes here
             return False
         commit = self._open()
         first = len(commit.payloads)
@@ -264,6 +267,21 @@ class GroupCommit(Generic[Waiter]):
             self._last = Commit()
             self._forming.append(self._last)
         return self._last
+
+    def may_hold(self, records: int, bytes: int) -> bool:
+        """Whether a batch of this size can ever have room. One record has, however large its labels: see `add`."""
+        return records <= self.buffer_records and (bytes <= self.buffer_bytes or records == 1)
+
+    def resize(self, records: int, bytes: int) -> list[Pending[Waiter]]:
+        """Keep within these bounds from now on. Gives those who wait for room and would never have it: they have left the
+        line."""
+        self.buffer_records, self.buffer_bytes = records, bytes
+        waiting, self.waiting = self.waiting, deque()
+        too_large: list[Pending[Waiter]] = []
+        for pending in waiting:
+            line = self.waiting if self.may_hold(len(pending.payloads), pending.size) else too_large
+            line.append(pending)
+        return too_large
 
     # leaving and arriving
 

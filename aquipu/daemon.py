@@ -5,36 +5,50 @@ commit is a batch here: all of it is stored, or none. The store's own bounds mak
 
 **No record twice.** A client sends one commit at a time, under the name of its writer and a number; both are stored with
 it. When a connection is lost, the client comes back with the number of the commit whose answer it never got. Then nothing
-that still comes from the old connection counts any more, what was accepted from it is awaited, and the log itself is
+that still comes from the old connection counts any more, what had come from it is done to its end, and the log itself is
 searched for the key: that tells what became of the commit, also when it was a daemon before this one that took it.
 
 **Nobody harms anybody else.** What is no message, or larger than any can be, ends its connection, and so does a client that
-does not introduce itself, or has more than `REQUESTS_MAX` requests under way. To one that reads no answers no more are
+does not introduce itself. From one that has much under way no more is read, and to one that reads no answers no more are
 written than its socket takes.
 """
 
 from __future__ import annotations
 
-from asyncio import AbstractServer, BaseTransport, Event, Future, Protocol, Task, Transport, gather, get_running_loop, wait
-from collections.abc import Coroutine
+from asyncio import (
+    AbstractServer,
+    BaseTransport,
+    Event,
+    Future,
+    Protocol,
+    Task,
+    Transport,
+    gather,
+    get_running_loop,
+    sleep,
+    wait,
+)
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from logging import getLogger
-from typing import Any, cast
+from typing import cast
 
 from aquipu.closing import Closing, Opening
 from aquipu.disk import Disk, StrPath, absolute
-from aquipu.errors import StoreUnavailableError
-from aquipu.service import TAIL_BYTES_MAX, answer, standing, welcome, writer_in
+from aquipu.errors import StoreFailedError, StoreUnavailableError
+from aquipu.service import COMMIT_BYTES_MAX, TAIL_BYTES_MAX, answer, standing, welcome, writer_in
 from aquipu.store import Store
-from aquipu.wire import Head, Message, Messages, WireError, encoded, error_head
+from aquipu.wire import Head, Message, Messages, WireError, encoded, error_head, number_in
 
-REQUESTS_MAX = 64
-"""Of one client, under way at a time, beside those that wait for a record."""
+REQUESTS_MAX = 16
+"""Of one client: with so many under way, or with `COMMIT_BYTES_MAX` in them, no more is read from it for now."""
 WAITS_MAX = 1000
-"""Of one client: its followers that have come to the end."""
+"""Of one client: its followers that have come to the end. To one more is said that it cannot be."""
 _HELLO_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
+_TURNS = 3  # of the loop, until there is a session for whoever has connected already
 _MODE, _GROUP_MODE = 0o600, 0o660
 
 _log = getLogger(__name__)
@@ -47,8 +61,12 @@ class Daemon(Closing):
         """Not called by users: `Daemon.open` does."""
         self.store = store
         self.path = path
+        self.failed: Future[None] = get_running_loop().create_future()
+        """Resolved when a client was told that the store has failed."""
         self.sessions: set[_Session] = set()
-        self._server: AbstractServer | None = None
+        """Those that are connected, or have something under way."""
+        self.is_closed = False
+        self._server: AbstractServer
         self._identity: tuple[int, int] | None = None
 
     @staticmethod
@@ -62,14 +80,18 @@ class Daemon(Closing):
 
     async def aclose(self) -> None:
         """Take no more, answer what is under way, and hang up. Does nothing the second time."""
-        server, self._server = self._server, None
-        if server is None:
+        if self.is_closed:
             return
-        server.close()
+        self.is_closed = True
         with suppress(OSError):
             if Disk().identity(self.path) == self._identity:  # otherwise somebody has replaced it
                 Disk().remove(self.path)
-        await gather(*(session.hang_up() for session in list(self.sessions)))
+        try:
+            for _ in range(_TURNS):
+                await sleep(0)
+            await gather(*(session.hang_up() for session in list(self.sessions)))
+        finally:
+            self._server.close()
 
     async def _listen(self, group: str | None) -> None:
         disk = Disk()
@@ -82,12 +104,10 @@ class Daemon(Closing):
         self._identity = disk.identity(self.path)
         self._server = await get_running_loop().create_unix_server(partial(_Session, self), sock=listening)
 
-    async def take_over(self, heir: _Session, writer: bytes) -> None:
-        """End what else claims to be this writer, and wait until nothing of it is under way."""
-        others = [session for session in self.sessions if session.writer == writer and session is not heir]
-        for other in others:
-            other.end()
-        await gather(*(other.ended() for other in others))
+    def heard_of(self, error: Exception) -> None:
+        """A client is told of this."""
+        if isinstance(error, StoreFailedError) and not self.failed.done():
+            self.failed.set_result(None)
 
 
 async def _open(store: Store, path: str, group: str | None) -> Daemon:
@@ -105,9 +125,13 @@ class _Session(Protocol):
         self._store = daemon.store
         self._loop = get_running_loop()
         self._messages = Messages(TAIL_BYTES_MAX)
-        self._requests: set[Task[None]] = set()
-        self._waits: set[Task[None]] = set()
+        self._untaken: deque[Message] = deque()
+        self._greeting: Task[None] | None = None
         self._is_welcome = False
+        self._requests: set[Task[None]] = set()
+        self._bytes = 0  # of their tails
+        self._waits: dict[int, Task[None]] = {}
+        self._is_paused = self._is_leaving = False
         self._writable = Event()
         self._writable.set()
         self._lost: Future[None] = self._loop.create_future()
@@ -117,14 +141,17 @@ class _Session(Protocol):
     def connection_made(self, transport: BaseTransport) -> None:
         self._transport = cast("Transport", transport)
         self._daemon.sessions.add(self)
-        self._patience = self._loop.call_later(_HELLO_SECONDS, self._refuse, WireError("it does not say who it is"))
+        self._patience = self._loop.call_later(_HELLO_SECONDS, self._refuse, WireError("a client does not say hello"))
+        if self._daemon.is_closed:  # it was accepted just before
+            self.end()
 
     def data_received(self, data: bytes) -> None:
         try:
-            for message in self._messages.feed(data):
-                self._take(message)
+            self._untaken += self._messages.feed(data)
         except WireError as error:
             self._refuse(error)
+        else:
+            self._take_some()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -134,61 +161,92 @@ class _Session(Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost.set_result(None)
-        self._daemon.sessions.discard(self)
+        self._writable.set()
         self.end()
+        self._leave()
 
     def end(self) -> None:
-        """Nothing that comes of it counts any more; what the store has accepted is written."""
+        """Nothing that still comes of it counts any more; what has come is done."""
         self._patience.cancel()
         self._transport.abort()
-        for task in (*self._requests, *self._waits):
-            task.cancel()
+        self._untaken.clear()
+        for task in (self._greeting, *self._waits.values()):
+            if task is not None:
+                task.cancel()
 
     async def ended(self) -> None:
         """Wait until nothing of it is under way."""
-        await gather(*self._requests, *self._waits, return_exceptions=True)
+        if self._requests:
+            await wait(self._requests)
 
     async def hang_up(self) -> None:
         """Answer what is under way, but for those that wait for a record, and close the connection."""
-        self._transport.pause_reading()
-        for task in self._waits:
+        self._is_leaving = True
+        self._take_some()
+        for task in self._waits.values():
             task.cancel()
         if self._requests:
             await wait(self._requests, timeout=_CLOSE_SECONDS)
         self._transport.close()
         await wait([self._lost], timeout=_CLOSE_SECONDS)
         self.end()
+        for task in self._requests:
+            task.cancel()
+
+    def _leave(self) -> None:
+        if self._lost.done() and not self._requests:
+            self._daemon.sessions.discard(self)
 
     def _refuse(self, error: WireError) -> None:
+        """Say what is wrong, as far as the socket takes it, and end."""
         _log.warning("%s: a client is cut off: %s", self._daemon.path, error)
+        self._send({"error": error_head(StoreUnavailableError(self._daemon.path, "be served at", str(error)))})
         self.end()
 
     # what it asks
 
+    @property
+    def _has_enough(self) -> bool:
+        return self._is_leaving or len(self._requests) >= REQUESTS_MAX or self._bytes >= COMMIT_BYTES_MAX
+
+    def _take_some(self) -> None:
+        """Begin what has come, as far as that is not too much at a time, and read on or not."""
+        try:
+            while self._untaken and not self._has_enough:
+                self._take(self._untaken.popleft())
+        except WireError as error:
+            self._refuse(error)
+        else:
+            self._pause(self._has_enough)
+
     def _take(self, message: Message) -> None:
         if self.writer is None:
             self.writer = writer_in(message)
-            self._start(self._requests, 1, self._greet(self.writer, message))
-        elif not self._is_welcome:
-            raise WireError("it does not wait to be welcome")
+            self._patience.cancel()
+            self._greeting = self._loop.create_task(self._greet(self._take_over(), self.writer, message))
+            return
+        if not self._is_welcome:
+            raise WireError("a client does not wait to be welcome")
+        number = number_in(message.head, "id")
+        if message.head.get("do") == "forget":
+            self._forget(number)
         elif message.head.get("do") == "wait":
-            self._start(self._waits, WAITS_MAX, self._answer(self.writer, message))
+            self._wait(number, self.writer, message)
         else:
-            self._start(self._requests, REQUESTS_MAX, self._answer(self.writer, message))
+            self._begin(number, self.writer, message)
 
-    def _start(self, tasks: set[Task[None]], most: int, work: Coroutine[Any, Any, None]) -> None:
-        if len(tasks) >= most:
-            work.close()
-            raise WireError(f"it has more than {most} requests under way")
-        task = self._loop.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    def _take_over(self) -> list[_Session]:
+        """End what else claims to be this writer."""
+        others = [other for other in self._daemon.sessions if other.writer == self.writer and other is not self]
+        for other in others:
+            other.end()
+        return others
 
-    async def _greet(self, writer: bytes, hello: Message) -> None:
-        self._patience.cancel()
-        await self._daemon.take_over(self, writer)
+    async def _greet(self, others: list[_Session], writer: bytes, hello: Message) -> None:
+        for other in others:
+            await other.ended()
         try:
-            head = await welcome(self._store, writer, hello)
+            head = (await welcome(self._store, writer, hello))._asdict()
             self._is_welcome = True
         except WireError as error:
             self._refuse(error)
@@ -198,11 +256,52 @@ class _Session(Protocol):
         else:
             self._send(head)
 
-    async def _answer(self, writer: bytes, request: Message) -> None:
-        head: Head = {"id": request.head.get("id")}
+    def _begin(self, number: int, writer: bytes, request: Message) -> None:
+        task = self._loop.create_task(self._answer(number, writer, request))
+        self._requests.add(task)
+        self._bytes += len(request.tail)
+        task.add_done_callback(partial(self._done, len(request.tail)))
+
+    def _done(self, size: int, task: Task[None]) -> None:
+        self._requests.discard(task)
+        self._bytes -= size
+        self._take_some()
+        self._leave()
+
+    def _pause(self, paused: bool) -> None:
+        if paused == self._is_paused or self._transport.is_closing():
+            return
+        self._is_paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _wait(self, number: int, writer: bytes, request: Message) -> None:
+        self._forget(number)
+        if len(self._waits) >= WAITS_MAX:
+            reason = f"a client waits with at most {WAITS_MAX} followers"
+            self._reply({"id": number, "error": error_head(StoreUnavailableError(self._daemon.path, "follow", reason))})
+            return
+        task = self._waits[number] = self._loop.create_task(self._answer(number, writer, request))
+        task.add_done_callback(partial(self._waited, number))
+
+    def _waited(self, number: int, task: Task[None]) -> None:
+        if self._waits.get(number) is task:
+            del self._waits[number]
+
+    def _forget(self, number: int) -> None:
+        waiting = self._waits.pop(number, None)
+        if waiting is not None:
+            waiting.cancel()
+
+    async def _answer(self, number: int, writer: bytes, request: Message) -> None:
+        head: Head = {"id": number}
         tail: list[bytes] = []
+        await self._writable.wait()
+        if self._transport.is_closing():  # and it has not begun
+            return
         try:
-            await self._writable.wait()
             more, tail = await answer(self._store, writer, request)
             head |= more
         except WireError as error:
@@ -210,8 +309,12 @@ class _Session(Protocol):
             return
         except Exception as error:  # whatever it is, it is for the one who asked
             head["error"] = error_head(error)
-        head["standing"] = standing(self._store)
-        self._send(head, tail)
+            self._daemon.heard_of(error)
+        self._reply(head, tail)
 
-    def _send(self, head: Head, tail: list[bytes] | None = None) -> None:
-        self._transport.write(encoded(head, tail or ()))
+    def _reply(self, head: Head, tail: Sequence[bytes] = ()) -> None:
+        self._send({**head, "standing": standing(self._store)}, tail)
+
+    def _send(self, head: Head, tail: Sequence[bytes] = ()) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(encoded(head, tail))

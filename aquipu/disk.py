@@ -319,8 +319,10 @@ def _check_unused(path: str) -> None:
     with socket(AF_UNIX, SOCK_STREAM) as probe, suppress(FileNotFoundError):
         if not S_ISSOCK(os.stat(path).st_mode):
             raise OSError(EEXIST, "it is there, and no socket", path)
+        probe.setblocking(False)
         with suppress(ConnectionRefusedError):
-            probe.connect(path)
+            with suppress(BlockingIOError):  # so many want to be heard that one more would have to wait
+                probe.connect(path)
             raise OSError(EADDRINUSE, "somebody listens there", path)
 
 

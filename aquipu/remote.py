@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, Task, ensure_future, get_running_loop, wait
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from logging import getLogger
 from threading import Thread
 from time import monotonic, monotonic_ns
-from typing import Any
+from typing import Any, TypeVar
 
 from aquipu.bookmark import checked_name
 from aquipu.closing import Opening, Records
 from aquipu.commit import Commit, GroupCommit, Landing
-from aquipu.connection import Client, Connection, deliver, path_in, raise_if_error
+from aquipu.connection import PURGED, Client, Connection, deliver, path_in
 from aquipu.disk import at_fork, random_bytes
 from aquipu.errors import (
     AquipuError,
+    BatchTooLargeError,
     ForkedStoreError,
     OutcomeUnknownError,
     StoreClosedError,
@@ -41,9 +42,23 @@ from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, 
 from aquipu.record import Record
 from aquipu.statistics import Health, Statistics, judge
 from aquipu.tally import Latency
-from aquipu.wire import VERSION, Head, Message, page_in, records_of_commit
+from aquipu.wire import (
+    VERSION,
+    Head,
+    Landed,
+    Message,
+    Welcome,
+    WireError,
+    landed_in,
+    page_in,
+    raise_if_error,
+    records_of_commit,
+    value_in,
+)
 from aquipu.worker import EXIT_SECONDS, before_exit
 from aquipu.writing import Waiter, Writable
+
+T = TypeVar("T")
 
 _log = getLogger(__name__)
 
@@ -54,14 +69,16 @@ class RemoteStore(Writable):
     Its calls are those of `Store`, with the same receipts and errors. Beside them, each may raise StoreUnavailableError:
     the daemon could not be reached in time, and nothing was sent; and what appends OutcomeUnknownError: it was sent, and
     what became of it cannot be found out. In both cases the next call tries again. StoreFailedError comes from the daemon,
-    as long as it has not been started anew.
+    as long as it has not been started anew. A daemon that is there and does not answer, because its disk hangs, is waited
+    for, as a disk is.
     """
 
     def __init__(self, address: str, loop: AbstractEventLoop, seconds: float, group: GroupCommit[Waiter]) -> None:
         """Not called by users: `Store.connect` does."""
         super().__init__(address, loop, group, Stage.SYNCED, 0)
         self._writer = random_bytes(16)
-        self._number = 0  # of the commit under way
+        self._bounds = group.buffer_records, group.buffer_bytes  # as they were asked for; the daemon may have narrower ones
+        self._number = 0  # of the last commit with records that was under way, or is
         self._was_sent = False  # the commit under way, perhaps through a connection that was lost
         self._floor = 0  # the commit under way, if it was sent, has no sequence below
         self._standing = (0, 0, 0)
@@ -70,7 +87,7 @@ class RemoteStore(Writable):
         self._latency = Latency()
         self._over = False
         self._told = _tell_nobody
-        client = Client(self._hello, self._welcome, self._hear, self._give_up)
+        client = Client(self._hello, self._welcome, self._stand, self._give_up)
         self._connection = Connection(address, loop, seconds, client)
         _open_stores.add(self)
 
@@ -109,7 +126,7 @@ class RemoteStore(Writable):
     async def get(self, sequence: int) -> Record:
         """See `Store.get`."""
         check_sequence(sequence, "sequence")
-        return page_in((await self._ask("get", sequence=sequence)).tail)[0]
+        return (await self._ask(_records_in, "get", sequence=sequence))[0]
 
     def scan(
         self,
@@ -130,14 +147,17 @@ class RemoteStore(Writable):
         return _Pages(self, {**asked._asdict(), "relation": every, "any_of": of_any, "reverse": bool(reverse)})
 
     def follow(self, start: int | None = None) -> Records:
-        """See `Store.follow`. It goes on when the daemon was away, unless that takes too long."""
+        """See `Store.follow`. It goes on when the daemon was away, unless that takes too long, and ends when this store is
+        closed, wherever it is then."""
         if start is not None:
             check_sequence(start, "start")
         self._check_readable()
-        return _Follow(self, self.next_sequence if start is None else start)
+        return _Follow(self, start)
 
     async def relations(self, prefix: str = "") -> dict[str, int]:
         """See `Store.relations`."""
+        if not isinstance(prefix, str):
+            raise TypeError(f"a prefix of labels is a str, not {type(prefix).__name__}")
         labels: dict[str, int] = await self._call("relations", prefix=prefix)
         return labels
 
@@ -147,20 +167,19 @@ class RemoteStore(Writable):
 
     # keeping and letting go
 
-    async def purge(
-        self, *, before: int | None = None, before_time: datetime | int | None = None, dry_run: bool = False
-    ) -> Purged:
+    async def purge(self, *, before: int | None = None, before_time: Time | None = None, dry_run: bool = False) -> Purged:
         """See `Store.purge`."""
         time = None if before_time is None else nanoseconds(before_time)
-        return Purged(*await self._call("purge", before=before, before_time=time, dry_run=dry_run))
+        return Purged(*await self._call("purge", before=before, before_time=time, dry_run=bool(dry_run)))
 
     async def hold(self, name: str, sequence: int) -> None:
         """See `Store.hold`."""
-        await self._call("hold", name=name, sequence=sequence)
+        check_sequence(sequence, "sequence")
+        await self._call("hold", name=checked_name(name), sequence=sequence)
 
     async def release(self, name: str) -> bool:
         """See `Store.release`."""
-        return bool(await self._call("release", name=name))
+        return bool(await self._call("release", name=checked_name(name)))
 
     async def holds(self) -> dict[str, int]:
         """See `Store.holds`."""
@@ -168,11 +187,15 @@ class RemoteStore(Writable):
         return holds
 
     async def _call(self, do: str, **arguments: Any) -> Any:
-        return (await self._ask(do, **arguments)).head["value"]
+        return await self._ask(_value_in, do, **arguments)
 
-    async def _ask(self, do: str, **arguments: Any) -> Message:
+    async def _ask(self, understood: Callable[[Message], T], do: str, **arguments: Any) -> T:
         self._check_readable()
-        return await self._connection.ask({"do": do, **arguments})
+        message = await self._connection.ask({"do": do, **arguments})
+        try:
+            return understood(message)
+        except WireError as error:
+            raise StoreUnavailableError(self._path, "understand the daemon at", str(error)) from error
 
     def _check_readable(self) -> None:
         self._check_owner()
@@ -213,21 +236,32 @@ class RemoteStore(Writable):
             return
         try:
             raise_if_error(message.head, self._path)
-        except Exception as error:
-            self._arrived(_as_outcome(error, self._path))
+            landed = landed_in(message.head)
+        except AquipuError as error:
+            self._arrived(error)
+        except WireError as error:
+            self._arrived(OutcomeUnknownError(self._path, f"the daemon's answer cannot be understood, {error}"))
+        except Exception as error:  # what the daemon refuses
+            self._arrived(StoreUnavailableError(self._path, "append to", str(error)))
         else:
-            head = message.head
-            self._land(head.get("first"), head.get("time", 0), Stage(head["stage"]))
+            self._land(landed)
 
-    def _land(self, first: int | None, time: int, stage: Stage) -> None:
-        """The commit under way is in the log, from this sequence on."""
+    def _land(self, landed: Landed) -> None:
+        """The commit under way is in the log."""
         commit, group = self._group.under_way, self._group
         assert commit is not None
-        following = group.next_sequence if first is None else first + len(commit)
-        commit.timestamps = [time] * len(commit)
-        commit.sync = stage is Stage.SYNCED
+        following = landed.first + len(commit) if commit.payloads else group.next_sequence
+        commit.timestamps = [landed.time] * len(commit)
+        commit.sync = landed.stage is Stage.SYNCED
         synced = following if commit.sync else min(self._standing[2], following)
         self._arrived(Landing(following, synced, 0))
+
+    def _arrived(self, outcome: Landing | AquipuError) -> None:
+        if self._closed is not None and isinstance(outcome, AquipuError):
+            commit = self._group.under_way
+            if isinstance(outcome, StoreFailedError) or (commit is not None and not commit.payloads):
+                self._trouble = outcome  # nobody else is told that what was only flushed is not synced
+        super()._arrived(outcome)
 
     def _settled(self) -> None:
         self._latency.since = 0
@@ -246,29 +280,29 @@ class RemoteStore(Writable):
             head |= {"number": self._number, "floor": self._floor}
         return head
 
-    def _welcome(self, head: Head) -> None:
+    def _welcome(self, welcome: Welcome) -> None:
         self._away = None
-        self._hear(head)
-        group = self._group
-        self._stage = Stage(head["stage"])
-        self._max_record_bytes = head["max_record_bytes"]
-        group.buffer_records = min(group.buffer_records, head["buffer_records"])
-        group.buffer_bytes = min(group.buffer_bytes, head["buffer_bytes"])
-        outcome = head["outcome"]
-        if group.under_way is None:
+        self._stand(welcome.standing)
+        self._stage = welcome.stage
+        self._max_record_bytes = welcome.max_record_bytes
+        self._fit(min(self._bounds[0], welcome.buffer_records), min(self._bounds[1], welcome.buffer_bytes))
+        if self._group.under_way is None:
             return
-        if outcome == "unknown":
-            reason = "the records that it could be among were purged before the daemon could be asked"
-            self._arrived(OutcomeUnknownError(self._path, reason))
-        elif outcome is None or outcome == "absent":
-            self._send()
+        if isinstance(welcome.outcome, Landed):
+            self._land(welcome.outcome)
+        elif welcome.outcome == "unknown":
+            self._arrived(OutcomeUnknownError(self._path, PURGED))
         else:
-            first, time = outcome
-            self._land(first, time, Stage.SYNCED)
+            self._was_sent = False  # and if it was, it did not arrive
+            self._send()
 
-    def _hear(self, head: Head) -> None:
-        first, following, synced = head["standing"]
-        self._standing = first, following, synced
+    def _fit(self, records: int, bytes: int) -> None:
+        """Keep within these bounds. A batch that waits for room and will never have it is refused."""
+        for pending in self._group.resize(records, bytes):
+            self._fail_all([pending.waiter], BatchTooLargeError(self._path, len(pending.payloads), pending.size))
+
+    def _stand(self, standing: tuple[int, int, int]) -> None:
+        self._standing = standing
 
     def _give_up(self, error: AquipuError) -> None:
         """The daemon cannot be reached: everyone who waits is told."""
@@ -285,11 +319,13 @@ class RemoteStore(Writable):
 
     def _begin_closing(self) -> None:
         self._trouble = None
-        self._group.barrier(Stage.SYNCED, None)
         super()._begin_closing()
 
     def _end(self) -> None:
         assert self._closed is not None
+        if self._trouble is None and self._group.barrier(Stage.SYNCED, None):  # what was only flushed
+            self._depart()
+            return
         self._ending = self._over = True
         _open_stores.discard(self)
         self._connection.close()
@@ -299,14 +335,15 @@ class RemoteStore(Writable):
             self._closed.set_exception(self._trouble)
             self._closed.exception()  # aclose raises it; not the garbage collector
 
-    def _leave(self) -> Callable[[], None] | None:
+    def _leave(self) -> Callable[[float], None] | None:
         """The program has let go of the store. If it is still open: what brings to the daemon what was accepted."""
         if self._over or isinstance(self._refusal, ForkedStoreError):
             return None
         self._over = True
         under_way = self._group.under_way
+        is_numbered = under_way is not None and bool(under_way.payloads)
         commits = [*([] if under_way is None else [under_way]), *self._group.remaining()]
-        numbers = count(self._number + (under_way is None))
+        numbers = count(self._number + (not is_numbered))
         messages = [self._message_of(commit, next(numbers)) for commit in commits if commit.payloads]
         return partial(_deliver, self._path, self._hello(), messages)
 
@@ -317,6 +354,8 @@ class RemoteStore(Writable):
 
     def __del__(self) -> None:
         if hasattr(self, "_connection") and (deliver := self._leave()) is not None:
+            with suppress(RuntimeError):  # the loop was closed under the store
+                self._loop.call_soon_threadsafe(self._connection.close)
             _leave_in_background(deliver)
             self._warn()
 
@@ -360,11 +399,12 @@ class _Pages(Records):
         self._ready = iter(())
 
     async def _refill(self) -> Record:
-        while self._asked is not None:
-            message = await self._store._ask("page", **self._asked)
-            left = {"start": message.head["start"], "stop": message.head["stop"]}
-            self._asked = None if left["stop"] is None else {**self._asked, **left}
-            self._ready = iter(page_in(message.tail))
+        while (asked := self._asked) is not None:
+            records, left = await self._store._ask(_page_in, "page", **asked)
+            if self._asked is None:  # closed meanwhile
+                break
+            self._asked = None if left["stop"] is None else asked | left
+            self._ready = iter(records)
             for record in self._ready:
                 return record
         raise StopAsyncIteration
@@ -373,31 +413,70 @@ class _Pages(Records):
 class _Follow(Records):
     """The records from a place on, for ever."""
 
-    def __init__(self, store: RemoteStore, start: int) -> None:
+    def __init__(self, store: RemoteStore, start: int | None) -> None:
+        """Without a start: from where the log stands when the daemon hears of it."""
         self._store = store
         self._next = start
         self._ready = iter(())
         self._is_over = False
+        self._asked: Task[Any] | None = None  # that a step waits for
+        if start is None:
+            self._asked = self._ask("stand")
 
     async def aclose(self) -> None:
         self._is_over = True
         self._ready = iter(())
+        if self._asked is not None:
+            self._asked.cancel()
 
     async def _refill(self) -> Record:
         while not self._is_over:
             try:
-                await self._store._ask("wait", sequence=self._next)
-                message = await self._store._ask("page", start=self._next)
+                found = await self._more()
             except StoreClosedError:
                 if self._store._closed is None:
                     raise
                 break
-            found = page_in(message.tail)
             if found and not self._is_over:
                 self._next = found[-1].sequence + 1
                 self._ready = iter(found)
                 return next(self._ready)
         raise StopAsyncIteration
+
+    async def _more(self) -> list[Record]:
+        """The next records, when there are any; none when it is closed meanwhile."""
+        if self._next is None:
+            self._next = await self._answer("stand")
+        await self._answer("wait")
+        return [] if self._is_over else await self._store._ask(_records_in, "page", start=self._next)
+
+    async def _answer(self, do: str) -> Any:
+        """What the daemon says; None when this is closed meanwhile. Cancelled, it is asked again the next time."""
+        asked = self._asked = self._asked or self._ask(do)
+        try:
+            await wait([asked])
+        finally:
+            self._asked = None
+            asked.cancel()
+        return None if asked.cancelled() else asked.result()
+
+    def _ask(self, do: str) -> Task[Any]:
+        asked = ensure_future(self._store._ask(_value_in, do, sequence=self._next))
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # heard of, also if nobody waits
+        return asked
+
+
+def _records_in(message: Message) -> list[Record]:
+    return page_in(message.tail)
+
+
+def _value_in(message: Message) -> Any:
+    return value_in(message.tail)
+
+
+def _page_in(message: Message) -> tuple[list[Record], Head]:
+    """The records of a page, and what is left."""
+    return page_in(message.tail), {"start": message.head.get("start"), "stop": message.head.get("stop")}
 
 
 def opening(address: str, timeout: float, buffer_records: int, buffer_bytes: int) -> Opening[RemoteStore]:
@@ -422,12 +501,6 @@ async def _connect(address: str, seconds: float, buffer_records: int, buffer_byt
     return store
 
 
-def _as_outcome(error: Exception, address: str) -> AquipuError:
-    if isinstance(error, AquipuError):
-        return error
-    return StoreUnavailableError(address, "append to", str(error))
-
-
 def _tell_nobody(first: int, commit: Commit[Waiter]) -> None:
     """Nobody here follows the commits of this process."""
 
@@ -436,31 +509,32 @@ def _tell_nobody(first: int, commit: Commit[Waiter]) -> None:
 
 
 _open_stores: weakref.WeakSet[RemoteStore] = weakref.WeakSet()
-_leaving: set[Thread] = set()
+_leaving: weakref.WeakSet[Thread] = weakref.WeakSet()
 
 
-def _leave_in_background(deliver: Callable[[], None]) -> None:
-    thread = Thread(target=deliver, name="aquipu-leave", daemon=True)
+def _leave_in_background(deliver: Callable[[float], None]) -> None:
+    thread = Thread(target=deliver, args=(monotonic() + EXIT_SECONDS,), name="aquipu-leave", daemon=True)
     thread.start()
     _leaving.add(thread)
 
 
 def _leave_all() -> None:
+    """No thread is started: at the exit of the interpreter, later versions of Python do not allow it."""
     left = [(store, deliver) for store in list(_open_stores) if (deliver := store._leave()) is not None]
-    for _, deliver in left:
-        _leave_in_background(deliver)
     deadline = monotonic() + EXIT_SECONDS
-    for thread in _leaving:
+    for _, deliver in left:
+        deliver(deadline)
+    for thread in list(_leaving):
         thread.join(max(deadline - monotonic(), 0))
     for store, _ in left:  # when nothing can go wrong any more: the warning may be made an error
         store._warn()
 
 
-def _deliver(address: str, hello: Head, commits: list[tuple[Head, list[bytes]]]) -> None:
-    """On a thread: nobody waits for the answer any more."""
+def _deliver(address: str, hello: Head, commits: list[tuple[Head, list[bytes]]], deadline: float) -> None:
+    """Nobody waits for the answer any more."""
     try:
         if commits:
-            deliver(address, hello, commits, EXIT_SECONDS)
+            deliver(address, hello, commits, deadline)
     except Exception as error:
         _log.error(
             "%s was not closed, and its daemon did not take what was accepted before the exit: records that were accepted "

@@ -7,26 +7,36 @@ process. Each function takes the store, the request and whose it is, and gives t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
-from aquipu.errors import StoreFullError
-from aquipu.keyed import Found, find_keyed
+from aquipu.keyed import find_keyed
 from aquipu.options import MIB
 from aquipu.policy import Stage
 from aquipu.purge import Purged
 from aquipu.record import Record, checked_relations, labels_size
 from aquipu.store import Store
 from aquipu.view import View
-from aquipu.wire import VERSION, Head, Message, WireError, commit_in, page_of
+from aquipu.wire import (
+    VERSION,
+    Head,
+    Landed,
+    Message,
+    Welcome,
+    WireError,
+    commit_in,
+    number_in,
+    page_of,
+    stage_in,
+    value_of,
+)
 
 COMMIT_BYTES_MAX = 32 * MIB
-"""The most that a client may hold in its buffer, and so in a commit."""
+"""The most that a client may hold in its buffer, and so in a commit: data and labels."""
+COMMIT_RECORDS_MAX = 1024 * 1024
 TAIL_BYTES_MAX = 4 * COMMIT_BYTES_MAX
-"""What a commit of that size is at most, with its columns."""
+"""More than such a commit is with its columns: 13 bytes a record, and 2 for each label, which has one at least."""
 PAGE_BYTES = 256 * 1024
 PAGE_RECORDS = 2048
-_U64 = 1 << 64
 
 Answer = tuple[Head, list[bytes]]
 
@@ -43,88 +53,85 @@ def writer_in(hello: Message) -> bytes:
     head = Arguments(hello.head)
     version, name = head["hello"], head["writer"]
     if version != VERSION:
-        raise WireError(f"it speaks version {version!r} of the protocol, and this is version {VERSION}")
+        raise WireError(f"version {version!r:.20} of the protocol is spoken there, and version {VERSION} here")
     try:
         writer = bytes.fromhex(name)
     except (TypeError, ValueError):
         writer = b""
     if len(writer) != 16:
-        raise WireError("it does not say who it is")
+        raise WireError("a hello does not say who it is")
     return writer
 
 
-async def welcome(store: Store, writer: bytes, hello: Message) -> Head:
+async def welcome(store: Store, writer: bytes, hello: Message) -> Welcome:
     """What a client must know, when nothing that it sent before is under way any more."""
-    outcome: Found | str | None = None
-    if hello.head.get("number") is not None:
-        outcome = await _outcome(store, writer, _number(hello, "number"), _number(hello, "floor"))
-    return {
-        "welcome": VERSION,
-        "store": store.path,
-        "stage": store._stage,
-        "max_record_bytes": store._max_record_bytes,
-        "buffer_records": store._group.buffer_records,
-        "buffer_bytes": min(store._group.buffer_bytes, COMMIT_BYTES_MAX),
-        "outcome": outcome,
-        "standing": standing(store),
-    }
+    outcome: Landed | str | None = None
+    if "number" in hello.head:
+        outcome = await _outcome(store, writer, number_in(hello.head, "number"), number_in(hello.head, "floor"))
+    return Welcome(
+        store._stage,
+        min(store._max_record_bytes, COMMIT_BYTES_MAX),
+        min(store._group.buffer_records, COMMIT_RECORDS_MAX),
+        min(store._group.buffer_bytes, COMMIT_BYTES_MAX),
+        standing(store),
+        outcome,
+    )
 
 
-def standing(store: Store) -> list[int]:
+def standing(store: Store) -> tuple[int, int, int]:
     """Where the log stands."""
-    return [store.first_sequence, store.next_sequence, store.synced_sequence]
+    return store.first_sequence, store.next_sequence, store.synced_sequence
 
 
 async def answer(store: Store, writer: bytes, request: Message) -> Answer:
     """Do what a request asks for."""
-    do = request.head.get("do")
+    head = Arguments(request.head)
+    do = head["do"]
     if do == "commit":
         return await _commit(store, writer, request)
     if do == "page":
-        return await _page(store, request)
+        return await _page(store, head)
     if do == "get":
-        return {}, page_of([await store.get(_number(request, "sequence"))])
+        return {}, page_of([await store.get(head["sequence"])])
     call = _CALLS.get(do) if isinstance(do, str) else None
     if call is None:
-        raise ValueError(f"this daemon does not know how to do {do!r}; it may be older than its client")
-    return {"value": await call(store, Arguments(request.head))}, []
+        raise ValueError(f"this daemon does not know how to do {do!r:.100}; it may be older than its client")
+    return {}, value_of(await call(store, head))
 
 
-async def _outcome(store: Store, writer: bytes, number: int, floor: int) -> Found | str:
-    """What became of a commit that cannot be among the records below the floor. If it is there, it is on the disk."""
-    with suppress(StoreFullError):  # it, or another that was under way, found no space, and is not there
-        await store.sync()
+async def _outcome(store: Store, writer: bytes, number: int, floor: int) -> Landed | str:
+    """What became of a commit that cannot be among the records below the floor. What was stored has come as far as it was
+    to come: a daemon awaits that, and opening a store syncs what it finds."""
 
-    async def search(seen: View) -> Found | str:
+    async def search(seen: View) -> Landed | str:
         since = seen._replace(start=min(max(floor, seen.start), seen.stop))
         found = await store._handoff.run(find_keyed, since, writer, number)
-        return found or ("absent" if floor >= seen.start else "unknown")
+        if found is None:
+            return "absent" if floor >= seen.start else "unknown"
+        stage = Stage.SYNCED if found.first_sequence < store.synced_sequence else Stage.FLUSHED
+        return Landed(found.first_sequence, found.time, stage)
 
     return await store._in_what_is_kept(search)
 
 
 async def _commit(store: Store, writer: bytes, request: Message) -> Answer:
-    try:
-        stage = Stage(request.head["stage"])
-    except (LookupError, ValueError):
-        raise WireError("a commit does not say how safe it is to be") from None
+    stage = stage_in(request.head)
     if not request.tail:
         await (store.sync() if stage is Stage.SYNCED else store.flush())
-        return {"stage": stage}, []
+        return {"first": store.next_sequence, "time": 0, "stage": stage}, []
     payloads, labels = commit_in(request.tail)
     if not payloads:
         raise WireError("a commit has a tail and no record")
     for its in set(labels.values()):
         checked_relations(its)
     label_bytes = sum(map(labels_size, labels.values()))
-    key = writer, _number(request, "number")
+    key = writer, number_in(request.head, "number")
     first = (await store._append_batch(payloads, labels, label_bytes, stage, key))[0]
-    return {"first": first.sequence, "time": first.timestamp, "stage": first.stage}, []
+    return Landed(first.sequence, first.timestamp, first.stage)._asdict(), []
 
 
-async def _page(store: Store, request: Message) -> Answer:
+async def _page(store: Store, head: Arguments) -> Answer:
     """Some of the records of a scan, and the bounds of those that are left: a scan is what was there at its first page."""
-    head = Arguments(request.head)
     start, stop, reverse = head["start"], head["stop"], bool(head["reverse"])
     wanted = {name: head[name] for name in ("since", "until", "relation", "any_of")}
     scan = store.scan(start, stop, reverse=reverse, **wanted)
@@ -142,10 +149,15 @@ async def _page(store: Store, request: Message) -> Answer:
 
 
 async def _wait(store: Store, head: Arguments) -> bool:
+    """Until there is a record with this sequence, or will never be."""
     async with store.follow(head["sequence"]) as records:
         async for _ in records:
             return True
     return False
+
+
+async def _stand(store: Store) -> int:
+    return store.next_sequence
 
 
 def _purge(store: Store, head: Arguments) -> Awaitable[Purged]:
@@ -154,6 +166,7 @@ def _purge(store: Store, head: Arguments) -> Awaitable[Purged]:
 
 _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "wait": _wait,
+    "stand": lambda store, head: _stand(store),
     "relations": lambda store, head: store.relations(head["prefix"]),
     "purge": _purge,
     "hold": lambda store, head: store.hold(head["name"], head["sequence"]),
@@ -162,10 +175,3 @@ _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "load": lambda store, head: store.cursor(head["name"]).load(),
     "save": lambda store, head: store.cursor(head["name"]).save(head["sequence"]),
 }
-
-
-def _number(message: Message, name: str) -> int:
-    number = message.head.get(name)
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _U64:
-        raise WireError(f"the {name} of a message is no number")
-    return number

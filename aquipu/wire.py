@@ -9,23 +9,24 @@ A message is a head, a JSON object, and a tail of bytes, which only some have. A
 
 The client speaks first: ``hello``, with the version of this protocol and the name of its writer, 16 random bytes in hex.
 If it still waits for the answer to a commit that it sent through a connection that was lost, also with the number of that
-commit, and the ``floor``: the sequence below which it cannot be. The daemon answers ``welcome``: what the client must know
-of the store, where the log stands, and the ``outcome`` of that commit: where it was found, "absent", or "unknown" when the
-records that it could be among were purged. Then each request has an ``id`` and says what to ``do``; its answer has the same
-id, and comes when it is there.
+commit, and the ``floor``: the sequence below which it cannot be. The daemon answers with a `Welcome`, or with an error.
+Then each request has an ``id`` and says what to ``do``; its answer has the same id, and comes when it is there.
 
 Records travel as they are stored: the tail of a commit is a frame (see `frame`), with its checks, so whatever is no commit
 is refused before any of it is stored. A page of records is a frame, and behind it their sequences, u64 each.
 
     do        also in the request                       in the answer
     commit    number, stage; tail: the records          first, time, stage
-    page      start, stop, reverse, and what `scan`     start, stop: what is left; tail: the records
+    page      start, stop, reverse, and what `scan`     start, stop: what is left, or null; tail: the records
               takes
-    wait      sequence                                  when there is a record with this sequence
-    others    what the method of that name takes        value
+    get       sequence                                  tail: the record
+    wait      sequence                                  tail: true, when there is a record with this sequence
+    stand                                               tail: one past the last record acknowledged
+    forget    its id is that of a wait                  none: neither of the two is answered
+    others    what the method of that name takes        tail: what it gives, as JSON
 
-Each answer has the ``standing`` of the log: first, next and synced sequence. An ``error`` in an answer has the name of its
-class, its arguments and its cause.
+A commit without a tail asks that all before it be flushed, or synced. Each answer has the ``standing`` of the log: first,
+next and synced sequence. An ``error`` in an answer has the name of its class, its arguments and its cause.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ from typing import Any, NamedTuple
 from aquipu import errors
 from aquipu.errors import AquipuError, StoreUnavailableError
 from aquipu.frame import HEADER_BYTES, KNOWN_FLAGS, Columns, columns, encode, header_at, is_sound
+from aquipu.policy import Stage
 from aquipu.record import Record
 
 VERSION = 1
-HEAD_BYTES_MAX = 1024 * 1024
-"""Enough for the labels by which records are sought."""
+HEAD_BYTES_MAX = 4 * 1024 * 1024
+"""Enough for the labels by which records are sought, however JSON spells them."""
 _SIZES = Struct("<II")
 _SEED = 0x77697265
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: json.dumps would make one for each message
+_REASON_MAX = 1000  # characters
 _PLAIN: dict[str, type[Exception]] = {"TypeError": TypeError, "ValueError": ValueError}
 _KINDS: dict[str, type[Exception]] = _PLAIN | {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, AquipuError)
@@ -65,8 +69,10 @@ class Message(NamedTuple):
 
 
 def encoded(head: Head, tail: Sequence[bytes] = ()) -> bytes:
-    """A message as bytes."""
-    text = json.dumps(head, separators=(",", ":")).encode()
+    """A message as bytes. ValueError for a head that is larger than any can be."""
+    text = _json(head)
+    if len(text) > HEAD_BYTES_MAX:
+        raise ValueError(f"what is said in {len(text)} bytes is more than a message takes, {HEAD_BYTES_MAX}")
     return b"".join((_SIZES.pack(len(text), sum(map(len, tail))), text, *tail))
 
 
@@ -103,13 +109,102 @@ class Messages:
 
 
 def _head(text: bytes) -> Head:
-    try:
-        head = json.loads(text)
-    except ValueError:
-        raise WireError("the head of a message is no JSON") from None
+    head = value_in(text)
     if not isinstance(head, dict):
         raise WireError("the head of a message is no JSON object")
     return head
+
+
+def _json(value: object) -> bytes:
+    return _ENCODER.encode(value).encode()
+
+
+# what is said
+
+
+class Landed(NamedTuple):
+    """A commit that is in the log. In the head of an answer by its names."""
+
+    first: int
+    """Sequence of its first record."""
+    time: int
+    """Of its records: they were accepted together."""
+    stage: Stage
+    """That it has reached, at least."""
+
+
+class Welcome(NamedTuple):
+    """What a client must know of the store. In the head of a message by its names."""
+
+    stage: Stage
+    """That an append waits for."""
+    max_record_bytes: int
+    buffer_records: int
+    """The most that a commit may hold, and `buffer_bytes`."""
+    buffer_bytes: int
+    standing: tuple[int, int, int]
+    outcome: Landed | str | None
+    """Of the commit of which the hello has the number: where it is, "absent", or "unknown" when the records that it could
+    be among were purged. In the head a list, a text or null."""
+
+
+def number_in(head: Head, name: str) -> int:
+    """A sequence, a time or any other u64. Raises WireError."""
+    number = head.get(name)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 64:
+        raise WireError(f"the {name} of a message is no number")
+    return number
+
+
+def stage_in(head: Head) -> Stage:
+    """How safe something is or is to be. Raises WireError."""
+    try:
+        return Stage(head["stage"])
+    except (LookupError, ValueError):
+        raise WireError("a message does not say which stage") from None
+
+
+def landed_in(head: Head) -> Landed:
+    """Where a commit is. Raises WireError."""
+    return Landed(number_in(head, "first"), number_in(head, "time"), stage_in(head))
+
+
+def standing_in(head: Head) -> tuple[int, int, int]:
+    """Where the log stands: first, next and synced sequence. Raises WireError."""
+    standing = head.get("standing")
+    if not isinstance(standing, list) or len(standing) != 3 or not all(isinstance(number, int) for number in standing):
+        raise WireError("a message does not say where the log stands")
+    return tuple(standing)
+
+
+def welcome_in(head: Head) -> Welcome:
+    """Raises WireError for what is none."""
+    outcome = head.get("outcome")
+    if isinstance(outcome, list):
+        outcome = landed_in(dict(zip(Landed._fields, outcome, strict=False)))
+    elif outcome not in ("absent", "unknown", None):
+        raise WireError("a welcome does not say what became of the commit")
+    return Welcome(
+        stage_in(head),
+        number_in(head, "max_record_bytes"),
+        number_in(head, "buffer_records"),
+        number_in(head, "buffer_bytes"),
+        standing_in(head),
+        outcome,
+    )
+
+
+def value_of(value: object) -> list[bytes]:
+    """What a method gives, as a tail."""
+    return [_json(value)]
+
+
+def value_in(text: bytes) -> Any:
+    """What stands in a text of JSON. Raises WireError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise WireError("a part of a message is no JSON") from None
 
 
 # records
@@ -162,22 +257,28 @@ def _columns_in(tail: bytes) -> tuple[Columns, bytes]:
 
 def error_head(error: Exception) -> Head:
     """An error, for the head of an answer."""
-    reason = None if error.__cause__ is None else str(error.__cause__)
+    cause = error.__cause__
+    reason = cause and (cause.args if isinstance(cause, OSError) and cause.errno is not None else [str(cause)])
     if isinstance(error, AquipuError):
         return {"kind": type(error).__name__, "arguments": error.args, "cause": reason}
     kind = next((kind for kind in _PLAIN if isinstance(error, _PLAIN[kind])), None)
-    return {"kind": kind, "arguments": [str(error) if kind else f"{type(error).__name__}: {error}"], "cause": reason}
+    text = str(error) if kind else f"{type(error).__name__}: {error}"
+    return {"kind": kind, "arguments": [text[:_REASON_MAX]], "cause": reason}
 
 
-def error_in(head: Head, address: str) -> Exception:
-    """The error that a daemon tells of. Raises WireError for what is none."""
+def error_in(head: Any, address: str) -> Exception:
+    """The error that a daemon tells of. One that is of no kind that is known here is a StoreUnavailableError."""
     try:
-        kind, arguments = head["kind"], head["arguments"]
-        if kind is None:
-            return StoreUnavailableError(address, "ask the daemon at", *arguments)
-        error: Exception = _KINDS[kind](*arguments)
-    except (KeyError, TypeError):
-        raise WireError("an error of an unknown kind") from None
-    if head.get("cause") is not None:
-        error.__cause__ = OSError(head["cause"])
+        error: Exception = _KINDS[head["kind"]](*head["arguments"])
+        if head["cause"] is not None:
+            error.__cause__ = OSError(*head["cause"])
+    except (LookupError, TypeError):
+        reasons = head.get("arguments") if isinstance(head, dict) else None
+        return StoreUnavailableError(address, "ask the daemon at", f"it says {reasons!s:.{_REASON_MAX}}")
     return error
+
+
+def raise_if_error(head: Head, address: str) -> None:
+    """Raise the error that an answer tells of, if it does."""
+    if "error" in head:
+        raise error_in(head["error"], address)

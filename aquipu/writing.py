@@ -284,12 +284,13 @@ class Writable(Owned, Closing):
         stage: Stage,
         key: tuple[bytes, int] | None = None,
     ) -> list[Receipt]:
-        """Store records as one commit, by whose key it can be found again; the labels by the index of their records."""
+        """Store records as one commit; the labels by the index of their records. With a key it can be found again, and is
+        the commit of a client, who has a buffer of its own: it may be larger than the one here, and goes alone then."""
         largest = max(map(len, payloads))
         if largest > self._max_record_bytes:
             raise self._refused(RecordTooLargeError(self._path, largest, self._max_record_bytes))
         size = sum(map(len, payloads)) + label_bytes
-        if len(payloads) > self._group.buffer_records or size > self._group.buffer_bytes:
+        if key is None and not self._group.may_hold(len(payloads), size):
             raise self._refused(BatchTooLargeError(self._path, len(payloads), size))
         waiter: Future[list[Receipt]] = self._loop.create_future()
         batch: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True, key)
