@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from asyncio import Future, get_running_loop
-from typing import Annotated
+from asyncio import FIRST_COMPLETED, Future, get_running_loop, wait
+from functools import partial
+from typing import Annotated, Any
 
 import anyio
 import typer
 
 from aquipu.changes import say_what_was_cut, sync_policy_of
-from aquipu.commands import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, checked_timeout, exit_codes
+from aquipu.closing import Opening
+from aquipu.commands import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, checked_timeout, exit_codes, usage
 from aquipu.console import counted, say, until_signalled
 from aquipu.daemon import Daemon
-from aquipu.policy import SyncPolicy
+from aquipu.retention import Retention
 from aquipu.store import Store
+
+_DAY = 86_400  # seconds
 
 
 @app.command("serve", epilog=EPILOG)
@@ -26,6 +30,12 @@ def serve_command(
     sync_policy: Annotated[
         str, typer.Option(metavar="always|every:N[/SECONDS]|os", help="When records are synced to the disk: see append.")
     ] = "every:64",
+    retain_days: Annotated[
+        float | None, typer.Option(metavar="DAYS", help="Let go of whole segments when all in them is older; see purge.")
+    ] = None,
+    retain_bytes: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Let go of the oldest segments when all have more bytes than that.")
+    ] = None,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
     """Write a store on behalf of other processes.
@@ -34,21 +44,34 @@ def serve_command(
     standard error when it listens.
 
     Ctrl-C, SIGTERM and SIGHUP end it: what is under way is answered, everything is synced, and the clients wait for the
-    next daemon.
+    next daemon. So does a disk that fails: only a new daemon can see what is really there.
     """
-    policy, seconds = sync_policy_of(sync_policy), checked_timeout(lock_timeout)
+    seconds = checked_timeout(lock_timeout)
+    retention = _retention_of(retain_days, retain_bytes)
+    opening = partial(
+        Store.open, absolute(store), sync_policy=sync_policy_of(sync_policy), retention=retention, lock_timeout=seconds
+    )
     with exit_codes():
-        raise typer.Exit(SIGNALLED + anyio.run(_serve, absolute(store), absolute(socket), group, policy, seconds))
+        raise typer.Exit(SIGNALLED + anyio.run(_serve, opening(), absolute(socket), group))
 
 
-async def _serve(path: str, socket: str, group: str | None, policy: SyncPolicy, lock_timeout: float) -> int:
-    """Serve until a signal comes. Its number."""
-    stopped: Future[int] = get_running_loop().create_future()
-    with until_signalled(stopped.set_result):
-        async with Store.open(path, sync_policy=policy, lock_timeout=lock_timeout) as store:
-            say_what_was_cut(store.recovery)
-            async with Daemon.open(store, socket, group=group):
-                say(f"aquipu: {path} is served at unix:{socket}")
-                number = await stopped
+def _retention_of(days: float | None, bytes: int | None) -> Retention | None:
+    if days is None and bytes is None:
+        return None
+    with usage("--retain-days" if bytes is None else "--retain-bytes" if days is None else None):
+        return Retention(max_age=None if days is None else days * _DAY, max_bytes=bytes)
+
+
+async def _serve(opening: Opening[Store], socket: str, group: str | None) -> int:
+    """Serve until a signal comes. Its number. Raises StoreFailedError when the disk fails."""
+    async with opening as store:
+        say_what_was_cut(store.recovery)
+        stopped: Future[int] = get_running_loop().create_future()
+        with until_signalled(stopped.set_result):
+            async with Daemon.open(store, socket, group=group) as daemon:
+                say(f"aquipu: {store.path} is served at unix:{socket}")
+                ends: list[Future[Any]] = [stopped, daemon.failed]
+                await wait(ends, return_when=FIRST_COMPLETED)
+            await store.aclose()
         say(f"aquipu: {counted(store.statistics().records, 'record')} stored, all of them on the disk")
-    return number
+    return stopped.result()

@@ -53,6 +53,7 @@ COMMANDS = (
         "purge",
         "relations",
         "repair",
+        "serve",
         "tail",
         "verify",
     ),

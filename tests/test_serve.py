@@ -1,0 +1,254 @@
+"""serve: the command that serves a store, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
+from tests.restarts import repeat
+from tests.support import data_in, segments_in
+from tests.test_cli import run
+
+LISTENS = re.compile(r"aquipu: .*/store is served at unix:.*/socket\n")
+
+
+@contextmanager
+def serving(path: Path, *options: str, listens: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own; it listens when the block begins."""
+    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "aquipu", "serve", str(path / "store")]
+    command += ["--socket", str(path / "socket"), *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if listens:
+                assert process.stderr is not None
+                line = process.stderr.readline()
+                assert LISTENS.fullmatch(line), line + process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str], code: int) -> str:
+    """Wait for the end, which must come with this code. What stood on standard error since."""
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors, errors
+    return errors
+
+
+async def append(path: Path, *data: bytes) -> list[Receipt]:
+    async with Store.connect(f"unix:{path}/socket") as store:
+        return await store.append_many(data)
+
+
+async def records_of(path: Path) -> list[Record]:
+    async with Reader.open(path / "store") as reader:
+        return [record async for record in reader.scan()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    """What was appended is stored, the socket is gone, the store is closed, and the exit code is a shell's."""
+    with serving(tmp_path) as process:
+        (receipt,) = asyncio.run(append(tmp_path, b"x"))
+        assert receipt.stage is Stage.FLUSHED
+        assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o600
+        process.send_signal(number)
+        assert ended(process, 128 + number) == "aquipu: 1 record stored, all of them on the disk\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
+    assert data_in(tmp_path / "store") == [b"x"]
+
+
+def test_a_signal_while_clients_append(tmp_path: Path) -> None:
+    """What is under way is answered; the client goes on with the next daemon, and nothing is there twice."""
+
+    async def appending() -> int:
+        count = 0
+        with serving(tmp_path) as process:
+            store = await Store.connect(f"unix:{tmp_path}/socket", timeout=60)
+            for _ in range(2):
+                await asyncio.gather(*(store.append(b"%d" % (count + number)) for number in range(500)))
+                count += 500
+            going = [asyncio.ensure_future(store.append(b"%d" % (count + number))) for number in range(500)]
+            await asyncio.sleep(0)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(ended, process, 143)
+        with serving(tmp_path):
+            await asyncio.gather(*going)
+            await store.aclose()
+        return count + 500
+
+    assert asyncio.run(first_daemon_later(tmp_path)) == [b"early"]
+    assert asyncio.run(appending()) == 1500
+    assert sorted(map(int, data_in(tmp_path / "store")[1:])) == list(range(1500))
+
+
+async def first_daemon_later(path: Path) -> list[bytes]:
+    """A client that was there before its daemon."""
+    appending = asyncio.ensure_future(append(path, b"early"))
+    await asyncio.sleep(0)
+    with serving(path) as process:
+        await appending
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(ended, process, 143)
+    return [record.data for record in await records_of(path)]
+
+
+def test_it_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    """A reload starts the new one before the old one has gone: it takes the socket over when it has the store."""
+    with serving(tmp_path) as old:
+        asyncio.run(append(tmp_path, b"old"))
+        with serving(tmp_path, listens=False) as new:
+            old.send_signal(signal.SIGTERM)
+            ended(old, 143)
+            assert new.stderr is not None
+            assert LISTENS.fullmatch(new.stderr.readline())
+            asyncio.run(append(tmp_path, b"new"))
+            new.send_signal(signal.SIGTERM)
+            ended(new, 143)
+    assert data_in(tmp_path / "store") == [b"old", b"new"]
+
+
+def test_a_store_that_is_in_use(tmp_path: Path) -> None:
+    """Exit code 3 after the time that it was told to wait, and a signal ends the waiting."""
+    with serving(tmp_path):
+        locked = run("serve", tmp_path / "store", "--socket", tmp_path / "other", "--lock-timeout", "0")
+        assert locked.returncode == 3
+        assert b"is in use by process" in locked.stderr
+        assert not (tmp_path / "other").exists()
+
+
+def test_ctrl_c_while_it_waits_for_the_lock(tmp_path: Path) -> None:
+    """It ends at once: nothing was begun."""
+
+    command = [sys.executable, "-c", WAITS, "serve", str(tmp_path / "store"), "--socket", str(tmp_path / "other")]
+    with serving(tmp_path), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "waits\n"
+        process.send_signal(signal.SIGINT)
+        ended(process, 130)
+
+
+WAITS = """
+import sys
+from aquipu.__main__ import main
+from aquipu.disk import Disk
+def told(self, path, *, shared=False, try_lock=Disk.try_lock):
+    found = try_lock(self, path, shared=shared)
+    if found is None:
+        print("waits", file=sys.stderr, flush=True)
+        Disk.try_lock = try_lock
+    return found
+Disk.try_lock = told
+main()
+"""
+
+
+def test_a_socket_that_cannot_be(tmp_path: Path) -> None:
+    """Exit code 4 and a sentence; the store is closed again."""
+    for name, reason in (("x" * 200, b"too long"), ("missing/socket", b"No such file"), ("store", b"no socket")):
+        done = run("serve", tmp_path / "store", "--socket", tmp_path / name)
+        assert done.returncode == 4
+        assert reason in done.stderr
+    done = run("serve", tmp_path / "store", "--socket", tmp_path / "socket", "--group", "nobody-at-all")
+    assert (done.returncode, b"no group nobody-at-all" in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--sync-policy", "never"], ["--retain-days", "0"], ["--retain-days", "nan"], ["--retain-days", "-1"]),
+        *(["--retain-bytes", "0"], ["--retain-bytes", "many"], ["--lock-timeout", "-1"], ["--group"]),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, options: list[str]) -> None:
+    """A usage error that names the option, before anything is made."""
+    done = run("serve", tmp_path / "store", "--socket", tmp_path / "socket", *options)
+    assert done.returncode == 2
+    assert options[0].encode() in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_socket(tmp_path: Path) -> None:
+    done = run("serve", tmp_path / "store")
+    assert done.returncode == 2
+    assert b"--socket" in done.stderr
+
+
+def test_it_lets_go_of_what_is_old(tmp_path: Path) -> None:
+    """--retain-bytes and --retain-days are the retention of the store: the oldest sealed segments go."""
+
+    async def fill() -> None:
+        async with Store.open(tmp_path / "store", max_segment_bytes=4096) as store:
+            for _ in range(10):
+                await store.append(bytes(3000))
+
+    asyncio.run(fill())
+    before = len(segments_in(tmp_path / "store"))
+    with serving(tmp_path, "--retain-bytes", "10000", "--retain-days", "365") as process:
+        (receipt,) = asyncio.run(append(tmp_path, b"x"))
+        assert receipt.sequence == 10
+        process.send_signal(signal.SIGTERM)
+        ended(process, 143)
+    assert 0 < len(segments_in(tmp_path / "store")) < before
+
+
+FAILS = """
+import sys
+from errno import EIO
+from aquipu.__main__ import main
+from aquipu.disk import Disk
+def fail(self, *call):
+    raise OSError(EIO, "Input/output error")
+write = Disk.write
+def writes(self, descriptor, buffers, offset):
+    if b"the end" in b"".join(buffers):
+        fail(self)
+    write(self, descriptor, buffers, offset)
+Disk.write = writes
+Disk.write_synced = lambda self, *call: False
+main()
+"""
+
+
+def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
+    """Exit code 4: only the next daemon can see what is there. The client is told, and goes on with that one."""
+
+    async def appending() -> None:
+        store = await Store.connect(f"unix:{tmp_path}/socket", timeout=60)
+        await store.append(b"before")
+        with pytest.raises(StoreFailedError):
+            await store.append(b"the end")
+        assert "has failed" in await asyncio.to_thread(ended, failing, 4)
+        with serving(tmp_path) as process:
+            await store.append(b"after")
+            await store.aclose()
+            process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(ended, process, 143)
+
+    command = [sys.executable, "-c", FAILS, "serve", str(tmp_path / "store"), "--socket", str(tmp_path / "socket")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as failing:
+        assert failing.stderr is not None
+        failing.stderr.readline()
+        asyncio.run(appending())
+    assert data_in(tmp_path / "store") == [b"before", b"after"]
+
+
+def test_killed_and_started_anew_while_many_append(tmp_path: Path) -> None:
+    """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is there twice, and each
+    task's records are in its order. `python -m tests.restarts` does it as often as it is told."""
+    tally = repeat(tmp_path, kills=2, client_kills=1, seed=os.getpid())
+    assert (tally.lost, tally.doubled, tally.disordered) == (0, 0, 0)
+    assert (tally.kills, tally.clients_killed) == (2, 1)
+    assert tally.acknowledged > 1000
