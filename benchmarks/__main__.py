@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import (
     append,
+    daemon,
     finding,
     following,
     imports,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "services": services.run,
     "steady": steady.run,
     "following": following.run,
+    "daemon": daemon.run,
     "finding": finding.run,
     "reading": reading.run,
     "opening": opening.run,

@@ -52,6 +52,7 @@ TITLES = {
         "What these followers cost an append",
         "One Reader in another process",
     ),
+    "daemon": ("through the daemon and in its process",),
     "finding": ("Finding in 10,000 records of 40 bytes", "How large the tables are", "What building tables costs"),
     "reading": ("Reading 2,000 records of 256 bytes",),
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),

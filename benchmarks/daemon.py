@@ -1,0 +1,169 @@
+"""Through the daemon: several processes that append to one store, beside one process that has the store for itself.
+
+``python -m benchmarks.daemon serve STORE SOCKET`` is the daemon, and ``... append SOCKET SECONDS`` one of its clients. Each
+says when it is ready, waits for a line on standard input, and gives its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from aquipu import Always, Store
+from aquipu.daemon import Daemon
+from benchmarks.contender import scratch
+from benchmarks.latency import Latencies
+from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
+from benchmarks.report import Report, Table, Target, count, milliseconds, times
+from benchmarks.settings import Settings
+from benchmarks.workload import latencies
+
+PROCESSES = 4
+TASKS = 64
+_ROOT = Path(__file__).resolve().parents[1]
+
+_SERVED = f"daemon, {PROCESSES} processes × {TASKS} tasks"
+_ONE = f"daemon, 1 process × {TASKS} tasks"
+_MANY = f"embedded, {PROCESSES * TASKS} tasks"
+_FEW = f"embedded, {TASKS} tasks"
+
+
+def run(settings: Settings, progress: Progress) -> Report:
+    """The same tasks with the same records, in processes of their own and in that of the store."""
+    contenders: dict[str, Contender] = {
+        _SERVED: _served_contender(settings, PROCESSES),
+        _ONE: _served_contender(settings, 1),
+        _MANY: _embedded_contender(settings, PROCESSES * TASKS),
+        _FEW: _embedded_contender(settings, TASKS),
+    }
+    rounds = interleaved(contenders, settings.rounds, progress)
+    return Report("daemon", tables=[_table(rounds)], targets=_targets(rounds), rounds=rounds)
+
+
+def _embedded_contender(settings: Settings, callers: int) -> Contender:
+    async def measured(path: Path) -> Sample:
+        async with Store.open(path, sync_policy=Always()) as store:
+            taken = await latencies(store.append, callers, settings.seconds)
+            return {**_figures(taken, settings.seconds), "syncs": _syncs(store)}
+
+    def contender() -> Sample:
+        with scratch(settings) as directory:
+            return in_loop(settings, lambda: measured(directory / "store"))
+
+    return contender
+
+
+def _served_contender(settings: Settings, processes: int) -> Contender:
+    def contender() -> Sample:
+        with scratch(settings) as directory, ExitStack() as stack:
+            socket = directory / "socket"
+            daemon = stack.enter_context(_process("serve", directory / "store", socket))
+            clients = [stack.enter_context(_process("append", socket, settings.seconds)) for _ in range(processes)]
+            for client in clients:
+                _begin(client)
+            figures = [_end(client) for client in clients]
+            _begin(daemon)
+            slowest = {name: max(one[name] for one in figures) for name in ("p50", "p99")}
+            return {"appends/s": sum(one["appends/s"] for one in figures), **slowest, **_end(daemon)}
+
+    return contender
+
+
+def _figures(taken: Latencies, seconds: float) -> Sample:
+    return {"appends/s": len(taken) / seconds, "p50": taken.percentile(50), "p99": taken.percentile(99)}
+
+
+def _syncs(store: Store) -> float:
+    """For each append."""
+    statistics = store.statistics()
+    return statistics.syncs / statistics.records
+
+
+# other processes
+
+
+@contextmanager
+def _process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """One of those that are described above, when it is ready."""
+    command = [sys.executable, "-m", "benchmarks.daemon", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"the process that was to {arguments[0]} has failed to begin")
+            yield process
+        finally:
+            process.kill()
+
+
+def _begin(process: subprocess.Popen[str]) -> None:
+    """Let it go on."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[str]) -> dict[str, float]:
+    assert process.stdout is not None
+    figures: dict[str, float] = json.loads(process.stdout.readline())
+    if process.wait():
+        raise RuntimeError("a process of the benchmark has failed")
+    return figures
+
+
+async def _when_told() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+async def serve(path: str, socket: str) -> dict[str, float]:
+    async with Store.open(path, sync_policy=Always()) as store, Daemon.open(store, socket):
+        await _when_told()
+        return {"syncs": _syncs(store)}
+
+
+async def append(socket: str, seconds: str) -> Sample:
+    async with Store.connect(f"unix:{socket}") as store:
+        await _when_told()
+        return _figures(await latencies(store.append, TASKS, float(seconds)), float(seconds))
+
+
+# what is shown
+
+
+def _table(rounds: Rounds) -> Table:
+    rows = []
+    for name in (_SERVED, _ONE, _MANY, _FEW):
+        figures = [milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99")]
+        per_append = rounds.median(name, "syncs")
+        rows.append(
+            [
+                name,
+                count(rounds.median(name, "appends/s")),
+                times(rounds.ratio(name, _MANY, "appends/s")),
+                *figures,
+                f"{per_append:.4f}",
+            ]
+        )
+    title = "Appends of 256 bytes under Always, through the daemon and in its process"
+    return Table(title, ["", "appends/s", f"of {_MANY}", "median", "99 %", "syncs per append"], rows)
+
+
+def _targets(rounds: Rounds) -> list[Target]:
+    return [
+        Target(f"{_SERVED}, of {_MANY}", rounds.ratio(_SERVED, _MANY, "appends/s"), 0.5, "×"),
+        Target(f"{_SERVED}, of {_FEW}", rounds.ratio(_SERVED, _FEW, "appends/s"), 0.5, "×"),
+    ]
+
+
+ROLES: dict[str, Callable[..., Coroutine[Any, Any, Sample]]] = {"serve": serve, "append": append}
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(ROLES[sys.argv[1]](*sys.argv[2:]))) + "\n")
