@@ -31,6 +31,7 @@ from aquipu import Store
 from aquipu.contrib.audit import UNRECORDED, Audit, Trail
 from aquipu.contrib.entry import Body, Exchange
 from aquipu.contrib.opener import AnyStore, Source, opener_of
+from aquipu.contrib.underway import requests_of
 
 __all__ = ["STORE", "audit_requests", "opened"]
 
@@ -59,13 +60,18 @@ def opened(
 
     Raises TypeError or ValueError at once for an option that cannot be. When the application starts, whatever opening
     raises keeps it from serving; a store that another process is still writing is waited for (``lock_timeout``).
+    When it stops, audited requests that its server has just cancelled are waited for, a second at most: their entries are
+    in the store when that is closed.
     """
     opener = opener_of(source, options)
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with opener() as store:
             app[key] = store
-            yield
+            try:
+                yield
+            finally:
+                await requests_of(store).ended()
 
     return context
 
@@ -99,7 +105,12 @@ class _Auditor:
             return await handler(request)
         if audit.filter_before is not None and not audit.filter_before(request):
             return await handler(request)
-        trail = request[_TRAIL] = Trail(audit, self._store(request), request, _exchange(request))
+        store = self._store(request)
+        with requests_of(store):
+            trail = request[_TRAIL] = Trail(audit, store, request, _exchange(request))
+            return await self._audited(trail, request, handler)
+
+    async def _audited(self, trail: Trail[web.Request], request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             response = await self._respond(trail, request, await _answer(request, handler))
         except web.HTTPException:

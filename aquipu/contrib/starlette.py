@@ -17,7 +17,7 @@ writes a lifespan of their own can do without the one here: open the store in it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypedDict, cast
 
 from starlette.requests import HTTPConnection, Request
@@ -27,6 +27,7 @@ from aquipu import Store
 from aquipu.contrib.audit import UNRECORDED, Audit, Trail
 from aquipu.contrib.entry import Exchange
 from aquipu.contrib.opener import Source, opener_of
+from aquipu.contrib.underway import requests_of
 
 __all__ = ["AuditMiddleware", "State", "get_store", "lifespan"]
 
@@ -53,18 +54,18 @@ def lifespan(
 
     Raises TypeError or ValueError at once for an option that cannot be. When the application starts, whatever opening
     raises keeps it from serving; a store that another process is still writing is waited for (``lock_timeout``).
+    When it stops, audited requests that its server has just cancelled are waited for, a second at most: their entries are
+    in the store when that is closed.
     """
     opener = opener_of(source, options)
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[State]:
-        async with opener() as store:
-            state: dict[str, Any] = {name: store}
-            if own is None:
-                yield cast("State", state)
-            else:
-                async with own(app) as more:
-                    yield cast("State", {**(more or {}), **state})
+        async with opener() as store, nullcontext() if own is None else own(app) as more:
+            try:
+                yield cast("State", {**(more or {}), name: store})
+            finally:
+                await requests_of(store).ended()
 
     return opened
 
@@ -109,8 +110,9 @@ class AuditMiddleware:
         request = Request(scope)
         if audit.filter_before is not None and not audit.filter_before(request):
             return await self.app(scope, receive, send)
-        trail = Trail(audit, store, request, _exchange(scope))
-        return await _Audited(trail, audit.is_before, receive, send).run(self.app, scope)
+        with requests_of(store):
+            trail = Trail(audit, store, request, _exchange(scope))
+            return await _Audited(trail, audit.is_before, receive, send).run(self.app, scope)
 
 
 class _Withheld(Exception):
