@@ -18,6 +18,7 @@ from weakref import WeakMethod
 
 from aquipu.errors import AquipuError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError, twin
 from aquipu.wire import Head, Message, Messages, Welcome, WireError, encoded, raise_if_error, standing_in, welcome_in
+from aquipu.worker import EXIT_SECONDS
 
 SCHEME = "unix:"
 ANSWER_BYTES_MAX = 1 << 30
@@ -64,6 +65,7 @@ class Connection:
         self._path = path_in(address)
         self._loop = loop
         self._seconds = seconds
+        self._patience = seconds  # less when the loop seems to be ending
         self._client = [WeakMethod(method) for method in client]
         self._closed = False
         self._line: _Line | None = None  # on which we are welcome
@@ -142,6 +144,11 @@ class Connection:
             await self._try_again()
         except AquipuError as error:
             self._give_up(error)
+        except CancelledError:
+            if not self._closed:  # it was the loop that is ending: whoever closes the store meanwhile waits for us
+                self._patience = min(self._seconds, EXIT_SECONDS)
+                self._give_up(StoreUnavailableError(self.address, "reach the daemon at", "the program is ending"))
+            raise
         except Exception as error:  # whatever it is: nobody may be left waiting
             self._give_up(StoreUnavailableError(self.address, "reach the daemon at", f"{type(error).__name__}: {error}"))
         finally:
@@ -150,7 +157,7 @@ class Connection:
     async def _try_again(self) -> None:
         """Until the daemon welcomes us, or the time is over."""
         if self._deadline is None:
-            self._deadline, self._pause = monotonic() + self._seconds, 0.0
+            self._deadline, self._pause = monotonic() + self._patience, 0.0
         reason: Exception = WireError("it hangs up before it answers")
         while True:
             left = self._deadline - monotonic()
@@ -215,7 +222,7 @@ class Connection:
             line.welcome.set_exception(error)
             return
         line.welcome.set_result(None)
-        self._line = line
+        self._line, self._patience = line, self._seconds
         self._tell_waiting(None)
         client.welcome(welcome)
 

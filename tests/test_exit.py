@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from aquipu import Always, EveryN, OsManaged, Receipt, Record, Stage, Store, SyncPolicy
+from aquipu import Always, EveryN, OsManaged, Receipt, Record, RemoteStore, Stage, Store, StoreUnavailableError, SyncPolicy
+from aquipu.daemon import Daemon
 from aquipu.disk import Disk
 from aquipu.errors import WrongLoopError
 from aquipu.worker import Worker, _living
@@ -800,3 +801,34 @@ def test_callers_behind_one_that_interrupts_the_program(tmp_path: Path) -> None:
     finally:
         loop.close()
     assert told == [number for number in range(callers) if number not in interrupting]
+
+
+# a store that a daemon writes
+
+
+def test_everything_is_cancelled_while_the_daemon_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio.run cancels all tasks at its end, also the one that looks for the daemon: whoever waits is told, and for what
+    is still accepted then it is looked for no longer than a program waits at its exit."""
+    monkeypatch.setattr("aquipu.connection.EXIT_SECONDS", 0.01)
+    last: list[asyncio.Future[Receipt]] = []
+
+    async def live(store: RemoteStore) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            last.append(store.append_nowait(b"at the end"))
+            with pytest.raises(StoreUnavailableError):
+                await store.aclose()
+
+    async def main() -> tuple[asyncio.Future[Receipt], asyncio.Task[None]]:
+        async with Store.open(tmp_path / "store") as log, Daemon.open(log, tmp_path / "socket"):
+            store = await Store.connect(f"unix:{tmp_path}/socket", timeout=3600)
+        living = asyncio.create_task(live(store))
+        accepted = store.append_nowait(b"accepted")
+        while store._connection._reaching is None:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0)
+        return accepted, living
+
+    accepted, living = asyncio.run(main())
+    assert [type(future.exception()) for future in (accepted, *last)] == [StoreUnavailableError] * 2
+    assert living.cancelled()
