@@ -36,7 +36,7 @@ class Clients:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             for number in count(first, CONNECTIONS):
-                writer.write(_request(number))
+                writer.write(signature(number))
                 await answer(reader)
                 self._note(number)
         except (OSError, asyncio.IncompleteReadError):
@@ -48,7 +48,8 @@ class Clients:
         self.answered.append(number)
 
 
-def _request(number: int) -> bytes:
+def signature(number: int) -> bytes:
+    """The request that signs this document."""
     head = (
         f"POST /documents/{number}/signatures HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(_BODY)}\r\n\r\n"
