@@ -313,11 +313,14 @@ class Life:
 
     async def _append(self, store: Store, data: bytes | None = None) -> None:
         data, labels = self._data() if data is None else data, self.random.choice(_RELATIONS)
-        if self.random.random() < _TO_THE_BORDER:
-            data = self.random.randbytes(_size_to_the_border(store))
+        to_the_border = self.random.random() < _TO_THE_BORDER
+        if to_the_border:
+            data, labels = self.random.randbytes(_size_to_the_border(store)), ()
         receipt = await store.append(data, relations=labels, durability=self._durability())
         self.history.wrote(receipt, data, labels)
         self.history.promise(len(self.disk.log), receipt.stage, receipt.sequence + 1)
+        if to_the_border:  # and behind it a frame that is small enough for its body to be lost as a whole
+            await self._append(store)
 
     def _durability(self) -> Stage | None:
         if not self.habits.asking or self.random.random() < 0.8:
