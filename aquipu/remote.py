@@ -257,6 +257,7 @@ class RemoteStore(Writable):
         self._arrived(Landing(following, synced, 0))
 
     def _arrived(self, outcome: Landing | AquipuError) -> None:
+        self._latency.since = 0
         if self._closed is not None and isinstance(outcome, AquipuError):
             commit = self._group.under_way
             if isinstance(outcome, StoreFailedError) or (commit is not None and not commit.payloads):
@@ -264,7 +265,7 @@ class RemoteStore(Writable):
         super()._arrived(outcome)
 
     def _settled(self) -> None:
-        self._latency.since = 0
+        pass
 
     def _fail(self, outcome: StoreFailedError) -> None:
         """The daemon's store has failed. It may be opened again, so whoever comes later asks again."""
@@ -311,7 +312,7 @@ class RemoteStore(Writable):
             self._fail_all(commit.everyone(), OutcomeUnknownError(self._path, str(error)))
         self._fail_all(self._group.abandon(), error)
         self._away = self._trouble = error
-        self._settled()
+        self._latency.since = 0
         if not self._scheduled:
             self._depart()
 

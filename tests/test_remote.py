@@ -112,6 +112,47 @@ async def test_everybody_of_one_moment_travels_together(store: RemoteStore, it: 
     assert it.store.statistics().commits == 1
 
 
+async def test_what_a_client_counts(tmp_path: Path) -> None:
+    """Its own appends and errors, and where the log stands; the syncs and the files are the daemon's."""
+    async with served(tmp_path, max_record_bytes=100) as it, it.connect() as one, it.connect() as two:
+        await two.append(b"of another")
+        await one.append_many([b"ab", b"c"], relations=("user:7",))
+        with pytest.raises(RecordTooLargeError):
+            await one.append(bytes(101))
+        seen = await asyncio.to_thread(one.statistics)
+        assert (seen.records, seen.bytes, seen.commits, seen.errors["RecordTooLargeError"]) == (2, 3, 1, 1)
+        assert (seen.append_seconds.total, seen.commit_records.total, seen.sync_seconds.total) == (2, 1, 0)
+        assert (seen.first_sequence, seen.next_sequence, seen.synced_sequence) == (0, 3, 3)
+        assert (seen.syncs, seen.segments, seen.disk_bytes, seen.free_bytes) == (0, 0, 0, None)
+        assert (seen.buffered_records, seen.unsynced_records, seen.under_way_seconds) == (0, 0, 0)
+
+
+async def test_the_health_of_the_way_to_the_daemon(tmp_path: Path) -> None:
+    """ok, degraded while an answer is late, failed when the daemon could not be reached, and ok when it is back; closed."""
+    disk = FailingDisk()
+    async with served(tmp_path, disk=disk) as it:
+        store = await connected(it.address, timeout=0.1)
+        await store.append(b"before")
+        assert store.health() == ("ok", ())
+        hold = disk.hold("write_synced")
+        future = store.append_nowait(b"x")
+        await until(hold.reached.is_set)
+        late = store.health(max_answer_seconds=0)
+        hold.released.set()
+        await future
+        assert late.state == "degraded"
+        assert late.reasons[0].startswith("the daemon has not answered for")
+        await it.end()
+        with pytest.raises(StoreUnavailableError) as away:
+            await store.append(b"y")
+        assert store.health() == ("failed", (str(away.value),))
+        await it.begin()
+        await store.append(b"z")
+        assert store.health(max_answer_seconds=0) == ("ok", ())
+        await store.aclose()
+        assert store.health() == ("closed", ("the store is closed",))
+
+
 async def test_several_clients_share_the_syncs(it: Served) -> None:
     """What several processes append while the disk is busy leaves as one commit."""
     async with it.connect() as one, it.connect() as two:
