@@ -22,6 +22,7 @@ from aquipu.worker import EXIT_SECONDS
 
 SCHEME = "unix:"
 ANSWER_BYTES_MAX = 1 << 30
+PURGED = "the records that it could be among were purged before the daemon could be asked"
 _PAUSE = 0.01  # seconds between two attempts, doubling
 _PAUSE_MAX = 0.25
 _STEADY_SECONDS = 1.0  # a connection that lived so long was none that the daemon cannot bear
@@ -315,9 +316,6 @@ def deliver(address: str, hello: Head, commits: Sequence[tuple[Head, list[bytes]
             _heard(messages, address)
     if outcome == "unknown":
         raise OutcomeUnknownError(address, PURGED)
-
-
-PURGED = "the records that it could be among were purged before the daemon could be asked"
 
 
 def _received(line: socket, deadline: float) -> Iterator[Message]:

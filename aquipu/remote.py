@@ -9,7 +9,6 @@ has said that it does not have it.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from asyncio import AbstractEventLoop, Task, ensure_future, get_running_loop, wait
 from collections.abc import Callable, Iterable
@@ -56,7 +55,7 @@ from aquipu.wire import (
     value_in,
 )
 from aquipu.worker import EXIT_SECONDS, before_exit
-from aquipu.writing import Waiter, Writable
+from aquipu.writing import Waiter, Writable, refuse_in_child
 
 T = TypeVar("T")
 
@@ -348,11 +347,6 @@ class RemoteStore(Writable):
         messages = [self._message_of(commit, next(numbers)) for commit in commits if commit.payloads]
         return partial(_deliver, self._path, self._hello(), messages)
 
-    def _warn(self) -> None:
-        warnings.warn(
-            f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
-        )
-
     def __del__(self) -> None:
         if hasattr(self, "_connection") and (deliver := self._leave()) is not None:
             with suppress(RuntimeError):  # the loop was closed under the store
@@ -545,13 +539,6 @@ def _deliver(address: str, hello: Head, commits: list[tuple[Head, list[bytes]]],
         )
 
 
-def _stay_with_parent() -> None:
-    """In a forked child: the stores of the parent refuse everything."""
-    for store in list(_open_stores):
-        store._refusal = ForkedStoreError(store.path)
-    _open_stores.clear()
-    _leaving.clear()
-
-
 before_exit(_leave_all)
-at_fork(_stay_with_parent)
+at_fork(partial(refuse_in_child, _open_stores))
+at_fork(_leaving.clear)

@@ -6,7 +6,6 @@ those who read. What else is done with the journal, a purge for example, goes th
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from collections.abc import Callable
@@ -41,7 +40,7 @@ from aquipu.reading import Readable, Time, check_sequence, nanoseconds
 from aquipu.retention import Retention
 from aquipu.view import View
 from aquipu.worker import Worker, before_exit
-from aquipu.writing import LARGE, Waiter, Writable
+from aquipu.writing import LARGE, Waiter, Writable, refuse_in_child
 
 if TYPE_CHECKING:
     from aquipu.recovery import RecoveryReport
@@ -431,11 +430,6 @@ class Store(Readable, Writable):
         self._worker.leave(self._group.remaining())
         return True
 
-    def _warn(self) -> None:
-        warnings.warn(
-            f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
-        )
-
 
 class _Followed(Followed):
     """A store as its followers see it."""
@@ -487,12 +481,5 @@ def _leave_all() -> None:
         store._warn()
 
 
-def _stay_with_parent() -> None:
-    """In a forked child: the stores of the parent refuse everything."""
-    for store in list(_open_stores):
-        store._refusal = ForkedStoreError(store.path)
-    _open_stores.clear()
-
-
 before_exit(_leave_all)
-at_fork(_stay_with_parent)
+at_fork(partial(refuse_in_child, _open_stores))

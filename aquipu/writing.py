@@ -10,13 +10,15 @@ Where a commit goes when it is launched is not known here. It comes back to `_ar
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Future, shield
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from threading import get_ident
 from time import monotonic_ns, time_ns
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from weakref import WeakSet
 
 import anyio
 
@@ -195,6 +197,11 @@ class Writable(Owned, Closing):
         self._fail_all(self._group.give_up_waiting(), closed)
         if self._group.under_way is None and not self._scheduled:
             self._depart()
+
+    def _warn(self) -> None:
+        warnings.warn(
+            f"{self!r} was never closed; use aclose() or `async with`", ResourceWarning, stacklevel=2, source=self
+        )
 
     # what is counted
 
@@ -432,6 +439,13 @@ class Writable(Owned, Closing):
         if not isinstance(self._refusal, StoreClosedError):
             self._refusal = outcome
         self._fail_all(self._group.abandon(), outcome)
+
+
+def refuse_in_child(stores: WeakSet[Any]) -> None:
+    """In a forked child: the stores of the parent refuse everything."""
+    for store in list(stores):
+        store._refusal = ForkedStoreError(store.path)
+    stores.clear()
 
 
 def _checked_stage(durability: object) -> Stage:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError, Event
+from asyncio import CancelledError, Event, Task
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
@@ -42,19 +45,26 @@ class Slow:
                 await asyncio.sleep(0)
 
 
-async def test_cancelled_in_the_moment_of_the_shutdown(tmp_path: Path) -> None:
-    """What a server cancels when it shuts the application down leaves its entry."""
-    slow = Slow()
+@asynccontextmanager
+async def serving(slow: Slow, path: Path) -> AsyncIterator[Task[Any]]:
+    """A request that is under way in a Starlette application, which is shut down at the end."""
 
     async def handler(request: Request) -> Response:
         await slow.wait()
         return Response()
 
-    app = Starlette(routes=[Route("/", handler)], lifespan=lifespan(tmp_path / "store"))
+    app = Starlette(routes=[Route("/", handler)], lifespan=lifespan(path))
     app.add_middleware(AuditMiddleware)
     async with started(app) as state:
         running = asyncio.create_task(Wire(app, state, "GET", "/").run())
         await slow.entered.wait()
+        yield running
+
+
+async def test_cancelled_in_the_moment_of_the_shutdown(tmp_path: Path) -> None:
+    """What a server cancels when it shuts the application down leaves its entry."""
+    slow = Slow()
+    async with serving(slow, tmp_path / "store") as running:
         running.cancel()
     with pytest.raises(CancelledError):
         await running
@@ -91,16 +101,8 @@ async def test_a_request_that_does_not_end(tmp_path: Path, monkeypatch: pytest.M
     """It does not keep the store from being closed for ever; what it answers then is withheld."""
     monkeypatch.setattr(underway, "SECONDS", 0.01)
     slow = Slow()
-
-    async def handler(request: Request) -> Response:
-        await slow.wait()
-        return Response()
-
-    app = Starlette(routes=[Route("/", handler)], lifespan=lifespan(tmp_path / "store"))
-    app.add_middleware(AuditMiddleware)
-    async with started(app) as state:
-        running = asyncio.create_task(Wire(app, state, "GET", "/").run())
-        await slow.entered.wait()
+    async with serving(slow, tmp_path / "store") as running:
+        pass
     slow.may_end.set()
     assert (await running).status == 503
     assert entries_in(tmp_path / "store") == []
