@@ -41,6 +41,7 @@ PATH = "/store"
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(64, within=None), OsManaged())
 _RELATIONS = ((), (), (), LABELS[:1], LABELS)
 _TO_THE_BORDER = 0.15
+_TO_THE_BRINK = 0.1
 _FOUND_SHARE = 0.02  # of the states with tables that were met before: finding takes longer than all the rest
 _COLUMNS_BYTES = 12  # of one record, without labels
 _DEADLY_CALLS = ("create", "write", "sync", "rename", "sync_directory", "remove")
@@ -220,14 +221,12 @@ class Life:
     async def _burst(self, store: Store) -> None:
         """Some callers at once, or a batch, or a sync."""
         kind = self.random.random()
-        if kind < 0.7:
+        if isinstance(self.history.policy, EveryN) and self.random.random() < _TO_THE_BRINK:
+            await self._to_the_brink(store, self.history.policy.n)
+        elif kind < 0.7:
             await asyncio.gather(*(self._append(store) for _ in range(self.random.choice((1, 1, 1, 2, 5, 20)))))
         elif kind < 0.9:
-            batch, labels = [self._data() for _ in range(self.random.randrange(1, 6))], self.random.choice(_RELATIONS)
-            receipts = await store.append_many(batch, relations=labels)
-            for receipt, data in zip(receipts, batch, strict=True):
-                self.history.wrote(receipt, data, labels)
-            self._promise(receipts[-1].stage)
+            await self._append_batch(store, [self._data() for _ in range(self.random.randrange(1, 6))])
         elif self.habits.asking:
             await store.sync()
             self._promise(Stage.SYNCED)
@@ -235,6 +234,12 @@ class Life:
             await self._let_go(store)
         if self.random.random() < self.habits.consuming:
             await self.random.choice((build_tables, self._find, self._save))(store)
+
+    async def _to_the_brink(self, store: Store, n: int) -> None:
+        """As many unsynced records as there may be, and then the one that would be too many."""
+        room = n - 1 - (store.next_sequence - store.synced_sequence)
+        await self._append_batch(store, [b""] * room)
+        await self._append(store)
 
     async def _find(self, store: Store) -> None:
         """Everything is acknowledged now: it is found."""
@@ -321,6 +326,12 @@ class Life:
         self.history.promise(len(self.disk.log), receipt.stage, receipt.sequence + 1)
         if to_the_border:  # and behind it a frame that is small enough for its body to be lost as a whole
             await self._append(store)
+
+    async def _append_batch(self, store: Store, batch: list[bytes]) -> None:
+        labels = self.random.choice(_RELATIONS)
+        for receipt, data in zip(await store.append_many(batch, relations=labels), batch, strict=True):
+            self.history.wrote(receipt, data, labels)
+            self.history.promise(len(self.disk.log), receipt.stage, receipt.sequence + 1)
 
     def _durability(self) -> Stage | None:
         if not self.habits.asking or self.random.random() < 0.8:

@@ -1,6 +1,7 @@
 """A short run of every kind of fault, one after another until one finds a violation: exit status 1, and its name.
 
-The part that is named in the call comes first: ``python -m tests.faults.hunt flips``.
+The part that is named in the call comes first, with several seeds: ``python -m tests.faults.hunt flips``. It is the
+one that found this mutant before, and what it meets depends a little on the machine: one unlucky seed must not let it pass.
 
 Exit status 0: all is well. Anything else is a defect of the hunt itself.
 """
@@ -17,6 +18,7 @@ from aquipu import SyncPolicy
 from tests.faults import crashes, errors, flips, model
 from tests.faults.tally import Tally
 
+_SEEDS = (1, 2, 3)
 _SECONDS = 120  # a part takes a quarter of that on a machine with nothing else to do
 
 
@@ -50,10 +52,16 @@ def _nobody_may_wait_for_ever(name: str) -> None:
     signal.alarm(_SECONDS)
 
 
+def _in_order(first: str) -> Iterator[tuple[str, Callable[[], Tally]]]:
+    """The part of this name with each seed, then the others with one."""
+    for seed in _SEEDS:
+        yield from (part for part in parts(seed) if part[0] == first)
+    yield from (part for part in parts(_SEEDS[0]) if part[0] != first)
+
+
 def main() -> int:
     """Hunt."""
-    first = sys.argv[1]
-    for name, hunt in sorted(parts(seed=1), key=lambda part: part[0] != first):
+    for name, hunt in _in_order(sys.argv[1]):
         _nobody_may_wait_for_ever(name)
         violations = hunt().violations
         if violations:
