@@ -40,7 +40,7 @@ def found_by(part: str, *edits: Edit) -> Mutant:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "acknowledges before the sync": found_by(
+    "acknowledges before the sync": found_by(  # which comes with the next commit
         "power cuts, Always",
         Edit(
             "journal.py",
@@ -51,14 +51,11 @@ MUTANTS: dict[str, Mutant] = {
         ),
         Edit(
             "journal.py",
-            "time, durable=prepared.sync)",
-            "time, durable=False)",
-        ),
-        Edit(
-            "journal.py",
-            '        """Between commits: roll when the segment is full, prepare that when it nearly is. '
-            'Raises StoreFailedError."""\n',
-            '        """Between commits."""\n        if getattr(self, "_owes", False):\n            self._sync()\n',
+            "        self._refuse_if_failed()\n        if prepared.frame is not None:\n"
+            "            self._append(prepared.frame, prepared.records, prepared.time, durable=prepared.sync)",
+            '        self._refuse_if_failed()\n        if getattr(self, "_owes", False):\n            self._sync()\n'
+            "        if prepared.frame is not None:\n"
+            "            self._append(prepared.frame, prepared.records, prepared.time, durable=False)",
         ),
     ),
     "takes the watermark as if its own sync had returned": found_by(
