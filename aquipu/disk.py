@@ -10,12 +10,14 @@ import fcntl
 import io
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE, EDQUOT, EEXIST, EFBIG, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP
 from grp import getgrnam
 from socket import AF_UNIX, SOCK_STREAM, socket
 from stat import S_ISSOCK
+from struct import Struct
 from typing import BinaryIO
 
 from aquipu.errors import StoreUnavailableError
@@ -31,6 +33,9 @@ _DIRECTORY_MODE = 0o700
 _BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
 _BACKLOG = 128  # connections that nobody has accepted yet
 _READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
+_FLOCK = Struct("@hhqqi0q")  # fcntl_locking(2): type, whence, start, length (0: to the end), pid
+_MARKS = sys.platform == "linux" and sys.maxsize > 1 << 32
+"""Whether a file can be marked by one process and others can ask for the mark without setting one."""
 
 
 def is_no_space(error: OSError) -> bool:
@@ -222,6 +227,7 @@ class Disk:
 
         The bytes are on the disk before they become memory. To write into a page that has no place there would end the
         process (SIGBUS) when the disk is full. A file that is there is written over, so those who look go on seeing it.
+        The file is marked for as long as the memory is there: see `is_shared`.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE_MODE)
         try:
@@ -229,9 +235,27 @@ class Disk:
             _sync(descriptor)
             if os.fstat(descriptor).st_size < len(data):
                 raise OSError(EIO, "the system wrote a part and gives no reason", path)
+            if _MARKS:  # the lock belongs to what was opened, which the memory keeps open
+                with suppress(OSError):  # a file system without such locks
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
             return mmap.mmap(descriptor, len(data))
         finally:
             os.close(descriptor)
+
+    def is_shared(self, path: str) -> bool:
+        """Whether somebody still has this file to `share`, who may be dead; True where the system cannot tell.
+
+        Nothing is locked by asking.
+        """
+        if not _MARKS:
+            return True
+        with opened(self, path) as descriptor:
+            try:
+                asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                found, *_ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+            except OSError:
+                return True
+        return bool(found != fcntl.F_UNLCK)
 
     def look_into(self, descriptor: int, size: int) -> Shared:
         """The first bytes of a file, which must be there, as memory that another process writes."""

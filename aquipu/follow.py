@@ -172,7 +172,7 @@ class Herald:
     the last ones, and through the board the readers in others."""
 
     def __init__(self, loop: AbstractEventLoop, journal: Journal, board: Board, told: int) -> None:
-        self._told = told
+        self._told = self._telling = told
         self._until = inf  # where a store that has failed may still be read
         self._loop = loop
         self._journal = journal
@@ -187,9 +187,14 @@ class Herald:
     @property
     def told(self) -> int:
         """The callers of every record below have been told, and it may be read."""
-        return self._told if self._told <= self._until else int(self._until)
+        return int(min(self._told, self._until))
 
     # what the store says
+
+    def begin(self, next_sequence: int) -> None:
+        """The callers of all records below are about to be told."""
+        self._telling = next_sequence
+        self.show()
 
     def announce(self, first_sequence: int, commit: Commit[T]) -> None:
         """The callers of this commit have been told."""
@@ -208,7 +213,8 @@ class Herald:
     def show(self) -> None:
         """Let readers in other processes know where the log stands."""
         catalogue = self._journal.catalogue
-        self._board.show(self.told, catalogue[-1].first_sequence, catalogue[0].first_sequence)
+        telling = int(min(self._telling, self._until))
+        self._board.show(self.told, telling, catalogue[-1].first_sequence, catalogue[0].first_sequence)
 
     def fail(self, failure: StoreFailedError, readable_until: int) -> None:
         """The store has failed: what lies beyond may not be read any more."""

@@ -324,6 +324,8 @@ class Store(Readable, Writable):
     def _landed(self, outcome: Landing | AquipuError) -> None:
         """A commit has come back from the worker."""
         self._handoff.arrived()
+        if isinstance(outcome, Landing):
+            self._herald.begin(outcome.next_sequence)
         self._arrived(outcome)
 
     def _settled(self) -> None:

@@ -95,8 +95,20 @@ async def leave(path: str, count: str) -> Store:
     return store
 
 
+async def die(path: str, count: str) -> None:
+    """Append together; the first who is told that its record is stored ends the process."""
+    store = await Store.open(path, sync_policy=Always())
+    say("open")
+
+    async def append() -> None:
+        await store.append(b"acknowledged")
+        os._exit(0)
+
+    await asyncio.gather(*(append() for _ in range(int(count))))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "leave":
         left = asyncio.new_event_loop().run_until_complete(leave(*sys.argv[2:]))
     else:
-        asyncio.run({"write": write, "follow": follow}[sys.argv[1]](*sys.argv[2:]))
+        asyncio.run({"write": write, "follow": follow, "die": die}[sys.argv[1]](*sys.argv[2:]))

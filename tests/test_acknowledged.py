@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 
@@ -51,7 +53,7 @@ def test_what_is_said_is_seen_at_once(tmp_path: Path) -> None:
     board, glass = put_up(tmp_path, Standing(7, 5, 2)), put_on(tmp_path)
     assert glass.look() == Standing(7, 5, 2)
     for told in range(8, 20):
-        board.show(told, told - 2, told - 5)
+        board.show(told, told, told - 2, told - 5)
         assert glass.look() == Standing(told, told - 2, told - 5)
     board.close()
     assert glass.look() == Standing(19, 17, 14)
@@ -60,6 +62,7 @@ def test_what_is_said_is_seen_at_once(tmp_path: Path) -> None:
 def test_the_bytes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is laid out as its room says, and all of its bytes have a place on the disk."""
     monkeypatch.setattr(acknowledged, "machine_life", lambda: LIFE)
+    before = monotonic_ns()
     put_up(tmp_path, Standing(3, 2, 1)).close()
     file = tmp_path / ACKNOWLEDGED
     data = file.read_bytes()
@@ -69,18 +72,19 @@ def test_the_bytes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     head += extend(0, head).to_bytes(4, "little")
     assert data.startswith(head)
     for at in COPIES:
-        numbers = data[at + 8 : at + 32]
-        assert numbers == b"".join(number.to_bytes(8, "little") for number in (3, 2, 1))
-        assert data[at + 32 : at + 36] == extend(extend(0, head), data[at : at + 32]).to_bytes(4, "little")
+        numbers = data[at + 8 : at + 40]
+        assert numbers == b"".join(number.to_bytes(8, "little") for number in (3, 3, 2, 1))
+        assert before <= int.from_bytes(data[at + 40 : at + 48], "little") <= monotonic_ns()
+        assert data[at + 48 : at + 52] == extend(extend(0, head), data[at : at + 48]).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize("bit", range(8))
-@pytest.mark.parametrize("offset", range(36))
+@pytest.mark.parametrize("offset", range(52))
 def test_a_copy_that_is_half_written(tmp_path: Path, offset: int, bit: int) -> None:
     """A copy that does not check is not believed: the other one, of the turn before, is."""
     board, glass = put_up(tmp_path), put_on(tmp_path)
-    board.show(1, 0, 0)
-    board.show(2, 0, 0)
+    board.show(1, 1, 0, 0)
+    board.show(2, 2, 0, 0)
     latest = max(COPIES, key=lambda at: (tmp_path / ACKNOWLEDGED).read_bytes()[at : at + 8][::-1])
     with open(tmp_path / ACKNOWLEDGED, "r+b") as file:  # in place: it is mapped
         file.seek(latest + offset)
@@ -88,7 +92,7 @@ def test_a_copy_that_is_half_written(tmp_path: Path, offset: int, bit: int) -> N
         file.seek(latest + offset)
         file.write(bytes([byte ^ 1 << bit]))
     assert glass.look() == Standing(1, 0, 0)
-    board.show(3, 0, 0)
+    board.show(3, 3, 0, 0)
     assert glass.look() == Standing(3, 0, 0)
 
 
@@ -96,15 +100,49 @@ def test_nothing_of_it_checks(tmp_path: Path) -> None:
     """When neither copy checks, nothing was said."""
     put_up(tmp_path).close()
     for at in COPIES:
-        flip(tmp_path / ACKNOWLEDGED, at + 32)
+        flip(tmp_path / ACKNOWLEDGED, at + 48)
     assert put_on(tmp_path).look() is None
 
 
 def test_less_is_said_after_more(tmp_path: Path) -> None:
     """What was said last counts, also when it is less: a writer that failed is started anew and knows less."""
     board, glass = put_up(tmp_path, Standing(100, 0, 0)), put_on(tmp_path)
-    board.show(90, 0, 0)
+    board.show(90, 90, 0, 0)
     assert glass.look() == Standing(90, 0, 0)
+
+
+def test_the_writer_tells_its_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the writer lives, its callers count as told when all of them have been, however long that takes."""
+    monkeypatch.setattr(acknowledged, "_SOON", 0)
+    board, glass = put_up(tmp_path), put_on(tmp_path)
+    board.show(5, 9, 0, 0)
+    assert glass.look() == put_on(tmp_path).look() == Standing(5, 0, 0)
+    board.show(9, 9, 0, 0)
+    assert glass.look() == Standing(9, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a dead writer can be told from a slow one")
+def test_the_writer_dies_while_it_tells_its_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the writer is dead, whoever may have been told counts as told, to old readers and new; they ask only when it has
+    been telling for a while."""
+    board, glass = put_up(tmp_path), put_on(tmp_path)
+    board.show(5, 9, 3, 2)
+    board.close()
+    monkeypatch.setattr(acknowledged, "_SOON", 1 << 62)
+    assert glass.look() == Standing(5, 3, 2)
+    monkeypatch.setattr(acknowledged, "_SOON", 0)
+    assert glass.look() == put_on(tmp_path).look() == Standing(9, 3, 2)
+    (tmp_path / ACKNOWLEDGED).unlink()
+    assert glass.look() == Standing(5, 3, 2)  # nobody can be asked
+
+
+def test_a_file_system_where_nobody_can_tell_who_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There all callers must have been told: a writer that lives is never taken for dead."""
+    monkeypatch.setattr(acknowledged, "_SOON", 0)
+    monkeypatch.setattr(Disk, "is_shared", lambda disk, path: False)
+    board, glass = put_up(tmp_path), put_on(tmp_path)
+    board.show(5, 9, 0, 0)
+    assert glass.look() == Standing(5, 0, 0)
 
 
 def test_a_writer_that_is_started_anew(tmp_path: Path) -> None:
@@ -113,7 +151,7 @@ def test_a_writer_that_is_started_anew(tmp_path: Path) -> None:
     glass = put_on(tmp_path)
     board = put_up(tmp_path, Standing(4, 0, 0))
     assert glass.look() == Standing(4, 0, 0)
-    board.show(6, 0, 0)
+    board.show(6, 6, 0, 0)
     assert glass.look() == Standing(6, 0, 0)
     assert glass.identity == put_on(tmp_path).identity
 
@@ -170,7 +208,7 @@ def test_a_board_that_was_closed(tmp_path: Path) -> None:
     """After its end nothing more is said, and what was said last stays."""
     board = put_up(tmp_path, Standing(5, 0, 0))
     board.close()
-    board.show(6, 0, 0)
+    board.show(6, 6, 0, 0)
     board.close()
     assert put_on(tmp_path).look() == Standing(5, 0, 0)
 

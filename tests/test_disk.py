@@ -465,6 +465,41 @@ def test_shared_locks_go_together(disk: Disk, tmp_path: Path) -> None:
     disk.close(whole)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can tell")
+def test_memory_is_shared_as_long_as_somebody_has_it(disk: Disk, tmp_path: Path) -> None:
+    """Whoever asks is told whether the memory is still there, as often as it likes, and keeps nobody from having it."""
+    path = str(tmp_path / "shared")
+    shared = disk.share(path, bytes(4096))
+    assert (disk.is_shared(path), disk.is_shared(path)) == (True, True)
+    again = disk.share(path, bytes(4096))
+    shared.close()
+    again.close()
+    assert not disk.is_shared(path)
+    shared = disk.share(path, bytes(4096))
+    assert disk.is_shared(path)
+    shared.close()
+    with pytest.raises(FileNotFoundError):
+        disk.is_shared(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("refused", ["F_OFD_SETLK", "F_OFD_GETLK"])
+def test_a_file_system_without_marks(disk: Disk, tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is shared all the same, and counts as shared for good where nobody can tell."""
+    plain = fcntl.fcntl
+
+    def refusing(descriptor: int, command: int, argument: int | bytes = 0) -> int | bytes:
+        if command == getattr(fcntl, refused, None):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return plain(descriptor, command, argument)
+
+    path = str(tmp_path / "shared")
+    monkeypatch.setattr(fcntl, "fcntl", refusing)
+    shared = disk.share(path, b"data")
+    assert shared[:] == b"data"
+    assert disk.is_shared(path) is (refused == "F_OFD_GETLK")
+    shared.close()
+
+
 def test_a_shared_lock_makes_no_file(disk: Disk, tmp_path: Path) -> None:
     """Who only reads changes nothing: without the file there is no shared lock."""
     with pytest.raises(FileNotFoundError):
