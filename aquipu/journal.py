@@ -121,6 +121,17 @@ class Journal:
             self._sync()
         return self.landing()
 
+    def sync(self) -> Landing:
+        """Sync what was written so far. Raises StoreFailedError."""
+        self._refuse_if_failed()
+        self._sync()
+        return self.landing()
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether something waits for a sync, and can still have one."""
+        return self.synced_sequence < self.next_sequence and self.failure is None
+
     def tidy(self) -> None:
         """Between commits: roll when the segment is full, prepare that when it nearly is. Raises StoreFailedError."""
         if self.failure is None:

@@ -68,8 +68,8 @@ class EveryN(Value, SyncPolicy):
     """``append`` returns when the record is FLUSHED; the one that makes the unsynced count reach ``n`` waits for SYNCED.
 
     A power cut takes at most ``n - 1`` acknowledged records, and none that is older than ``within`` seconds (None: no
-    bound in time). The timer starts with the oldest unsynced record and fires at half of ``within``, which leaves the
-    other half to the disk; a loop that is blocked, or a sync that takes longer than that, delays it.
+    bound in time). The timer starts with the oldest unsynced record and fires at half of ``within``, at three quarters
+    when the loop is blocked; the rest is for the disk: a sync that takes longer than that passes the bound.
 
     Raises TypeError or ValueError for an ``n`` below 1 and a ``within`` that is not a positive number.
     """

@@ -84,7 +84,8 @@ class Store(Readable, Writable):
         self._told = self._herald.announce
         self._indexer = Indexer(disk, report.next_sequence)
         self._finder = Finder(self._indexer.due)
-        self._worker = Worker(journal, lock, loop, handoff)
+        patience = None if policy.within is None else 0.75 * policy.within  # the loop has asked at half of it
+        self._worker = Worker(journal, lock, loop, handoff, patience)
         self._indexer.look(journal.catalogue)
         _open_stores.add(self)
 

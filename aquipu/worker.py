@@ -2,7 +2,8 @@
 
 The thread owns the journal: one commit after another is encoded, written and synced there, and one wake brings each whole
 commit back. What else is done with the journal, a purge for example, takes its turn between two commits; the files of what
-was purged go one by one, when nothing else is to be done.
+was purged go one by one, when nothing else is to be done. Records that no sync has reached in the time that the policy
+gives them are synced without being asked: the loop asks in time, unless it is blocked.
 
 The thread is a daemon, so that a program that is told to stop twice does stop; what a store that was never closed still
 holds is written at the exit of the interpreter, for at most `EXIT_SECONDS`.
@@ -15,8 +16,8 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
 from logging import getLogger
-from queue import SimpleQueue
-from threading import Thread
+from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX, Thread
 from time import monotonic, monotonic_ns
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,7 +47,10 @@ class _Job(NamedTuple):
 class Worker:
     """Runs a journal on a thread of its own. `send` and `finish` return at once; jobs are done in their order."""
 
-    def __init__(self, journal: Journal, lock: Lock, loop: AbstractEventLoop, handoff: Handoff) -> None:
+    def __init__(
+        self, journal: Journal, lock: Lock, loop: AbstractEventLoop, handoff: Handoff, patience: float | None = None
+    ) -> None:
+        """``patience``: seconds that a record may be unsynced until the thread sees to it by itself."""
         self.path = journal.path
         self._journal = journal
         self._lock = lock
@@ -54,6 +58,8 @@ class Worker:
         self._handoff = handoff
         self._inbox: SimpleQueue[_Job] = SimpleQueue()
         self._nudged = False
+        self._patience = patience
+        self._unsynced_since: float | None = None
         self._thread = Thread(target=self._run, name="aquipu", daemon=True)
         self._thread.start()
         _living.add(self)
@@ -94,7 +100,7 @@ class Worker:
         while True:
             while self._inbox.empty() and self._between(self._journal.sweep):
                 pass
-            job = self._inbox.get()
+            job = self._next()
             latency.since = monotonic_ns()
             if job.work is None:
                 break
@@ -106,6 +112,19 @@ class Worker:
         latency.since = 0
         _living.discard(self)
         self._tell(job.told, outcome)
+
+    def _next(self) -> _Job:
+        """Wait for a job; what is unsynced does not wait for ever."""
+        if self._patience is None or not self._journal.is_unsynced:
+            self._unsynced_since = None
+            return self._inbox.get()
+        if self._unsynced_since is None:
+            self._unsynced_since = monotonic()
+        left = self._unsynced_since + self._patience - monotonic()
+        try:
+            return self._inbox.get(timeout=min(max(left, 0), TIMEOUT_MAX))
+        except Empty:
+            return _Job(Journal.sync, None)
 
     def _write(self, commit: Commit[Any]) -> Landing | AquipuError:
         try:

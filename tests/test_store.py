@@ -13,6 +13,7 @@ import warnings
 import weakref
 from asyncio import Future, ensure_future
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from errno import EIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from aquipu import (
     RecordNotWrittenError,
     Stage,
     Store,
+    StoreFailedError,
     StoreLockedError,
     SyncPolicy,
 )
@@ -40,6 +42,8 @@ from tests.test_failing_disk import Timers, held, open_descriptors, outcomes_of,
 
 pytestmark = pytest.mark.asyncio
 
+PATIENCE = 20.0
+"""Seconds until a test that waits in vain gives up."""
 POLICIES = pytest.mark.parametrize("policy", [Always(), EveryN(64), OsManaged()], ids=["Always", "EveryN(64)", "OsManaged"])
 
 
@@ -1058,6 +1062,36 @@ async def test_every_n_reckons_from_the_oldest_record(tmp_path: Path, monkeypatc
                 store.append_nowait(b"x")
                 await tick()
             await call.reached()
+
+
+async def test_every_n_syncs_beside_a_loop_that_is_blocked(tmp_path: Path) -> None:
+    """What is unsynced is synced in time also when the loop comes to nothing: its program computes, or waits."""
+    disk = FailingDisk()
+    async with Store.open(tmp_path, sync_policy=EveryN(64, within=0.05), disk=disk) as store:
+        for turn in range(1, 4):
+            hold = disk.hold("sync", of=".segment")
+            assert (await store.append(b"x")).stage is Stage.FLUSHED
+            assert hold.reached.wait(PATIENCE)  # nothing else happens on this thread
+            hold.released.set()
+            await store.sync()
+            assert store.synced_sequence == turn
+        assert store.statistics().syncs == 3
+
+
+async def test_the_sync_beside_a_blocked_loop_fails(tmp_path: Path) -> None:
+    """The store has failed, as with any sync: whoever calls next is told, and nothing is synced again."""
+    disk = FailingDisk()
+    store = await Store.open(tmp_path, sync_policy=EveryN(64, within=0.05), disk=disk)
+    disk.fail("sync", EIO, forever=True)
+    hold = disk.hold("sync", of=".segment")
+    await store.append(b"x")
+    assert hold.reached.wait(PATIENCE)
+    hold.released.set()
+    with pytest.raises(StoreFailedError):
+        await store.append(b"x")
+    with pytest.raises(StoreFailedError):
+        await store.aclose()
+    assert disk.failures == 1
 
 
 @pytest.mark.parametrize(
