@@ -10,7 +10,7 @@ _EXTRA = frozenset({"click", "rich", "typer"})
 def main() -> None:
     """Run the command line. Without the packages of the extra ``cli``: exit code 2 and how to get them."""
     try:
-        from aquipu.cli import run
+        from aquipu.cli.main import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

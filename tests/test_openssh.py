@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aquipu import Store
-from tests.test_cli import run, well
+from tests.cli.support import run, well
 
 LOG = Path(__file__).parent / "data" / "openssh_40.log"
 LINES = LOG.read_bytes().splitlines(keepends=True)

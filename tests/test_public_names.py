@@ -52,7 +52,7 @@ NAMES = [
     "WrongLoopError",
 ]
 
-LEFT_OUT = ["typer", "click", "rich", "uuid", "importlib.metadata", "aiofiles"]
+LEFT_OUT = ["aquipu.cli", "typer", "click", "rich", "uuid", "importlib.metadata", "aiofiles"]
 LEFT_FOR_LATER = [
     f"aquipu.{room}"
     for room in ("reader", "catalogue", "recovery", "inspection", "finding", "postings", "statistics", "remote")

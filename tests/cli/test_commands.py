@@ -1,8 +1,4 @@
-"""cli: the whole command, on real log lines.
-
-A command that reads and writes files and no more runs in this process (`run`). It has a process of its own (`spawn`)
-wherever the rule is about what only a process has: signals, pipes, terminals, streams that are not there, its own pid.
-"""
+"""app, queries, changes and main: the whole command, on real log lines."""
 
 from __future__ import annotations
 
@@ -18,25 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals, getsignal, signal
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
 from subprocess import CompletedProcess
-from tempfile import TemporaryFile
 
 import pytest
 import typer
 
 from aquipu import Always, EveryN, NotAStoreError, OsManaged, Store, SyncPolicy
-from aquipu.__main__ import main
-from aquipu.changes import sync_policy_of
-from aquipu.console import PIECE_BYTES
+from aquipu.cli.changes import sync_policy_of
+from aquipu.cli.console import PIECE_BYTES
+from aquipu.cli.lines import LINE_BYTES_MAX
 from aquipu.disk import Disk
 from aquipu.frame import Flag
 from aquipu.layout import MANIFEST
-from aquipu.lines import LINE_BYTES_MAX
 from aquipu.lock import Lock
+from tests.cli.support import COMMAND, ENVIRONMENT, FAILURE, LOG, SAMPLE, in_shell, run, spawn, well
 from tests.support import data_in, flip, frames_in, segments_in, snapshot
 
-SAMPLE = (Path(__file__).parent / "data" / "openstack_40.log").read_bytes()
 LINES = io.BytesIO(SAMPLE).readlines()
 READING = ("cat", "info", "verify")
 JSON_READING = ("info", "verify")
@@ -58,58 +52,6 @@ COMMANDS = (
         "verify",
     ),
 )
-COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "aquipu")
-ENVIRONMENT = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
-FAILURE = b"Traceback"
-
-
-def run(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
-    """Run the command to its end in this process, with files as its standard streams. No error leaves it but an exit."""
-    interrupt = getsignal(SIGINT)
-    with (
-        io.TextIOWrapper(TemporaryFile()) as stdin,
-        io.TextIOWrapper(TemporaryFile(), write_through=True) as stdout,
-        io.TextIOWrapper(TemporaryFile(), write_through=True) as stderr,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        stdin.buffer.write(input)
-        stdin.buffer.seek(0)
-        for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-            patch.setattr(sys, name, stream)
-        patch.setattr(sys, "argv", ["aquipu", *map(str, arguments)])
-        patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            signal(SIGINT, interrupt)
-        stdout.buffer.seek(0)
-        stderr.buffer.seek(0)
-        assert isinstance(ended.value.code, int)
-        return CompletedProcess(sys.argv, ended.value.code, stdout.buffer.read(), stderr.buffer.read())
-
-
-def well(*arguments: str | Path, input: bytes = b"") -> bytes:
-    """Run the command, which must go well; what it wrote to standard output."""
-    done = run(*arguments, input=input)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def spawn(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
-    """Run the command to its end in a process of its own, with pipes. No way of using it gives a traceback."""
-    return _process([*COMMAND, *map(str, arguments)], input)
-
-
-def in_shell(script: str, *arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
-    """Run ``script`` with the command and its arguments as ``"$@"``."""
-    return _process(["sh", "-c", script, "sh", *COMMAND, *map(str, arguments)], input)
-
-
-def _process(command: list[str], input: bytes) -> CompletedProcess[bytes]:
-    done = subprocess.run(command, input=input, capture_output=True, env=ENVIRONMENT, check=False)
-    assert FAILURE not in done.stderr, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -515,7 +457,7 @@ def test_append_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:
 
 def test_append_of_a_file_knows_how_much_there_is(tmp_path: Path) -> None:
     """The bar of a file that is read shows its size."""
-    with terminal() as (screen, near), (Path(__file__).parent / "data" / "openstack_40.log").open("rb") as source:
+    with terminal() as (screen, near), LOG.open("rb") as source:
         process = subprocess.Popen([*COMMAND, "append", tmp_path / "store"], stdin=source, stderr=near, env=ENVIRONMENT)
         os.close(near)
         assert "12.0/12.0 kB" in screen.wait_for_end()

@@ -17,8 +17,8 @@ from typing import TextIO
 
 import pytest
 
-from aquipu import console
-from aquipu.console import (
+from aquipu.cli import console
+from aquipu.cli.console import (
     PIECE_BYTES,
     Input,
     bar,

@@ -1,9 +1,9 @@
-"""The command line: what reads stands in `queries`, what changes a store in `changes`, the daemon in `serve`."""
+"""All commands together: each room that has some gives them to `app` when it is imported."""
 
 from __future__ import annotations
 
-from aquipu import changes, queries, serve
-from aquipu.commands import app
+from aquipu.cli import changes, queries, serve
+from aquipu.cli.app import app
 
 __all__ = ["changes", "queries", "run", "serve"]
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquipu.console import say
+from aquipu.cli.console import say
+from aquipu.cli.export import MissingPackageError
+from aquipu.cli.lines import LineTooLongError
 from aquipu.durable import OutcomeUnknown
 from aquipu.errors import AquipuError, CorruptionError, NoSuchRecordError, NotAStoreError, StoreLockedError
-from aquipu.export import MissingPackageError
-from aquipu.lines import LineTooLongError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

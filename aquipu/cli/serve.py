@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from aquipu.changes import say_what_was_cut, sync_policy_of
+from aquipu.cli.app import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, checked_timeout, exit_codes, usage
+from aquipu.cli.changes import say_what_was_cut, sync_policy_of
+from aquipu.cli.console import counted, say, until_signalled
 from aquipu.closing import Opening
-from aquipu.commands import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, checked_timeout, exit_codes, usage
-from aquipu.console import counted, say, until_signalled
 from aquipu.daemon import Daemon
 from aquipu.retention import Retention
 from aquipu.store import Store

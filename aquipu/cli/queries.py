@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple
 import anyio
 import typer
 
-from aquipu.commands import (
+from aquipu.cli.app import (
     DAMAGED,
     EPILOG,
     WELL,
@@ -31,10 +31,10 @@ from aquipu.commands import (
     time_of,
     usage,
 )
-from aquipu.console import bar, counted, let_interrupt_kill, say, standard_output, write, write_line
+from aquipu.cli.console import bar, counted, let_interrupt_kill, say, standard_output, write, write_line
+from aquipu.cli.export import Format, drain, exporter, ndjson
 from aquipu.disk import Disk
 from aquipu.errors import CorruptionError
-from aquipu.export import Format, drain, exporter, ndjson
 from aquipu.indexes import damaged_indexes
 from aquipu.inspection import Damage, Info, TornTail, Verdict, at_rest, examined, inspect, segment_bytes, verify_all
 from aquipu.reader import Reader

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
+from tests.cli.support import run
 from tests.restarts import repeat
 from tests.support import data_in, segments_in
-from tests.test_cli import run
 
 LISTENS = re.compile(r"aquipu: .*/store is served at unix:.*/socket\n")
 

@@ -17,7 +17,7 @@ import anyio
 import typer
 
 from aquipu.bookmark import checked_name, list_bookmarks, remove_bookmark, set_hold
-from aquipu.commands import (
+from aquipu.cli.app import (
     DAMAGED,
     EPILOG,
     SIGNALLED,
@@ -33,7 +33,7 @@ from aquipu.commands import (
     sequence_or_time,
     usage,
 )
-from aquipu.console import (
+from aquipu.cli.console import (
     PIECE_BYTES,
     Advance,
     Input,
@@ -46,12 +46,12 @@ from aquipu.console import (
     until_signalled,
     write_line,
 )
+from aquipu.cli.lines import LINE_BYTES_MAX, Lines
 from aquipu.disk import Disk, explained
 from aquipu.errors import AquipuError, RecordNotWrittenError, StoreLockedError
 from aquipu.indexes import build_indexes
 from aquipu.inspection import examined, segment_bytes
 from aquipu.layout import BookmarkKind
-from aquipu.lines import LINE_BYTES_MAX, Lines
 from aquipu.lock import Lock, holder_of
 from aquipu.manifest import read_manifest
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-import aquipu.export
 from aquipu import Always, Record, Store
-from aquipu.export import Format, MissingPackageError, drain, exporter, ndjson
+from aquipu.cli import export
+from aquipu.cli.export import Format, MissingPackageError, drain, exporter, ndjson
+from tests.cli.support import run, spawn, well
 from tests.support import MIB, flip, segments_in
-from tests.test_cli import run, spawn, well
 
 RECORDS = [
     Record(0, 1_700_000_000_123_456_789, b"a plain line\n"),
@@ -119,7 +119,7 @@ def test_a_parquet_of_nothing() -> None:
 
 def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install, before anything is written."""
-    monkeypatch.setattr(aquipu.export, "__import__", missing, raising=False)
+    monkeypatch.setattr(export, "__import__", missing, raising=False)
     with pytest.raises(MissingPackageError, match=r"pip install 'aquipu\[parquet\]'"):
         exporter(Format.PARQUET, print)
 
@@ -221,7 +221,7 @@ def test_an_export_into_nowhere(store: Path, tmp_path: Path) -> None:
 
 def test_parquet_is_refused_where_it_cannot_be_made(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow: exit code 2, what to install, and no file."""
-    monkeypatch.setattr(aquipu.export, "__import__", missing, raising=False)
+    monkeypatch.setattr(export, "__import__", missing, raising=False)
     done = run("export", store, "--format", "parquet", "-o", tmp_path / "file.parquet")
     assert (done.returncode, done.stderr) == (2, b"aquipu: parquet needs pyarrow: pip install 'aquipu[parquet]'\n")
     assert [file.name for file in tmp_path.iterdir()] == ["store"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from pathlib import Path
 
 import pytest
 
-from aquipu.lines import LINE_BYTES_MAX, Lines, LineTooLongError
+from aquipu.cli.lines import LINE_BYTES_MAX, Lines, LineTooLongError
+from tests.cli.support import SAMPLE
 
-SAMPLE = (Path(__file__).parent / "data" / "openstack_40.log").read_bytes()
 ODD = b"\n\none\rstill one\x0b\x0c\x1c\x85\r\ntwo\n\rthree\n\n"
 """Every byte that somebody takes for the end of a line."""
 

@@ -1,0 +1,15 @@
+"""The command line, from the bytes that come in to the commands that answer.
+
+==========  ====================================================================
+`lines`     standard input as records: one a line
+`console`   the standard streams, the progress bar, and signals
+`export`    records as other programs read them: ndjson, csv, parquet
+`app`       what the commands share: the program, its exit codes, its arguments
+`queries`   the commands that read
+`changes`   the commands that change a store
+`serve`     the command that serves a store to other processes
+`main`      all of them together, as `aquipu` runs them
+==========  ====================================================================
+
+Whoever imports aquipu loads nothing of this: typer and rich belong to the extra ``cli``.
+"""

@@ -1,0 +1,75 @@
+"""What the tests of the command line share: a real log, and two ways to run a command.
+
+A command that reads and writes files and no more runs in this process (`run`). It has a process of its own (`spawn`)
+wherever the rule is about what only a process has: signals, pipes, terminals, streams that are not there, its own pid.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from signal import SIGINT, getsignal, signal
+from subprocess import CompletedProcess
+from tempfile import TemporaryFile
+
+import pytest
+
+from aquipu.__main__ import main
+
+LOG = Path(__file__).parents[1] / "data" / "openstack_40.log"
+SAMPLE = LOG.read_bytes()
+COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "aquipu")
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+FAILURE = b"Traceback"
+
+
+def run(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
+    """Run the command to its end in this process, with files as its standard streams. No error leaves it but an exit."""
+    interrupt = getsignal(SIGINT)
+    with (
+        io.TextIOWrapper(TemporaryFile()) as stdin,
+        io.TextIOWrapper(TemporaryFile(), write_through=True) as stdout,
+        io.TextIOWrapper(TemporaryFile(), write_through=True) as stderr,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        stdin.buffer.write(input)
+        stdin.buffer.seek(0)
+        for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+            patch.setattr(sys, name, stream)
+        patch.setattr(sys, "argv", ["aquipu", *map(str, arguments)])
+        patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal(SIGINT, interrupt)
+        stdout.buffer.seek(0)
+        stderr.buffer.seek(0)
+        assert isinstance(ended.value.code, int)
+        return CompletedProcess(sys.argv, ended.value.code, stdout.buffer.read(), stderr.buffer.read())
+
+
+def well(*arguments: str | Path, input: bytes = b"") -> bytes:
+    """Run the command, which must go well; what it wrote to standard output."""
+    done = run(*arguments, input=input)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def spawn(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
+    """Run the command to its end in a process of its own, with pipes. No way of using it gives a traceback."""
+    return _process([*COMMAND, *map(str, arguments)], input)
+
+
+def in_shell(script: str, *arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
+    """Run ``script`` with the command and its arguments as ``"$@"``."""
+    return _process(["sh", "-c", script, "sh", *COMMAND, *map(str, arguments)], input)
+
+
+def _process(command: list[str], input: bytes) -> CompletedProcess[bytes]:
+    done = subprocess.run(command, input=input, capture_output=True, env=ENVIRONMENT, check=False)
+    assert FAILURE not in done.stderr, done.stderr
+    return done
