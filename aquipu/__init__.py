@@ -33,9 +33,9 @@ from aquipu.scan import Scan
 from aquipu.store import Store
 
 if TYPE_CHECKING:
+    from aquipu.daemon.remote import RemoteStore
     from aquipu.reader import Reader
     from aquipu.recovery import RecoveryReport
-    from aquipu.remote import RemoteStore
     from aquipu.statistics import Health, Histogram, Statistics
 
 __all__ = [
@@ -92,7 +92,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
 
             return RecoveryReport
         if name == "RemoteStore":
-            from aquipu.remote import RemoteStore
+            from aquipu.daemon.remote import RemoteStore
 
             return RemoteStore
         if name in {"Health", "Histogram", "Statistics"}:

@@ -43,8 +43,8 @@ from aquipu.worker import Worker, before_exit
 from aquipu.writing import LARGE, Waiter, Writable, refuse_in_child
 
 if TYPE_CHECKING:
+    from aquipu.daemon.remote import RemoteStore
     from aquipu.recovery import RecoveryReport
-    from aquipu.remote import RemoteStore
     from aquipu.statistics import Health, State, Statistics
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Store(Readable, Writable):
         Raises (when awaited or entered): StoreUnavailableError when no daemon answers in time, and what it says is wrong.
         TypeError or ValueError at once for an address or option that cannot be.
         """
-        from aquipu.remote import opening  # who never asks for it does not pay for it
+        from aquipu.daemon.remote import opening  # who never asks for it does not pay for it
 
         return opening(address, timeout, buffer_records, buffer_bytes)
 

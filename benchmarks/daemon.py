@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aquipu import Always, Store
-from aquipu.daemon import Daemon
+from aquipu.daemon.server import Daemon
 from benchmarks.contender import scratch
 from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aquipu import Always, EveryN, OsManaged, Receipt, Record, RemoteStore, Stage, Store, StoreUnavailableError, SyncPolicy
-from aquipu.daemon import Daemon
+from aquipu.daemon.server import Daemon
 from aquipu.disk import Disk
 from aquipu.errors import WrongLoopError
 from aquipu.worker import Worker, _living
@@ -809,7 +809,7 @@ def test_callers_behind_one_that_interrupts_the_program(tmp_path: Path) -> None:
 def test_everything_is_cancelled_while_the_daemon_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """asyncio.run cancels all tasks at its end, also the one that looks for the daemon: whoever waits is told, and for what
     is still accepted then it is looked for no longer than a program waits at its exit."""
-    monkeypatch.setattr("aquipu.connection.EXIT_SECONDS", 0.01)
+    monkeypatch.setattr("aquipu.daemon.connection.EXIT_SECONDS", 0.01)
     last: list[asyncio.Future[Receipt]] = []
 
     async def live(store: RemoteStore) -> None:

@@ -15,11 +15,11 @@ import aquipu
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure": (
         *("errors", "value", "policy", "retention", "record", "checksum", "options", "statistics", "tally"),
-        *("frame", "layout", "lost", "postings", "commit", "wire", "cli.lines"),
+        *("frame", "layout", "lost", "postings", "commit", "daemon.wire", "cli.lines"),
     ),
     "blocking": (
         *("disk", "lock", "durable", "manifest", "bookmark", "acknowledged"),
-        *("purge", "segment", "journal", "relations", "rest", "view", "tail", "keyed", "finding"),
+        *("purge", "segment", "journal", "relations", "rest", "view", "tail", "daemon.keyed", "finding"),
         *("recovery", "inspection", "indexes", "repair"),
         "catalogue",
     ),
@@ -37,11 +37,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "reading",
         "reader",
         "opening",
-        "connection",
-        "remote",
+        "daemon.connection",
+        "daemon.remote",
         "store",
-        "service",
-        "daemon",
+        "daemon.answers",
+        "daemon.server",
     ),
     "edge": ("cli.console", "cli.export", "cli.app", "cli.queries", "cli.changes", "cli.serve", "cli.main", "__main__"),
 }

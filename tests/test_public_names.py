@@ -52,10 +52,9 @@ NAMES = [
     "WrongLoopError",
 ]
 
-LEFT_OUT = ["aquipu.cli", "typer", "click", "rich", "uuid", "importlib.metadata", "aiofiles"]
+LEFT_OUT = ["aquipu.cli", "aquipu.daemon", "typer", "click", "rich", "uuid", "importlib.metadata", "aiofiles"]
 LEFT_FOR_LATER = [
-    f"aquipu.{room}"
-    for room in ("reader", "catalogue", "recovery", "inspection", "finding", "postings", "statistics", "remote")
+    f"aquipu.{room}" for room in ("reader", "catalogue", "recovery", "inspection", "finding", "postings", "statistics")
 ]
 
 

@@ -13,7 +13,7 @@ from aquipu.cli.app import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, 
 from aquipu.cli.changes import say_what_was_cut, sync_policy_of
 from aquipu.cli.console import counted, say, until_signalled
 from aquipu.closing import Opening
-from aquipu.daemon import Daemon
+from aquipu.daemon.server import Daemon
 from aquipu.retention import Retention
 from aquipu.store import Store
 

@@ -17,7 +17,7 @@ import pytest
 
 from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
 from tests.cli.support import run
-from tests.restarts import repeat
+from tests.daemon.restarts import repeat
 from tests.support import data_in, segments_in
 
 LISTENS = re.compile(r"aquipu: .*/store is served at unix:.*/socket\n")
@@ -247,7 +247,7 @@ def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
 
 def test_killed_and_started_anew_while_many_append(tmp_path: Path) -> None:
     """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is there twice, and each
-    task's records are in its order. `python -m tests.restarts` does it as often as it is told."""
+    task's records are in its order. `python -m tests.daemon.restarts` does it as often as it is told."""
     tally = repeat(tmp_path, kills=2, client_kills=1, seed=os.getpid())
     assert (tally.lost, tally.doubled, tally.disordered) == (0, 0, 0)
     assert (tally.kills, tally.clients_killed) == (2, 1)

@@ -19,7 +19,7 @@ from aquipu import Always, Store, StoreClosedError, StoreFailedError
 from aquipu.contrib.aiohttp import STORE, audit_requests, opened
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.entry import Entry
-from aquipu.daemon import Daemon
+from aquipu.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.support import FailingDisk, data_in
 

@@ -24,7 +24,7 @@ from aquipu import Always, RemoteStore, Store, StoreClosedError, StoreFailedErro
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.entry import Entry
 from aquipu.contrib.starlette import AuditMiddleware, State, get_store, lifespan
-from aquipu.daemon import Daemon
+from aquipu.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.contrib.wire import END, Wire, started
 from tests.support import FailingDisk

@@ -1,4 +1,4 @@
-"""daemon: whatever one client does, the others go on; a socket with the right rights, and an orderly end."""
+"""server and answers: whatever one client does, the others go on; a socket with the right rights, and an orderly end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pytest
 import pytest_asyncio
 
 from aquipu import RemoteStore, Stage, Store, StoreUnavailableError
-from aquipu.daemon import REQUESTS_MAX, WAITS_MAX, Daemon
+from aquipu.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
+from aquipu.daemon.server import REQUESTS_MAX, WAITS_MAX, Daemon
+from aquipu.daemon.wire import VERSION, encoded, page_in, records_of_commit, value_in
 from aquipu.errors import BatchTooLargeError, RecordTooLargeError
 from aquipu.policy import Always
-from aquipu.service import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
-from aquipu.wire import VERSION, encoded, page_in, records_of_commit, value_in
-from tests.served import WRITER, Peer, Served, peer, served, soon, until
+from tests.daemon.served import WRITER, Peer, Served, peer, served, soon, until
+from tests.daemon.test_remote import nothing_forgotten  # noqa: F401
 from tests.support import FailingDisk
-from tests.test_remote import nothing_forgotten  # noqa: F401
 
 pytestmark = pytest.mark.asyncio
 
@@ -133,7 +133,7 @@ async def test_every_prefix_of_what_a_client_says(it: Served) -> None:
 
 async def test_one_who_says_nothing(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is hung up on after a while."""
-    monkeypatch.setattr("aquipu.daemon._HELLO_SECONDS", 0.01)
+    monkeypatch.setattr("aquipu.daemon.server._HELLO_SECONDS", 0.01)
     async with others(it), peer(it) as stranger:
         answer = await stranger.hear()
         assert answer is not None
@@ -143,7 +143,7 @@ async def test_one_who_says_nothing(it: Served, monkeypatch: pytest.MonkeyPatch)
 
 async def test_one_who_is_welcome_may_be_silent(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """For as long as it likes."""
-    monkeypatch.setattr("aquipu.daemon._HELLO_SECONDS", 0.01)
+    monkeypatch.setattr("aquipu.daemon.server._HELLO_SECONDS", 0.01)
     async with peer(it) as client:
         await client.greet()
         await asyncio.sleep(0.05)
@@ -212,7 +212,7 @@ async def test_more_requests_than_are_taken_at_a_time(tmp_path: Path) -> None:
 
 async def test_more_bytes_than_are_taken_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for few requests that are large."""
-    monkeypatch.setattr("aquipu.daemon.COMMIT_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("aquipu.daemon.server.COMMIT_BYTES_MAX", 1_000_000)
     disk = FailingDisk()
     async with served(tmp_path, disk=disk) as it, peer(it) as client:
         await it.store.append(b"first")
@@ -450,7 +450,7 @@ async def test_hanging_up_answers_what_is_under_way(tmp_path: Path) -> None:
 
 async def test_hanging_up_on_one_who_does_not_listen(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end does not wait for it."""
-    monkeypatch.setattr("aquipu.daemon._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("aquipu.daemon.server._CLOSE_SECONDS", 0.05)
     await it.store.append_many([bytes(100_000)] * 20)
     async with peer(it) as client:
         await client.greet()

@@ -34,8 +34,8 @@ from aquipu import (
     StoreFullError,
     StoreUnavailableError,
 )
-from aquipu.wire import Head, Message, error_head
-from tests.served import (
+from aquipu.daemon.wire import Head, Message, error_head
+from tests.daemon.served import (
     PATIENCE,
     SHORT,
     WELCOME,
@@ -51,8 +51,8 @@ from tests.served import (
     soon,
     until,
 )
+from tests.daemon.test_remote import nothing_forgotten  # noqa: F401
 from tests.support import FailingDisk
-from tests.test_remote import nothing_forgotten  # noqa: F401
 
 pytestmark = pytest.mark.asyncio
 
@@ -393,7 +393,7 @@ async def test_connecting_that_is_cancelled(tmp_path: Path) -> None:
 
 async def test_a_daemon_of_another_version(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides say so at once; nobody tries again in vain."""
-    monkeypatch.setattr("aquipu.remote.VERSION", 99)
+    monkeypatch.setattr("aquipu.daemon.remote.VERSION", 99)
     with pytest.raises(StoreUnavailableError, match="version 99 of the protocol is spoken there, and version 1 here"):
         await soon(connected(it.address, timeout=3600))
 

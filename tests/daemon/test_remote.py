@@ -37,7 +37,7 @@ from aquipu import (
     SyncPolicy,
     WrongLoopError,
 )
-from tests.served import Served, connected, served, soon, until
+from tests.daemon.served import Served, connected, served, soon, until
 from tests.support import FailingDisk, flip, frames_in, segment_in
 
 pytestmark = pytest.mark.asyncio
@@ -543,7 +543,7 @@ async def test_a_follower_of_a_store_that_fails(tmp_path: Path) -> None:
 
 async def test_more_followers_than_a_daemon_has_patience_for(store: RemoteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one too many is told; the others, and whoever appends, notice nothing."""
-    monkeypatch.setattr("aquipu.daemon.WAITS_MAX", 3)
+    monkeypatch.setattr("aquipu.daemon.server.WAITS_MAX", 3)
     followers = [store.follow(0) for _ in range(4)]
     steps = [asyncio.ensure_future(anext(one)) for one in followers]
     done, waiting = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED, timeout=10)

@@ -12,11 +12,7 @@ from hypothesis import strategies as st
 
 from aquipu import errors
 from aquipu.checksum import extend
-from aquipu.errors import AquipuError, StoreFailedError, StoreFullError, StoreUnavailableError
-from aquipu.frame import Key, encode
-from aquipu.policy import Stage
-from aquipu.record import Record
-from aquipu.wire import (
+from aquipu.daemon.wire import (
     HEAD_BYTES_MAX,
     Head,
     Landed,
@@ -40,6 +36,10 @@ from aquipu.wire import (
     value_of,
     welcome_in,
 )
+from aquipu.errors import AquipuError, StoreFailedError, StoreFullError, StoreUnavailableError
+from aquipu.frame import Key, encode
+from aquipu.policy import Stage
+from aquipu.record import Record
 
 TAIL_BYTES_MAX = 1 << 20
 PROPERTY = settings(deadline=None, max_examples=50)

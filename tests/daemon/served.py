@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aquipu import Always, RemoteStore, Store
-from aquipu.daemon import Daemon
-from aquipu.wire import VERSION, Head, Message, Messages, encoded
+from aquipu.daemon.server import Daemon
+from aquipu.daemon.wire import VERSION, Head, Message, Messages, encoded
 
 PATIENCE = 20.0
 """Seconds until a test that waits in vain gives up. Nothing is measured with it."""

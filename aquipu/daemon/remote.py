@@ -23,7 +23,20 @@ from typing import Any, TypeVar
 from aquipu.bookmark import checked_name
 from aquipu.closing import Opening, Records
 from aquipu.commit import Commit, GroupCommit, Landing
-from aquipu.connection import PURGED, Client, Connection, deliver, path_in
+from aquipu.daemon.connection import PURGED, Client, Connection, deliver, path_in
+from aquipu.daemon.wire import (
+    VERSION,
+    Head,
+    Landed,
+    Message,
+    Welcome,
+    WireError,
+    landed_in,
+    page_in,
+    raise_if_error,
+    records_of_commit,
+    value_in,
+)
 from aquipu.disk import at_fork, random_bytes
 from aquipu.errors import (
     AquipuError,
@@ -41,19 +54,6 @@ from aquipu.reading import Time, check_sequence, checked_range, checked_wanted, 
 from aquipu.record import Record
 from aquipu.statistics import Health, Statistics, judge
 from aquipu.tally import Latency
-from aquipu.wire import (
-    VERSION,
-    Head,
-    Landed,
-    Message,
-    Welcome,
-    WireError,
-    landed_in,
-    page_in,
-    raise_if_error,
-    records_of_commit,
-    value_in,
-)
 from aquipu.worker import EXIT_SECONDS, before_exit
 from aquipu.writing import Waiter, Writable, refuse_in_child
 

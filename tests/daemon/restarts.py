@@ -1,8 +1,8 @@
 """A daemon that is killed and started anew while processes append through it: nothing acknowledged is lost or doubled.
 
-``python -m tests.restarts --kills 20`` does that as often as it is told, and kills clients too. What is appended says who
-appended it and when in its turn; each acknowledgement is noted in a file by the process that got it, so that it counts
-also when that process is killed right behind it.
+``python -m tests.daemon.restarts --kills 20`` does that as often as it is told, and kills clients too. What is appended
+says who appended it and when in its turn; each acknowledgement is noted in a file by the process that got it, so that it
+counts also when that process is killed right behind it.
 """
 
 from __future__ import annotations
@@ -157,12 +157,12 @@ class Run:
         name = f"client{len(self.clients)}"
         notes = self.path / name
         with notes.open("wb") as file:
-            command = [sys.executable, "-m", "tests.restarts", "client", str(self.path / "socket"), name]
+            command = [sys.executable, "-m", "tests.daemon.restarts", "client", str(self.path / "socket"), name]
             process = self._start(command, stdin=subprocess.PIPE, stdout=file)
         self.clients[name] = Client(process, notes)
 
     def _start(self, command: list[str], **streams: object) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, **streams)  # type: ignore[call-overload]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, **streams)  # type: ignore[call-overload]
         self.stack.enter_context(process)
         self.stack.callback(process.kill)
         return process  # type: ignore[no-any-return]
@@ -197,7 +197,7 @@ def repeat(path: Path, kills: int, client_kills: int, seed: int = 0) -> Tally:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.restarts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.daemon.restarts", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="of the daemon (default: 20)")
     parser.add_argument("--client-kills", type=int, default=0, help="of one of the clients")
     parser.add_argument("--seed", type=int, default=0)

@@ -36,11 +36,11 @@ from logging import getLogger
 from typing import cast
 
 from aquipu.closing import Closing, Opening
+from aquipu.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX, answer, standing, welcome, writer_in
+from aquipu.daemon.wire import Head, Message, Messages, WireError, encoded, error_head, number_in
 from aquipu.disk import Disk, StrPath, absolute
 from aquipu.errors import StoreFailedError, StoreUnavailableError
-from aquipu.service import COMMIT_BYTES_MAX, TAIL_BYTES_MAX, answer, standing, welcome, writer_in
 from aquipu.store import Store
-from aquipu.wire import Head, Message, Messages, WireError, encoded, error_head, number_in
 
 REQUESTS_MAX = 16
 """Of one client: with so many under way, or with `COMMIT_BYTES_MAX` in them, no more is read from it for now."""

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from aquipu.commit import Commit
+from aquipu.daemon.keyed import Found, find_keyed
 from aquipu.disk import Disk
 from aquipu.errors import CorruptionError
 from aquipu.frame import Key
 from aquipu.journal import Journal
-from aquipu.keyed import Found, find_keyed
 from aquipu.view import View
 from tests.support import NOW, commit, flip, frames_in, open_log, segment_in, segments_in
 

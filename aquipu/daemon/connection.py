@@ -16,8 +16,8 @@ from time import monotonic
 from typing import NamedTuple, cast
 from weakref import WeakMethod
 
+from aquipu.daemon.wire import Head, Message, Messages, Welcome, WireError, encoded, raise_if_error, standing_in, welcome_in
 from aquipu.errors import AquipuError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError, twin
-from aquipu.wire import Head, Message, Messages, Welcome, WireError, encoded, raise_if_error, standing_in, welcome_in
 from aquipu.worker import EXIT_SECONDS
 
 SCHEME = "unix:"

@@ -9,14 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aquipu.keyed import find_keyed
-from aquipu.options import MIB
-from aquipu.policy import Stage
-from aquipu.purge import Purged
-from aquipu.record import Record, checked_relations, labels_size
-from aquipu.store import Store
-from aquipu.view import View
-from aquipu.wire import (
+from aquipu.daemon.keyed import find_keyed
+from aquipu.daemon.wire import (
     VERSION,
     Head,
     Landed,
@@ -29,6 +23,12 @@ from aquipu.wire import (
     stage_in,
     value_of,
 )
+from aquipu.options import MIB
+from aquipu.policy import Stage
+from aquipu.purge import Purged
+from aquipu.record import Record, checked_relations, labels_size
+from aquipu.store import Store
+from aquipu.view import View
 
 COMMIT_BYTES_MAX = 32 * MIB
 """The most that a client may hold in its buffer, and so in a commit: data and labels."""
