@@ -9,6 +9,7 @@ import socket as sockets
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from grp import getgrgid
 from pathlib import Path
 from struct import pack
@@ -18,7 +19,7 @@ import pytest_asyncio
 
 from aquipu import RemoteStore, Stage, Store, StoreUnavailableError
 from aquipu.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
-from aquipu.daemon.server import REQUESTS_MAX, WAITS_MAX, Daemon
+from aquipu.daemon.server import REQUESTS_MAX, WAITS_MAX, Daemon, _Session
 from aquipu.daemon.wire import VERSION, encoded, page_in, records_of_commit, value_in
 from aquipu.errors import BatchTooLargeError, RecordTooLargeError
 from aquipu.policy import Always
@@ -474,6 +475,17 @@ async def test_hanging_up_at_any_moment_of_a_greeting(it: Served) -> None:
         while await client.hear() is not None:
             pass
         client.close()
+
+
+async def test_a_connection_that_comes_while_the_daemon_hangs_up(it: Served) -> None:
+    """It is ended as soon as it is there, and not left to wait: nobody would serve it."""
+    await it.daemon.aclose()
+    ours, theirs = sockets.socketpair()
+    await asyncio.get_running_loop().create_connection(partial(_Session, it.daemon), sock=ours)
+    client = Peer(*await asyncio.open_connection(sock=theirs))
+    assert await soon(client.hear()) is None
+    client.close()
+    await until(lambda: not it.daemon.sessions)
 
 
 async def test_a_client_that_dies_with_commits_under_way(tmp_path: Path) -> None:
