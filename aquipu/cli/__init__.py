@@ -3,8 +3,9 @@
 ==========  ====================================================================
 `lines`     standard input as records: one a line
 `console`   the standard streams, the progress bar, and signals
-`export`    records as other programs read them: ndjson, csv, parquet
 `app`       what the commands share: the program, its exit codes, its arguments
+`export`    records as other programs read them: ndjson, csv, parquet
+`metrics`   the statistics of a store over HTTP
 `queries`   the commands that read
 `changes`   the commands that change a store
 `serve`     the command that serves a store to other processes

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquipu.cli.console import say
-from aquipu.cli.export import MissingPackageError
 from aquipu.cli.lines import LineTooLongError
 from aquipu.durable import OutcomeUnknown
 from aquipu.errors import AquipuError, CorruptionError, NoSuchRecordError, NotAStoreError, StoreLockedError
@@ -59,6 +58,10 @@ LockTimeoutOption = Annotated[
 
 
 # errors and exit codes
+
+
+class MissingPackageError(Exception):
+    """What was asked for needs a package that is not installed; the text says how to get it."""
 
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (

@@ -24,6 +24,7 @@ from collections.abc import AsyncIterable, Callable
 from enum import StrEnum
 from typing import Any, Protocol
 
+from aquipu.cli.app import MissingPackageError
 from aquipu.inspection import iso_time
 from aquipu.record import Record
 
@@ -40,10 +41,6 @@ class Format(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
     PARQUET = "parquet"
-
-
-class MissingPackageError(Exception):
-    """A format needs a package that is not installed; the text says how to get it."""
 
 
 Write = Callable[[bytes], object]

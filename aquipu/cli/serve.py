@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from asyncio import FIRST_COMPLETED, Future, get_running_loop, wait
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ import typer
 from aquipu.cli.app import EPILOG, SIGNALLED, LockTimeoutOption, absolute, app, checked_timeout, exit_codes, usage
 from aquipu.cli.changes import say_what_was_cut, sync_policy_of
 from aquipu.cli.console import counted, say, until_signalled
+from aquipu.cli.metrics import Place, served
 from aquipu.closing import Opening
 from aquipu.daemon.server import Daemon
 from aquipu.retention import Retention
@@ -36,6 +39,9 @@ def serve_command(
     retain_bytes: Annotated[
         int | None, typer.Option(metavar="BYTES", help="Let go of the oldest segments when all have more bytes than that.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Answer Prometheus over HTTP there; see the extra prometheus.")
+    ] = None,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
     """Write a store on behalf of other processes.
@@ -48,11 +54,13 @@ def serve_command(
     """
     seconds = checked_timeout(lock_timeout)
     retention = _retention_of(retain_days, retain_bytes)
+    with usage("--metrics"):
+        place = None if metrics is None else Place.parsed(metrics)
     opening = partial(
         Store.open, absolute(store), sync_policy=sync_policy_of(sync_policy), retention=retention, lock_timeout=seconds
     )
     with exit_codes():
-        raise typer.Exit(SIGNALLED + anyio.run(_serve, opening(), absolute(socket), group))
+        raise typer.Exit(SIGNALLED + anyio.run(_serve, opening(), absolute(socket), group, place))
 
 
 def _retention_of(days: float | None, bytes: int | None) -> Retention | None:
@@ -62,12 +70,22 @@ def _retention_of(days: float | None, bytes: int | None) -> Retention | None:
         return Retention(max_age=None if days is None else days * _DAY, max_bytes=bytes)
 
 
-async def _serve(opening: Opening[Store], socket: str, group: str | None) -> int:
+@contextmanager
+def _metrics(store: Store, place: Place | None) -> Iterator[None]:
+    if place is None:
+        yield
+        return
+    with served(store, place) as address:
+        say(f"aquipu: metrics at {address}")
+        yield
+
+
+async def _serve(opening: Opening[Store], socket: str, group: str | None, place: Place | None) -> int:
     """Serve until a signal comes. Its number. Raises StoreFailedError when the disk fails."""
     async with opening as store:
         say_what_was_cut(store.recovery)
         stopped: Future[int] = get_running_loop().create_future()
-        with until_signalled(stopped.set_result):
+        with until_signalled(stopped.set_result), _metrics(store, place):
             async with Daemon.open(store, socket, group=group) as daemon:
                 say(f"aquipu: {store.path} is served at unix:{socket}")
                 ends: list[Future[Any]] = [stopped, daemon.failed]

@@ -15,7 +15,8 @@ import pytest
 
 from aquipu import Always, Record, Store
 from aquipu.cli import export
-from aquipu.cli.export import Format, MissingPackageError, drain, exporter, ndjson
+from aquipu.cli.app import MissingPackageError
+from aquipu.cli.export import Format, drain, exporter, ndjson
 from tests.cli.support import run, spawn, well
 from tests.support import MIB, flip, segments_in
 

@@ -12,14 +12,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
+from urllib.request import urlopen
 
 import pytest
 
 from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
+from aquipu.cli.metrics import Place
 from tests.cli.support import run
 from tests.daemon.restarts import repeat
 from tests.support import data_in, segments_in
 
+METRICS = re.compile(r"aquipu: metrics at (http://127\.0\.0\.1:[0-9]+/metrics)\n")
 LISTENS = re.compile(r"aquipu: .*/store is served at unix:.*/socket\n")
 
 
@@ -120,6 +124,51 @@ def test_it_waits_for_the_one_before_it(tmp_path: Path) -> None:
     assert data_in(tmp_path / "store") == [b"old", b"new"]
 
 
+def test_its_metrics(tmp_path: Path) -> None:
+    """--metrics answers over HTTP with the statistics of the store, and no longer than the daemon lives."""
+    with serving(tmp_path, "--metrics", "0", listens=False) as process:
+        assert process.stderr is not None
+        said = METRICS.fullmatch(process.stderr.readline())
+        assert said is not None
+        assert LISTENS.fullmatch(process.stderr.readline())
+        asyncio.run(append(tmp_path, b"x", b"y"))
+        with urlopen(said[1], timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        assert f'aquipu_next_sequence{{store="{tmp_path}/store"}} 2.0' in lines
+        assert f'aquipu_state{{state="open",store="{tmp_path}/store"}} 1.0' in lines
+        assert any(line.startswith("process_open_fds ") for line in lines)
+        process.send_signal(signal.SIGTERM)
+        ended(process, 143)
+
+
+def test_metrics_that_cannot_be(tmp_path: Path) -> None:
+    """A place that is taken, and a package that is missing: a sentence that says what to do, and the store is closed."""
+    arguments = ("serve", str(tmp_path / "store"), "--socket", str(tmp_path / "socket"), "--metrics")
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run(*arguments, f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (done.returncode, b"in use" in done.stderr) == (4, True)
+    without = "import sys; sys.modules['prometheus_client'] = None; from aquipu.__main__ import main; main()"
+    missing = subprocess.run([sys.executable, "-c", without, *arguments, "0"], capture_output=True, timeout=60, check=False)
+    assert (missing.returncode, b"pip install 'aquipu[prometheus]'" in missing.stderr) == (2, True)
+    assert data_in(tmp_path / "store") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("metrics.example:65535", ("metrics.example", 65535)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_where_metrics_are_answered(text: str, place: tuple[str, int]) -> None:
+    """A port, or a host and a port; without a host only this machine is answered."""
+    assert Place.parsed(text) == place
+
+
 def test_a_store_that_is_in_use(tmp_path: Path) -> None:
     """Exit code 3 after the time that it was told to wait, and a signal ends the waiting."""
     with serving(tmp_path):
@@ -169,6 +218,7 @@ def test_a_socket_that_cannot_be(tmp_path: Path) -> None:
     "options",
     [
         *(["--sync-policy", "never"], ["--retain-days", "0"], ["--retain-days", "nan"], ["--retain-days", "-1"]),
+        *(["--metrics", "here"], ["--metrics", "65536"], ["--metrics", "host:"], ["--metrics", "-1"]),
         *(["--retain-bytes", "0"], ["--retain-bytes", "many"], ["--lock-timeout", "-1"], ["--group"]),
     ],
 )
