@@ -141,7 +141,8 @@ class Store(Readable, Writable):
         Args:
             address: ``unix:PATH``.
             timeout: seconds that the daemon may be away, now and later. Whoever waits meanwhile is told after that; what
-                was sent and not answered is neither lost nor stored twice when the daemon is back in time.
+                was sent and not answered is neither lost nor stored twice when the daemon is back in time. While it is
+                closed, a store waits 4 seconds at most for a daemon that is away.
             buffer_records, buffer_bytes: how much may be accepted in this process and not yet acknowledged; the daemon's
                 own bounds hold as well.
 

@@ -127,6 +127,12 @@ class Connection:
         if not self.is_up and not self._closed and self._reaching is None:
             self._reaching = self._loop.create_task(self._reach())
 
+    def hasten(self) -> None:
+        """The client is about to close: from now on a daemon that is away is waited for no longer than at the exit."""
+        self._seconds = self._patience = min(self._patience, EXIT_SECONDS)
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, monotonic() + self._patience)
+
     def close(self) -> None:
         """Hang up. Who still waits for an answer gets StoreClosedError."""
         self._closed = True

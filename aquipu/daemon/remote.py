@@ -319,6 +319,7 @@ class RemoteStore(Writable):
 
     def _begin_closing(self) -> None:
         self._trouble = None
+        self._connection.hasten()
         super()._begin_closing()
 
     def _end(self) -> None:

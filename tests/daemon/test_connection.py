@@ -617,6 +617,20 @@ async def test_closing_while_the_daemon_is_away(it: Served) -> None:
     await it.begin()
 
 
+async def test_closing_while_a_patient_client_waits_for_the_daemon(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that ends waits no longer for a daemon that is away than the exit does, however patient its calls are."""
+    monkeypatch.setattr("aquipu.daemon.connection.EXIT_SECONDS", SHORT)
+    store = await connected(it.address, timeout=3600)
+    await it.end()
+    future = store.append_nowait(b"x")
+    await it_is_away(store)
+    with pytest.raises(StoreUnavailableError):
+        await soon(store.aclose())
+    assert isinstance(future.exception(), StoreUnavailableError)
+    await it.begin()
+    assert await it.data() == []
+
+
 async def test_closing_with_nothing_to_do_while_the_daemon_is_away(it: Served) -> None:
     """There is nothing to wait for."""
     store = await connected(it.address)
