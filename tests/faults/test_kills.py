@@ -249,7 +249,7 @@ def test_no_call_is_left_out() -> None:
     """Every call of the disk changes something and is one to die at, or only reads, or is made of such calls."""
     reading = {
         *("close", "exists", "free", "list", "listen", "open", "open_stream"),
-        *("read", "size", "try_hold", "look_into", "identity"),
+        *("read", "size", "try_hold", "look_into", "identity", "is_shared"),
     }
     made_of_others = {"sync_name", "try_remove"}
     assert {name for name in vars(Disk) if not name.startswith("_")} == {*MORTAL, *reading, *made_of_others}
