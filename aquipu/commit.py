@@ -11,6 +11,10 @@ reached the stage that it owes, and then its waiters are told::
 
 A waiter is whatever the caller can tell things to: the store uses futures, a test anything. A record whose waiter has
 lost interest keeps its place and is written: it was accepted.
+
+Most records ask for nothing of their own and come many at a time. So the forming commit is told, when it accepts the first
+of them, how far it may go on without asking, and takes the others by itself (`Commit.take`): a sixth of the time that an
+append costs.
 """
 
 from __future__ import annotations
@@ -50,21 +54,26 @@ class Commit(Generic[Waiter]):
     __slots__ = (
         "barriers",
         "batches",
+        "bytes_max",
         "keys",
         "label_bytes",
         "labels",
         "payloads",
+        "records_max",
         "size",
         "stage",
         "sync",
+        "time",
         "timestamps",
         "waiters",
         "written",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, time: int = 0) -> None:
         self.payloads: list[bytes] = []
         self.timestamps: list[int] = []
+        self.time = time
+        """Of the last record; no later one is earlier."""
         self.labels: dict[int, tuple[str, ...]] = {}
         """By the index of those records that have any."""
         self.label_bytes = 0
@@ -83,9 +92,26 @@ class Commit(Generic[Waiter]):
         """Decided when it departs."""
         self.written: list[Receipt] = []
         """The receipts, when they are made together: see `write_receipts`."""
+        self.records_max = self.bytes_max = 0
+        """As far as this `take` goes on. There may be more room, but that must be asked."""
 
     def __len__(self) -> int:
         return len(self.payloads)
+
+    def take(self, payload: bytes, waiter: Waiter, now: int) -> bool:
+        """Accept a record without labels that is content with the stage of the others; False: ask the group."""
+        size = self.size + len(payload)
+        if size > self.bytes_max or len(self.payloads) >= self.records_max:
+            return False
+        self.size = size
+        if now < self.time:
+            now = self.time
+        else:
+            self.time = now
+        self.payloads.append(payload)
+        self.timestamps.append(now)
+        self.waiters.append(waiter)
+        return True
 
     def everyone(self) -> Iterator[Waiter]:
         """All who wait for anything of this commit."""
@@ -152,14 +178,13 @@ class GroupCommit(Generic[Waiter]):
         """When the oldest acknowledged record that is not synced was accepted, if there is one."""
         self.buffer_records = buffer_records
         self.buffer_bytes = buffer_bytes
-        self.records = 0
-        """Accepted and not yet arrived."""
-        self.bytes = 0
         self.under_way: Commit[Waiter] | None = None
+        self.forming: Commit[Waiter] | None = None
+        """The one that takes what is accepted now, if there is any: the last of those that have not departed."""
         self.waiting: deque[Pending[Waiter]] = deque()
-        self._forming: deque[Commit[Waiter]] = deque()
-        self._last: Commit[Waiter] | None = None  # of the forming ones
-        self._last_time = last_time
+        self._queue: deque[Commit[Waiter]] = deque()  # those that have not departed
+        self._full_records = self._full_bytes = 0  # of all that have not arrived, but for the forming one
+        self._last_time = last_time  # of the commits before the forming one
 
     @property
     def unsynced(self) -> int:
@@ -169,43 +194,59 @@ class GroupCommit(Generic[Waiter]):
     @property
     def is_forming(self) -> bool:
         """Whether something waits to depart."""
-        return bool(self._forming)
+        return bool(self._queue)
+
+    @property
+    def buffered_records(self) -> int:
+        """Accepted and not yet arrived."""
+        forming = self.forming
+        return self._full_records if forming is None else self._full_records + len(forming.payloads)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Of these, with their labels."""
+        forming = self.forming
+        return self._full_bytes if forming is None else self._full_bytes + forming.size
 
     # accepting
 
     def add(self, payload: bytes, size: int, labels: tuple[str, ...], stage: Stage, waiter: Waiter, now: int) -> bool:
         """Accept one record, whose place in the log is settled from here on; False when there is no room for it now."""
-        if self.waiting or self.records >= self.buffer_records:
+        if not self._has_room(1, size):
             return False
-        if (
-            self.bytes + size > self.buffer_bytes and self.records
-        ):  # a record larger than the buffer, by its labels, goes alone
-            return False
-        commit = self._last
-        if commit is None or commit.size >= COMMIT_BYTES:
-            commit = self._open()
+        commit = self._open()
         if labels:
             commit.labels[len(commit.payloads)] = labels
             commit.label_bytes += size - len(payload)
-        if stage > commit.stage:
-            commit.stage = stage
-        if now > self._last_time:
-            self._last_time = now
+        commit.stage = max(commit.stage, stage)
+        commit.time = max(commit.time, now)
         commit.payloads.append(payload)
-        commit.timestamps.append(self._last_time)
+        commit.timestamps.append(commit.time)
         commit.waiters.append(waiter)
         commit.size += size
-        self.records += 1
-        self.bytes += size
         return True
+
+    def open_to_all(self) -> None:
+        """Let the forming commit take more by itself, as far as there is room now, of records that ask for no more than
+        those in it have."""
+        commit = self.forming
+        if commit is not None and not self.waiting:
+            commit.records_max = self.buffer_records - self._full_records
+            commit.bytes_max = min(self.buffer_bytes - self._full_bytes, COMMIT_BYTES - 1)
+
+    def wait(self, pending: Pending[Waiter]) -> None:
+        """Have it wait for room. From now on nobody goes ahead of it."""
+        self.waiting.append(pending)
+        self._close_to_all()
+
+    def _close_to_all(self) -> None:
+        if self.forming is not None:
+            self.forming.records_max = 0
 
     def add_batch(self, pending: Pending[Waiter], now: int) -> bool:
         """Accept records that belong together, so that they share one commit; False when there is no room for them now."""
         count = len(pending.payloads)
-        if self.waiting:
-            return False
-        is_over = self.records + count > self.buffer_records or self.bytes + pending.size > self.buffer_bytes
-        if is_over and self.records:  # one that is larger than the buffer goes alone; who may not, never comes here
+        if not self._has_room(count, pending.size):
             return False
         commit = self._open()
         first = len(commit.payloads)
@@ -216,14 +257,12 @@ class GroupCommit(Generic[Waiter]):
             commit.labels.update((first + index, labels) for index, labels in pending.labels.items())
             commit.label_bytes += pending.size - sum(map(len, pending.payloads))
         commit.stage = max(commit.stage, pending.stage)
-        self._last_time = max(self._last_time, now)
+        commit.time = max(commit.time, now)
         commit.payloads += pending.payloads
-        commit.timestamps += repeat(self._last_time, count)
+        commit.timestamps += repeat(commit.time, count)
         commit.waiters.append(pending.waiter)
         commit.waiters += repeat(None, count - 1)
         commit.size += pending.size
-        self.records += count
-        self.bytes += pending.size
         return True
 
     def admit(self, now: int, is_gone: Callable[[Waiter], bool]) -> None:
@@ -247,8 +286,8 @@ class GroupCommit(Generic[Waiter]):
 
     def barrier(self, stage: Stage, waiter: Waiter | None) -> bool:
         """Have ``waiter`` told when everything accepted so far has reached ``stage``; False when it has already."""
-        if self._last is not None:
-            commit = self._last
+        if self.forming is not None:
+            commit = self.forming
             commit.stage = max(commit.stage, stage)
         elif self.under_way is not None and (stage is Stage.FLUSHED or self.under_way.sync):
             commit = self.under_way
@@ -263,10 +302,27 @@ class GroupCommit(Generic[Waiter]):
 
     def _open(self) -> Commit[Waiter]:
         """The commit that still takes records."""
-        if self._last is None or self._last.size >= COMMIT_BYTES:
-            self._last = Commit()
-            self._forming.append(self._last)
-        return self._last
+        if self.forming is None or self.forming.size >= COMMIT_BYTES:
+            if self.forming is not None:
+                self._leave_behind(self.forming)
+            self.forming = Commit(self._last_time)
+            self._queue.append(self.forming)
+        return self.forming
+
+    def _leave_behind(self, commit: Commit[Waiter]) -> None:
+        """The forming commit takes no more."""
+        self._last_time = commit.time
+        self._full_records += len(commit)
+        self._full_bytes += commit.size
+        self.forming = None
+
+    def _has_room(self, records: int, bytes: int) -> bool:
+        """Whether so much may be accepted now. What is larger than the buffer goes alone; who may not, never comes here."""
+        if self.waiting:
+            return False
+        buffered = self.buffered_records
+        is_over = buffered + records > self.buffer_records or self.buffered_bytes + bytes > self.buffer_bytes
+        return not (is_over and buffered)
 
     def may_hold(self, records: int, bytes: int) -> bool:
         """Whether a batch of this size can ever have room. One record has, however large its labels: see `add`."""
@@ -276,6 +332,7 @@ class GroupCommit(Generic[Waiter]):
         """Keep within these bounds from now on. Gives those who wait for room and would never have it: they have left the
         line."""
         self.buffer_records, self.buffer_bytes = records, bytes
+        self._close_to_all()
         waiting, self.waiting = self.waiting, deque()
         too_large: list[Pending[Waiter]] = []
         for pending in waiting:
@@ -287,11 +344,11 @@ class GroupCommit(Generic[Waiter]):
 
     def depart(self) -> Commit[Waiter] | None:
         """The next commit that may leave, with the decision whether it is synced; None while one is under way."""
-        if self.under_way is not None or not self._forming:
+        if self.under_way is not None or not self._queue:
             return None
-        commit = self._forming.popleft()
-        if not self._forming:
-            self._last = None
+        commit = self._queue.popleft()
+        if commit is self.forming:
+            self._leave_behind(commit)
         commit.sync = commit.stage is Stage.SYNCED or self.policy.owes_sync(self.unsynced, len(commit))
         self.under_way = commit
         return commit
@@ -309,27 +366,26 @@ class GroupCommit(Generic[Waiter]):
         """There was no space for the commit under way. Gives it back, with the barriers placed behind it: they were to
         wait for its records too, and must be told."""
         commit = self._leave()
-        behind = [waiter for later in self._forming for waiter in later.barriers]
-        for later in self._forming:
+        behind = [waiter for later in self._queue for waiter in later.barriers]
+        for later in self._queue:
             later.barriers.clear()
         return commit, behind
 
     def abandon(self) -> list[Waiter]:
         """The store has failed: everyone who waits for anything, and nothing is left to wait for."""
-        commits = [*([self.under_way] if self.under_way is not None else []), *self._forming]
+        commits = [*([self.under_way] if self.under_way is not None else []), *self._queue]
         everyone = [waiter for commit in commits for waiter in commit.everyone()]
         everyone += self.give_up_waiting()
-        self.under_way = None
-        self._forming.clear()
-        self._last = None
-        self.records = self.bytes = 0
+        self.under_way = self.forming = None
+        self._queue.clear()
+        self._full_records = self._full_bytes = 0
         return everyone
 
     def remaining(self) -> list[Commit[Waiter]]:
         """The loop is gone: what was accepted and has not departed, each commit to be synced."""
-        commits = list(self._forming)
-        self._forming.clear()
-        self._last = None
+        commits = list(self._queue)
+        self._queue.clear()
+        self.forming = None
         for commit in commits:
             commit.sync = True
         return commits
@@ -344,6 +400,6 @@ class GroupCommit(Generic[Waiter]):
         commit = self.under_way
         assert commit is not None, "a commit arrives only after it has departed"
         self.under_way = None
-        self.records -= len(commit)
-        self.bytes -= commit.size
+        self._full_records -= len(commit)
+        self._full_bytes -= commit.size
         return commit

@@ -109,16 +109,28 @@ class Writable(Owned, Closing):
         Raises StoreFullError (no space; nothing kept; try again), StoreFailedError (outcome unknown), StoreClosedError,
         RecordTooLargeError, WrongLoopError, ForkedStoreError; TypeError or ValueError for what is no record or label.
         """
-        waiter: Future[Receipt] = self._loop.create_future()
-        pending = self._accept(data, relations, durability, waiter)
-        if pending is None:
-            try:
-                return await waiter
-            except CancelledError:
-                self._counters.cancelled += 1
-                raise
-        self._group.waiting.append(pending)
-        return await self._in_line(pending, waiter)
+        waiter: Future[Receipt] = Future(loop=self._loop)
+        commit = self._group.forming
+        if (
+            commit is None
+            or type(data) is not bytes
+            or len(data) > self._max_record_bytes
+            or relations is not _NO_RELATIONS
+            or durability is not None
+            or get_ident() != self._thread
+            or self._refusal is not None
+            or not self._loop.is_running()
+            or not commit.take(data, waiter, time_ns())
+        ):
+            pending = self._accept(data, relations, durability, waiter)
+            if pending is not None:
+                self._group.wait(pending)
+                return await self._in_line(pending, waiter)
+        try:
+            return await waiter
+        except CancelledError:
+            self._counters.cancelled += 1
+            raise
 
     def append_nowait(
         self, data: Data, *, relations: Iterable[str] = _NO_RELATIONS, durability: Stage | None = None
@@ -130,7 +142,7 @@ class Writable(Owned, Closing):
         waiter = Kept(loop=self._loop)
         self._tells_later = True
         if self._accept(data, relations, durability, waiter) is not None:
-            raise self._refused(BufferFullError(self._path, self._group.records, self._group.bytes))
+            raise self._refused(BufferFullError(self._path, self._group.buffered_records, self._group.buffered_bytes))
         return waiter
 
     async def append_many(
@@ -236,8 +248,8 @@ class Writable(Owned, Closing):
             append_seconds=counters.append_times.snapshot(),
             commit_records=counters.commit_records.snapshot(),
             sync_seconds=latency.syncs.snapshot(),
-            buffered_records=group.records,
-            buffered_bytes=group.bytes,
+            buffered_records=group.buffered_records,
+            buffered_bytes=group.buffered_bytes,
             waiting=len(group.waiting),
             unsynced_records=max(group.next_sequence - synced_sequence, 0),
             oldest_unsynced_seconds=max(time_ns() - group.unsynced_since, 0) / SECOND if group.unsynced > 0 else 0.0,
@@ -278,6 +290,8 @@ class Writable(Owned, Closing):
             size += labels_size(labels)
         stage = self._stage if durability is None else _checked_stage(durability)
         if self._group.add(payload, size, labels, stage, waiter, time_ns()):
+            if durability is None:
+                self._group.open_to_all()
             if not self._scheduled:
                 self._schedule()
             return None
@@ -304,7 +318,7 @@ class Writable(Owned, Closing):
         if self._group.add_batch(batch, time_ns()):
             self._schedule()
             return await self._wait(waiter)
-        self._group.waiting.append(batch)
+        self._group.wait(batch)
         return await self._in_line(batch, waiter)
 
     async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:

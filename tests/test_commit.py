@@ -74,7 +74,13 @@ def wait(group: GroupCommit[str], *names: str) -> None:
     """Records of one byte that find no room line up."""
     for name in names:
         assert not group.add(name.encode(), 1, (), Stage.FLUSHED, name, 0)
-        group.waiting.append(Pending([name.encode()], 1, {}, Stage.FLUSHED, name, False))
+        group.wait(Pending([name.encode()], 1, {}, Stage.FLUSHED, name, False))
+
+
+def taken(group: GroupCommit[str], *names: str, now: int = 0) -> list[str]:
+    """Which of these the forming commit takes by itself."""
+    assert group.forming is not None
+    return [name for name in names if group.forming.take(name.encode(), name, now)]
 
 
 def send(group: GroupCommit[str], *names: str, stage: Stage | None = None) -> bool:
@@ -87,6 +93,44 @@ def send(group: GroupCommit[str], *names: str, stage: Stage | None = None) -> bo
 
 def nobody_is_gone(waiter: str) -> bool:
     return False
+
+
+def test_a_commit_takes_by_itself_only_what_it_was_told() -> None:
+    """Before it is opened nothing; then as many records and bytes as there was room for, and none earlier than the last."""
+    group = group_of(Always(), records=4, size=6)
+    add(group, "u")
+    departed(group)
+    add(group, "a", now=7)
+    assert taken(group, "b") == []
+    group.open_to_all()
+    assert taken(group, "b", "c", "d", now=5) == ["b", "c"]
+    land(group)
+    assert taken(group, "d") == []
+    group.open_to_all()
+    assert taken(group, "too large for it", "d", "e", now=9) == ["d"]
+    commit = departed(group)
+    assert (commit.waiters, commit.timestamps) == (["a", "b", "c", "d"], [7, 7, 7, 9])
+    land(group)
+    add(group, "f", now=8)
+    assert departed(group).timestamps == [9]
+
+
+@pytest.mark.parametrize("closing", ["somebody waits", "the bounds change", "it is as large as a commit gets"])
+def test_a_commit_takes_no_more_by_itself(closing: str) -> None:
+    """Nobody goes ahead of those who wait, new bounds hold at once, and a commit that is large enough is left behind."""
+    group = group_of(Always(), size=2 * COMMIT_BYTES)
+    add(group, "a")
+    group.open_to_all()
+    assert taken(group, "b") == ["b"]
+    if closing == "somebody waits":
+        group.wait(batch_of("c", b"c"))
+        group.open_to_all()
+    elif closing == "the bounds change":
+        group.resize(2, 100)
+    else:
+        assert group.add(bytes(COMMIT_BYTES), COMMIT_BYTES, (), Stage.FLUSHED, "large", 0)
+        group.open_to_all()
+    assert taken(group, "d") == []
 
 
 def test_appends_of_one_tick() -> None:
@@ -162,7 +206,7 @@ def test_the_size_of_labels() -> None:
     assert group.add(b"d", 7, ("user:7",), Stage.FLUSHED, "d", 0)
     assert group.add_batch(Pending([b"e", b"fg"], 3 + 2 * 2, {0: ("xy",), 1: ("xy",)}, Stage.FLUSHED, "e", True), 0)
     commit = departed(group)
-    assert (commit.size, commit.label_bytes, group.bytes) == (17, 10, 17)
+    assert (commit.size, commit.label_bytes, group.buffered_bytes) == (17, 10, 17)
 
 
 def test_batches_with_keys() -> None:
@@ -171,7 +215,7 @@ def test_batches_with_keys() -> None:
     writer = b"w" * 16
     add(group, "a")
     assert group.add_batch(batch_of("b", b"b", b"c", key=(writer, 7)), 0)
-    group.waiting.append(batch_of("d", b"d", b"e", key=(writer, 8)))
+    group.wait(batch_of("d", b"d", b"e", key=(writer, 8)))
     assert departed(group).keys == [Key(writer, 7, 1, 2)]
     group.arrive(Landing(3, 0, 0))
     group.admit(0, lambda waiter: False)
@@ -272,7 +316,7 @@ def test_room_for_so_much(records: int, size: int, room: bool) -> None:
         assert group.add(b"e", size, (), Stage.FLUSHED, "e", 0) is room
     else:
         assert group.add_batch(Pending([b"e"] * records, size, {}, Stage.FLUSHED, "e", True), 0) is room
-    assert (group.records, group.bytes) == ((2 + records, 4 + size) if room else (2, 4))
+    assert (group.buffered_records, group.buffered_bytes) == ((2 + records, 4 + size) if room else (2, 4))
     land(group)
     assert departed(group).payloads == [b"cd", *[b"e"] * (records if room else 0)]
 
@@ -302,7 +346,7 @@ def test_a_large_one_waits_in_front_of_a_small_one() -> None:
     """Nobody overtakes: a record that would fit waits behind one that does not."""
     group = group_of(OsManaged(), records=9, size=10)
     add(group, "abcdef")
-    group.waiting.append(Pending([b"12345"], 5, {}, Stage.FLUSHED, "large", False))
+    group.wait(Pending([b"12345"], 5, {}, Stage.FLUSHED, "large", False))
     assert not group.add_batch(batch_of("small batch", b"1"), 0)
     wait(group, "small")
     group.admit(0, nobody_is_gone)
@@ -314,7 +358,7 @@ def test_a_batch_waits_until_all_of_it_fits() -> None:
     group = group_of(OsManaged(), records=3, size=100)
     add(group, "a")
     departed(group)
-    group.waiting.append(batch_of("b", b"1", b"2", b"3"))
+    group.wait(batch_of("b", b"1", b"2", b"3"))
     group.admit(0, nobody_is_gone)
     assert not group.is_forming
     land(group)
@@ -342,7 +386,7 @@ def test_a_record_larger_than_the_buffer_with_its_labels() -> None:
     wait(group, "b")
     assert departed(group).waiters == ["a"]
     large = Pending([b"0123456789"], 11, {0: ("x",)}, Stage.FLUSHED, "c", False)
-    group.waiting.append(large)
+    group.wait(large)
     land(group)
     group.admit(0, nobody_is_gone)
     assert departed(group).waiters == ["b"]
@@ -479,7 +523,7 @@ def test_no_space_for_a_commit() -> None:
     commit, behind = group.refuse()
     assert list(commit.everyone()) == ["a", "flush"]
     assert behind == ["sync"]
-    assert (group.records, group.bytes, group.next_sequence, group.under_way) == (1, 3, 4, None)
+    assert (group.buffered_records, group.buffered_bytes, group.next_sequence, group.under_way) == (1, 3, 4, None)
     following = departed(group)
     assert (following.waiters, following.barriers) == (["bcd"], [])
     assert land(group)[0].sequence == 4
@@ -494,9 +538,9 @@ def test_a_failed_store() -> None:
     assert group.add(b"b", COMMIT_BYTES, (), Stage.FLUSHED, "b", 0)
     add_batch(group, "c", b"1", b"2")
     group.barrier(Stage.SYNCED, "sync")
-    group.waiting.append(batch_of("d", b"3", b"4"))
+    group.wait(batch_of("d", b"3", b"4"))
     assert group.abandon() == ["a", "flush", "b", "c", "sync", "d"]
-    assert (group.records, group.bytes, group.under_way, group.is_forming) == (0, 0, None, False)
+    assert (group.buffered_records, group.buffered_bytes, group.under_way, group.is_forming) == (0, 0, None, False)
     assert not group.waiting
     assert group.abandon() == []
 
@@ -570,6 +614,20 @@ of_labels = st.sampled_from([(), (), ("user:7",), ("a", "b")])
 
 def is_gone(waiter: Waiter) -> bool:
     return isinstance(waiter, Call) and waiter.gone
+
+
+class Heavy(bytes):
+    """The one payload of a call, as long as the call says."""
+
+    def __new__(cls, call: Call) -> Heavy:
+        heavy = super().__new__(cls, call.payloads[0])
+        heavy.size = call.size
+        return heavy
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
 
 
 class Engine(RuleBasedStateMachine):
@@ -662,12 +720,22 @@ class Engine(RuleBasedStateMachine):
         if call is None:
             return
         room = not self.queued and self.fits(call)
-        assert self.group.add(call.payloads[0], size, labels, call.stage, call, now) is room
+        assert self.is_accepted(call, stage, now) is room
         if room:
             self.accept(call, now)
         elif waits:
-            self.group.waiting.append(call.pending)
+            self.group.wait(call.pending)
             self.queued.append(call)
+
+    def is_accepted(self, call: Call, stage: Stage | None, now: int) -> bool:
+        """As a store does it: what asks for nothing of its own, the forming commit may take by itself."""
+        is_plain, forming = stage is None and not call.labels, self.group.forming
+        if is_plain and forming is not None and forming.take(Heavy(call), call, now):
+            return True
+        added = self.group.add(call.payloads[0], call.size, call.labels, call.stage, call, now)
+        if added and stage is None:
+            self.group.open_to_all()
+        return added
 
     @rule(sizes=st.lists(sizes, min_size=1, max_size=4), stage=stages, labels=of_labels, now=clocks)
     def append_many(self, sizes: list[int], stage: Stage | None, labels: tuple[str, ...], now: int) -> None:
@@ -679,7 +747,7 @@ class Engine(RuleBasedStateMachine):
         if room:
             self.accept(call, now)
         else:
-            self.group.waiting.append(call.pending)
+            self.group.wait(call.pending)
             self.queued.append(call)
 
     @rule(stage=st.sampled_from([Stage.FLUSHED, Stage.SYNCED]))
@@ -838,7 +906,7 @@ class Engine(RuleBasedStateMachine):
     def end_by_failing(self) -> None:
         everyone: list[Waiter] = [*self.buffered(), *self.barriers, *self.queued]
         self.check_all_told(self.group.abandon(), everyone)
-        assert (self.group.records, self.group.bytes) == (0, 0)
+        assert (self.group.buffered_records, self.group.buffered_bytes) == (0, 0)
         assert not self.group.is_forming
         assert not self.group.waiting
         assert self.group.depart() is None
@@ -858,7 +926,7 @@ class Engine(RuleBasedStateMachine):
                 self.arrive(0, synced_anyway=False)
             self.depart()
         assert not [*self.buffered(), *self.barriers, *self.queued]
-        assert (self.group.records, self.group.bytes) == (0, 0)
+        assert (self.group.buffered_records, self.group.buffered_bytes) == (0, 0)
         for barrier in self.aged:
             self.check_barrier(barrier)
 
@@ -867,9 +935,9 @@ class Engine(RuleBasedStateMachine):
 
     @invariant()
     def is_within_its_bounds(self) -> None:
-        assert self.group.records == sum(call.count for call in self.buffered()) <= self.buffer_records
-        assert self.group.bytes == sum(call.size for call in self.buffered())
-        assert self.group.bytes <= self.buffer_bytes or self.group.records == 1
+        assert self.group.buffered_records == sum(call.count for call in self.buffered()) <= self.buffer_records
+        assert self.group.buffered_bytes == sum(call.size for call in self.buffered())
+        assert self.group.buffered_bytes <= self.buffer_bytes or self.group.buffered_records == 1
         assert self.group.next_sequence == self.start + len(self.log)
         assert self.group.synced_sequence == self.start + self.synced
         assert self.group.is_forming or not self.accepted
