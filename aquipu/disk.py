@@ -34,6 +34,7 @@ _BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
 _BACKLOG = 128  # connections that nobody has accepted yet
 _READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
 _FLOCK = Struct("@hhqqi0q")  # fcntl_locking(2): type, whence, start, length (0: to the end), pid
+_MARK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _MARKS = sys.platform == "linux" and sys.maxsize > 1 << 32
 """Whether a file can be marked by one process and others can ask for the mark without setting one."""
 
@@ -237,22 +238,21 @@ class Disk:
                 raise OSError(EIO, "the system wrote a part and gives no reason", path)
             if _MARKS:  # the lock belongs to what was opened, which the memory keeps open
                 with suppress(OSError):  # a file system without such locks
-                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK)
             return mmap.mmap(descriptor, len(data))
         finally:
             os.close(descriptor)
 
     def is_shared(self, path: str) -> bool:
-        """Whether somebody still has this file to `share`, who may be dead; True where the system cannot tell.
+        """Whether the memory that a process has made of this file by `share` is still there; it ends with the process.
 
-        Nothing is locked by asking.
+        True where the system cannot tell. Nothing is locked by asking.
         """
         if not _MARKS:
             return True
         with opened(self, path) as descriptor:
             try:
-                asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-                found, *_ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+                found, *_ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _MARK))
             except OSError:
                 return True
         return bool(found != fcntl.F_UNLCK)

@@ -121,12 +121,6 @@ class Journal:
             self._sync()
         return self.landing()
 
-    def sync(self) -> Landing:
-        """Sync what was written so far. Raises StoreFailedError."""
-        self._refuse_if_failed()
-        self._sync()
-        return self.landing()
-
     @property
     def is_unsynced(self) -> bool:
         """Whether something waits for a sync, and can still have one."""

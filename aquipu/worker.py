@@ -124,7 +124,9 @@ class Worker:
         try:
             return self._inbox.get(timeout=min(max(left, 0), TIMEOUT_MAX))
         except Empty:
-            return _Job(Journal.sync, None)
+            sync: Commit[Any] = Commit()
+            sync.sync = True
+            return _Job(sync, None)
 
     def _write(self, commit: Commit[Any]) -> Landing | AquipuError:
         try:
