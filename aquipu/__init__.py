@@ -1,21 +1,26 @@
-"""aquipu: a durable log for asyncio. ``await store.append(event)`` returns when the event is as safe as was asked for."""
+"""A durable log for asyncio.
+
+``await store.append(event)`` returns when the event is as safe as was asked for.
+"""
 
 from typing import TYPE_CHECKING
 
-from aquipu.cursor import Cursor
-from aquipu.disk import Disk
 from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
     BufferFullError,
+    ConflictError,
     CorruptionError,
     ForkedStoreError,
     NoSuchRecordError,
     NotAStoreError,
     OutcomeUnknownError,
+    PositionLostError,
     RecordNotWrittenError,
     RecordPurgedError,
     RecordTooLargeError,
+    StaleKeyError,
+    StoreAlreadyOpenError,
     StoreClosedError,
     StoreFailedError,
     StoreFullError,
@@ -24,25 +29,26 @@ from aquipu.errors import (
     UnsupportedFormatError,
     WrongLoopError,
 )
-from aquipu.follow import Follow
+from aquipu.local.disk.disk import Disk
+from aquipu.local.retain.retention import Retention
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.purge import Purged
-from aquipu.record import Receipt, Record
-from aquipu.retention import Retention
-from aquipu.scan import Scan
+from aquipu.reading import Cursor, Follow, Scan
+from aquipu.record import Page, Position, Purged, Receipt, Record
+from aquipu.statistics import Health, Histogram, Statistics
 from aquipu.store import Store
 
 if TYPE_CHECKING:
-    from aquipu.daemon.remote import RemoteStore
+    from aquipu.labels import is_label, label, label_text
+    from aquipu.local.write.recovery import RecoveryReport
     from aquipu.reader import Reader
-    from aquipu.recovery import RecoveryReport
-    from aquipu.statistics import Health, Histogram, Statistics
+    from aquipu.store import RemoteStore
 
 __all__ = [
     "Always",
     "AquipuError",
     "BatchTooLargeError",
     "BufferFullError",
+    "ConflictError",
     "CorruptionError",
     "Cursor",
     "Disk",
@@ -55,6 +61,9 @@ __all__ = [
     "NotAStoreError",
     "OsManaged",
     "OutcomeUnknownError",
+    "Page",
+    "Position",
+    "PositionLostError",
     "Purged",
     "Reader",
     "Receipt",
@@ -67,8 +76,10 @@ __all__ = [
     "Retention",
     "Scan",
     "Stage",
+    "StaleKeyError",
     "Statistics",
     "Store",
+    "StoreAlreadyOpenError",
     "StoreClosedError",
     "StoreFailedError",
     "StoreFullError",
@@ -77,26 +88,29 @@ __all__ = [
     "SyncPolicy",
     "UnsupportedFormatError",
     "WrongLoopError",
+    "is_label",
+    "label",
+    "label_text",
 ]
 
 if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
-        """What a program that only writes needs none of, imported when it is asked for."""
+        """Import what a program that only writes does not need."""
         if name == "Reader":
             from aquipu.reader import Reader
 
             return Reader
         if name == "RecoveryReport":
-            from aquipu.recovery import RecoveryReport
+            from aquipu.local.write.recovery import RecoveryReport
 
             return RecoveryReport
         if name == "RemoteStore":
-            from aquipu.daemon.remote import RemoteStore
+            from aquipu.store import RemoteStore
 
             return RemoteStore
-        if name in {"Health", "Histogram", "Statistics"}:
-            from aquipu import statistics
+        if name in {"is_label", "label", "label_text"}:
+            from aquipu import labels
 
-            return getattr(statistics, name)
+            return getattr(labels, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -8,13 +8,18 @@ _EXTRA = frozenset({"click", "rich", "typer"})
 
 
 def main() -> None:
-    """Run the command line. Without the packages of the extra ``cli``: exit code 2 and how to get them."""
+    """Run the command line.
+
+    Without the packages of the extra ``cli``: exit code 2 and how to get them.
+    """
     try:
         from aquipu.cli.main import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.stderr.write(f"aquipu: the command line needs {error.name}: pip install 'aquipu[cli]'\n")
+        sys.stderr.write(
+            f"aquipu: the command line needs {error.name}: pip install 'aquipu[cli]'\n"
+        )
         sys.exit(2)
     run()
 

@@ -7,13 +7,17 @@
     ├── NotAStoreError           the path holds something that is no store
     ├── UnsupportedFormatError   written by a later version, or with a feature unknown here
     ├── CorruptionError          bytes that were safe on the disk have changed
-    ├── StoreLockedError         another process (or another Store) is writing it
+    ├── StoreLockedError         another process is writing it
+    │   └── StoreAlreadyOpenError    another Store of this process is
     ├── StoreClosedError         aclose() has begun
     ├── WrongLoopError           used from an event loop that is not its own
     ├── ForkedStoreError         used in a child process, after a fork
-    ├── StoreFailedError         a sync or a write failed: outcome unknown, nothing more is accepted
-    ├── StoreFullError           no space: nothing of the commit was kept; goes on when there is room
-    ├── OutcomeUnknownError      the daemon did not answer, and cannot be asked: what was sent to it may be stored, or not
+    ├── StoreFailedError         a sync or a write failed: outcome unknown, no more is accepted
+    ├── StoreFullError           no space: nothing of the commit was kept; works again with space
+    ├── OutcomeUnknownError      the daemon did not answer: what was sent may be stored, or not
+    ├── ConflictError            the record would not get the sequence that it was to get
+    ├── StaleKeyError            a later number of the producer is stored, and this one is not known
+    ├── PositionLostError        a consumer has read what is gone: the log has lost its end
     ├── BufferFullError          append_nowait() found no room
     ├── RecordTooLargeError      one record is over max_record_bytes          (also a ValueError)
     ├── BatchTooLargeError       one append_many() is larger than the buffer  (also a ValueError)
@@ -21,8 +25,9 @@
         ├── RecordPurgedError        it is older than the first record kept
         └── RecordNotWrittenError    it is not written yet
 
-Every message says what happened, where, what was lost and what to do next. No message holds a record's data.
-The arguments of each class are its attributes, so an error can be pickled, copied and taken apart.
+Every message says what happened, where, what was lost and what to do next. No message holds a
+record's data. The arguments of each class are its attributes, so an error can be pickled, copied
+and taken apart.
 """
 
 from __future__ import annotations
@@ -35,10 +40,11 @@ class AquipuError(Exception):
 
 
 class StoreUnavailableError(AquipuError):
-    """The operating system refused a file or a directory that the store needs; the OSError is the ``__cause__``.
+    """The operating system refused a file or a directory that the store needs.
 
-    Raised while opening or reading: missing permission, a read-only file system, too many open files, an
-    input/output error. Nothing was changed by the refused call.
+    The OSError is the ``__cause__``. Raised while opening or reading: missing permission, a
+    read-only file system, too many open files, an input/output error. Nothing was changed by the
+    refused call.
     """
 
     def __init__(self, path: str, action: str, reason: str) -> None:
@@ -46,7 +52,10 @@ class StoreUnavailableError(AquipuError):
         self.path, self.action, self.reason = path, action, reason
 
     def __str__(self) -> str:
-        return f"cannot {self.action} {self.path}: {self.reason}; nothing was lost; mend that and open the store again"
+        return (
+            f"cannot {self.action} {self.path}: {self.reason}; nothing was lost; mend that and "
+            "open the store again"
+        )
 
 
 class NotAStoreError(AquipuError):
@@ -57,11 +66,14 @@ class NotAStoreError(AquipuError):
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:
-        return f"{self.path} is no store: {self.reason}; nothing was written; give the directory of a store, or a new one"
+        return (
+            f"{self.path} is no store: {self.reason}; nothing was written; give the directory of a "
+            "store, or a new one"
+        )
 
 
 class UnsupportedFormatError(AquipuError):
-    """The store was written by a later version of aquipu, or with a feature that this one does not know."""
+    """The store was written by a later version of aquipu, or with a feature unknown here."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -74,7 +86,8 @@ class UnsupportedFormatError(AquipuError):
 class CorruptionError(AquipuError):
     """Bytes that were safe on the disk are not what was written. Nothing was changed.
 
-    ``offset`` is the place in the file ``path``, in bytes, of the first frame or structure that does not check.
+    ``offset`` is the place in the file ``path``, in bytes, of the first frame or structure that
+    does not check.
     """
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
@@ -84,12 +97,16 @@ class CorruptionError(AquipuError):
     def __str__(self) -> str:
         return (
             f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed; "
-            "copy the directory away before anything else, then restore this file from a backup, or see `aquipu repair`"
+            "copy the directory away before anything else, then restore this file from a backup, "
+            "or see `aquipu repair`"
         )
 
 
 class StoreLockedError(AquipuError):
-    """Someone else holds the store's lock; ``pid`` names the process when it could be told, otherwise None."""
+    """Another process, or another Store of this one, holds the store's lock.
+
+    ``pid`` names the process when it is known, otherwise None.
+    """
 
     def __init__(self, path: str, pid: int | None) -> None:
         super().__init__(path, pid)
@@ -98,13 +115,29 @@ class StoreLockedError(AquipuError):
     def __str__(self) -> str:
         holder = "another process" if self.pid is None else f"process {self.pid}"
         return (
-            f"{self.path} is in use by {holder}; nothing was changed; "
-            "close it there first, or wait until it is (Store.open does, for lock_timeout seconds)"
+            f"{self.path} is in use by {holder}; nothing was changed; close it there first, or "
+            "wait until it is (Store.open does, for lock_timeout seconds), or, to write it from "
+            "several processes at once, open it with shared=True in each, or let `aquipu serve` "
+            "write it and use Store.connect"
+        )
+
+
+class StoreAlreadyOpenError(StoreLockedError):
+    """Another Store of this process, perhaps of another event loop, is open there."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is already open in this process ({self.pid}); nothing was changed; close "
+            "that Store first (`await store.aclose()`), or use it, or, when its event loop has "
+            "ended, drop the last reference to it"
         )
 
 
 class StoreClosedError(AquipuError):
-    """The store is closed or closing. The call did nothing; everything accepted before is or will be safe."""
+    """The store is closed or closing.
+
+    The call did nothing; everything accepted before is or will be safe.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -115,14 +148,19 @@ class StoreClosedError(AquipuError):
 
 
 class WrongLoopError(AquipuError):
-    """A store belongs to the event loop in which it was opened; this call came from another, or from none."""
+    """The call came from another event loop than the one that opened the store, or from none."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.path} belongs to another event loop; this call did nothing; open one Store in each loop's own time"
+        return (
+            f"{self.path} belongs to another event loop than this thread runs, if it runs one; "
+            "this call did nothing; ask the loop that opened it: with `await` in an `async def` "
+            "endpoint or task, or, in a `def` endpoint or another worker thread, with "
+            "anyio.from_thread.run(store.append, data)"
+        )
 
 
 class ForkedStoreError(AquipuError):
@@ -134,16 +172,18 @@ class ForkedStoreError(AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} was opened before a fork and stays with the parent; this call did nothing; open it after forking"
+            f"{self.path} was opened before a fork and stays with the parent; "
+            "this call did nothing; open it after forking"
         )
 
 
 class StoreFailedError(AquipuError):
-    """A sync or a write failed, so the store is poisoned: nothing more is accepted until it is opened again.
+    """A sync or a write failed, so the store is poisoned.
 
-    The outcome of the records that were under way is unknown: they may be found after the next opening, or not.
-    The operating system may drop the pages of a failed sync and report success the next time, so it is never
-    repeated. The OSError is the ``__cause__``. Reading up to the last synced record goes on.
+    Nothing more is accepted until it is opened again. The outcome of the records that were under
+    way is unknown: they may be found after the next opening, or not. The operating system may drop
+    the pages of a failed sync and report success the next time, so it is never repeated. The
+    OSError is the ``__cause__``. Reading up to the last synced record goes on.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -152,18 +192,20 @@ class StoreFailedError(AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has failed: {self.reason}; outcome unknown for what was not yet acknowledged; "
-            "mend the disk, then open the store again to see what is really there"
+            f"{self.path} has failed: {self.reason}; outcome unknown for what was not yet "
+            "acknowledged; mend the disk, then open the store again to see what is really there"
         )
 
 
 class StoreFullError(AquipuError):
-    """There was no space for a commit. It was cut back to its start: nothing of it is kept, nothing else is lost.
+    """There was no space for a commit: nothing of it is kept, and nothing else is lost.
 
-    ``sequence`` is the one that the first record of the refused commit would have had; it is given to the next
-    record that is stored. The OSError is the ``__cause__``. The next append works as soon as there is space.
+    ``sequence`` is the one that the first record of the refused commit would have had; it is given
+    to the next record that is stored. The OSError is the ``__cause__``. The next append works as
+    soon as there is space.
 
-    Without a ``sequence``, there was no space for the small file that a purge or a hold replaces: nothing has changed.
+    Without a ``sequence``, there was no space for the small file that a purge or a hold replaces:
+    nothing has changed.
     """
 
     def __init__(self, path: str, sequence: int | None, reason: str) -> None:
@@ -172,18 +214,22 @@ class StoreFullError(AquipuError):
 
     def __str__(self) -> str:
         if self.sequence is None:
-            return f"{self.path} has no space: {self.reason}; nothing was changed; free some space and do it again"
+            return (
+                f"{self.path} has no space: {self.reason}; nothing was changed; free some space "
+                "and do it again"
+            )
         return (
-            f"{self.path} has no space for the commit at sequence {self.sequence}: {self.reason}; nothing of it is kept "
-            "and nothing before it is lost; free some space and append again"
+            f"{self.path} has no space for the commit at sequence {self.sequence}: {self.reason}; "
+            "nothing of it is kept and nothing before it is lost; free some space and append again"
         )
 
 
 class OutcomeUnknownError(AquipuError):
-    """Records were sent to a daemon, the answer was lost, and the daemon could not be asked what became of them.
+    """Records were sent to a daemon, and what became of them is not known.
 
-    They are in the log all together, or none of them is. Only for a store made by `Store.connect`, which goes on: the next
-    append tries to reach the daemon again.
+    The answer was lost, and the daemon could not be asked. They are in the log all together, or
+    none of them is. Only for a store made by `Store.connect`, which goes on: the next append tries
+    to reach the daemon again.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -192,13 +238,16 @@ class OutcomeUnknownError(AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"what was sent to {self.path} may have been stored, or not: {self.reason}; nothing else was lost; "
-            "read the log to see what is there before it is appended again"
+            f"what was sent to {self.path} may have been stored, or not: {self.reason}; nothing "
+            "else was lost; read the log to see what is there before it is appended again"
         )
 
 
 class BufferFullError(AquipuError):
-    """``append_nowait`` found the buffer full (``records`` and ``bytes`` are waiting). The record was not taken."""
+    """``append_nowait`` found the buffer full (``records`` and ``bytes`` are waiting).
+
+    The record was not taken.
+    """
 
     def __init__(self, path: str, records: int, bytes: int) -> None:
         super().__init__(path, records, bytes)
@@ -206,8 +255,9 @@ class BufferFullError(AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has {self.records} records ({self.bytes} bytes) waiting for the disk and no room for more; "
-            "this record was not taken; wait with append(), or open with a larger buffer"
+            f"{self.path} has {self.records} records ({self.bytes} bytes) waiting for the disk and "
+            "no room for more; this record was not taken; wait with append(), or open with a "
+            "larger buffer"
         )
 
 
@@ -220,8 +270,8 @@ class RecordTooLargeError(AquipuError, ValueError):
 
     def __str__(self) -> str:
         return (
-            f"a record of {self.size} bytes is over the limit of {self.limit} of {self.path}; it was not taken; "
-            "split it, or open the store with a larger max_record_bytes"
+            f"a record of {self.size} bytes is over the limit of {self.limit} of {self.path}; it "
+            "was not taken; split it, or open the store with a larger max_record_bytes"
         )
 
 
@@ -234,8 +284,73 @@ class BatchTooLargeError(AquipuError, ValueError):
 
     def __str__(self) -> str:
         return (
-            f"{self.records} records of {self.bytes} bytes in one append_many are more than the buffer of {self.path} "
-            "can hold; none was taken; split the call, or open with larger buffer_records and buffer_bytes"
+            f"{self.records} records of {self.bytes} bytes in one append_many are more than the "
+            f"buffer of {self.path} can hold; none was taken; split the call, or open with larger "
+            "buffer_records and buffer_bytes"
+        )
+
+
+class ConflictError(AquipuError):
+    """The record would not have got the sequence that was expected: nothing was written."""
+
+    def __init__(self, path: str, expected: int, next_sequence: int) -> None:
+        super().__init__(path, expected, next_sequence)
+        self.path, self.expected = path, expected
+        self.next_sequence = next_sequence
+        """What the next record gets, behind all that was accepted so far."""
+
+    def __str__(self) -> str:
+        return (
+            f"the next record of {self.path} gets sequence {self.next_sequence}, not "
+            f"{self.expected}; nothing was written; read what has come, and decide anew"
+        )
+
+
+class StaleKeyError(AquipuError):
+    """The producer has stored a later number, ``last``, and this one is not known: not written."""
+
+    def __init__(self, path: str, number: int, last: int) -> None:
+        super().__init__(path, number, last)
+        self.path, self.number, self.last = path, number, last
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has number {self.last} of this producer, and does not know {self.number}:"
+            " never stored, or purged; nothing was written; append numbers in ascending order"
+        )
+
+
+class PositionLostError(AquipuError):
+    """A consumer has read further than its log has survived.
+
+    What it has read beyond is not there any more. A power cut has taken acknowledged records that
+    were not yet synced (under ``Always`` there are none), or the store was repaired, or restored
+    from an older copy. New records may stand at their sequences by now. ``sequence`` is where the
+    consumer wanted to go on, ``resume`` where what it has read and what is there part: the place to
+    go on from.
+
+    ``resume`` is None when the store does not know the generation in which the consumer has read:
+    it was in another store or copy, or before very many such losses, or the file that lists them
+    was damaged.
+    """
+
+    def __init__(self, path: str, sequence: int, resume: int | None) -> None:
+        super().__init__(path, sequence, resume)
+        self.path, self.sequence, self.resume = path, sequence, resume
+
+    def __str__(self) -> str:
+        if self.resume is None:
+            return (
+                f"{self.path} does not know the generation in which this consumer has read up to "
+                f"sequence {self.sequence}: it was in another store or copy, or too long ago; "
+                "nothing else was lost; read it from the earliest record on, or from where you "
+                "know it to be the same log"
+            )
+        return (
+            f"{self.path} has lost its end since this consumer has read up to sequence "
+            f"{self.sequence}: what it has read from {self.resume} on is not there any more, and "
+            f"others may stand there now; nothing else was lost; read from {self.resume} on (a "
+            "cursor: save that), and undo what was done with what is gone"
         )
 
 
@@ -252,7 +367,8 @@ class RecordPurgedError(NoSuchRecordError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} no longer keeps sequence {self.sequence}: it was purged; nothing else was lost; "
+            f"{self.path} no longer keeps sequence {self.sequence}: it was purged; nothing else "
+            "was lost; "
             f"read from {self.bound} on"
         )
 
@@ -270,10 +386,11 @@ class RecordNotWrittenError(NoSuchRecordError):
 E = TypeVar("E", bound=BaseException)
 
 
-def twin(error: E) -> E:
-    """An equal error object of its own, with the same cause.
+def copy_error(error: E) -> E:
+    """Return an equal error object of its own, with the same cause.
 
-    Each waiter gets one: a shared exception object would collect the tracebacks of all who raise it.
+    Each waiter gets one: a shared exception object would collect the tracebacks of all who raise
+    it.
     """
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__

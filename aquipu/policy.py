@@ -1,4 +1,4 @@
-"""When a record is safe enough: the stages that it passes, and the policies that say how far it must get.
+"""When a record is safe enough: the stages that it passes, and the policies that choose one.
 
 ::
 
@@ -12,11 +12,10 @@ A policy decides from counts handed to it; it knows no clock, no file and no loo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from sys import float_info
 from typing import ClassVar
-
-from aquipu.value import Value
 
 
 class Stage(IntEnum):
@@ -25,7 +24,10 @@ class Stage(IntEnum):
     BUFFERED = 1
     """Accepted, in the memory of the process. A process crash takes it."""
     FLUSHED = 2
-    """In the page cache of the operating system. A process crash leaves it, a power cut may take it."""
+    """In the page cache of the operating system.
+
+    A process crash leaves it, a power cut may take it.
+    """
     SYNCED = 3
     """On the disk: fdatasync has returned. A power cut leaves it."""
 
@@ -36,10 +38,26 @@ class SyncPolicy:
     stage: ClassVar[Stage]
     """What an append waits for when it asks for nothing else."""
     within: float | None = None
-    """The greatest age in seconds of an acknowledged record that is not synced; None for no such bound."""
+    """The greatest age in seconds of an acknowledged record that is not synced;
+
+    None for no such bound.
+    """
+
+    @property
+    def loop_patience(self) -> float | None:
+        """Seconds until the loop asks for a sync; the rest of ``within`` is for the disk."""
+        return None if self.within is None else self.within / 2
+
+    @property
+    def worker_patience(self) -> float | None:
+        """Seconds until the worker syncs by itself: the loop is blocked, or it had asked."""
+        return None if self.within is None else 0.75 * self.within
 
     def owes_sync(self, unsynced: int, arriving: int) -> bool:
-        """Whether ``arriving`` more records beside ``unsynced`` acknowledged ones must be synced before they are told."""
+        """Return whether ``arriving`` records must be synced before they are acknowledged.
+
+        ``unsynced`` records are acknowledged already.
+        """
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -55,49 +73,58 @@ class SyncPolicy:
 class Always(SyncPolicy):
     """``append`` returns when the record is SYNCED. A power cut takes no acknowledged record.
 
-    The same choice as PostgreSQL's ``synchronous_commit=on`` and InnoDB's ``innodb_flush_log_at_trx_commit=1``.
+    The same choice as PostgreSQL's ``synchronous_commit=on`` and InnoDB's
+    ``innodb_flush_log_at_trx_commit=1``.
     """
 
     stage = Stage.SYNCED
 
     def owes_sync(self, unsynced: int, arriving: int) -> bool:
-        return False  # each of its records asks for SYNCED by itself; one that asked for less owes nothing
+        # each of its records asks for SYNCED by itself; one that asked for less owes nothing
+        return False
 
 
-class EveryN(Value, SyncPolicy):
-    """``append`` returns when the record is FLUSHED; the one that makes the unsynced count reach ``n`` waits for SYNCED.
+@dataclass(frozen=True)
+class EveryN(SyncPolicy):
+    """``append`` returns when the record is FLUSHED; every ``n``-th waits for SYNCED.
 
-    A power cut takes at most ``n - 1`` acknowledged records, and none that is older than ``within`` seconds (None: no
-    bound in time). The timer starts with the oldest unsynced record and fires at half of ``within``, at three quarters
-    when the loop is blocked; the rest is for the disk: a sync that takes longer than that passes the bound.
+    It is the append that makes the unsynced count reach ``n`` that waits. A power cut takes at most
+    ``n - 1`` acknowledged records, and none that is older than ``within`` seconds (None: no bound
+    in time). The timer starts with the oldest unsynced record and fires at half of ``within``, at
+    three quarters when the loop is blocked; the rest is for the disk: a sync that takes longer than
+    that passes the bound.
 
-    Raises TypeError or ValueError for an ``n`` below 1 and a ``within`` that is not a positive number.
+    Raises TypeError or ValueError for an ``n`` below 1 and a ``within`` that is not a positive
+    number.
     """
 
     stage = Stage.FLUSHED
-    n: int
-    __match_args__ = ("n", "within")
+    n: int = 64
+    within: float | None = 1.0
 
-    def __init__(self, n: int = 64, within: float | None = 1.0) -> None:
+    def __post_init__(self) -> None:
+        n, within = self.n, self.within
         if not isinstance(n, int) or isinstance(n, bool):
             raise TypeError(f"EveryN takes a whole number of records, not {type(n).__name__}")
         if n < 1:
             raise ValueError(f"EveryN takes at least 1 record, not {n}")
-        if within is not None and (not isinstance(within, (int, float)) or isinstance(within, bool)):
+        if within is not None and (
+            not isinstance(within, (int, float)) or isinstance(within, bool)
+        ):
             raise TypeError(f"within takes seconds or None, not {type(within).__name__}")
         if within is not None and not 0 < within <= float_info.max:
             raise ValueError(f"within takes a positive number of seconds, not {within}")
-        vars(self).update(n=n, within=within)
 
     def owes_sync(self, unsynced: int, arriving: int) -> bool:
         return unsynced + arriving >= self.n
 
 
 class OsManaged(SyncPolicy):
-    """``append`` returns when the record is FLUSHED; nothing is synced until ``sync()``, a seal or the close.
+    """``append`` returns when the record is FLUSHED.
 
-    A power cut takes what the kernel has not yet written back (on Linux usually the last 5 to 30 seconds); what is
-    left is a clean prefix. The same choice as InnoDB's ``innodb_flush_log_at_trx_commit=2``.
+    Nothing is synced until ``sync()``, a seal or the close. A power cut takes what the kernel has
+    not yet written back (on Linux usually the last 5 to 30 seconds); what is left is a clean
+    prefix. The same choice as InnoDB's ``innodb_flush_log_at_trx_commit=2``.
     """
 
     stage = Stage.FLUSHED

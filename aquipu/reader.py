@@ -1,8 +1,9 @@
-"""Reader: a log that another process writes, or nobody.
+"""Reader: a log that another process writes, or none.
 
-It takes no lock and writes nothing, and sees exactly what has been acknowledged: see `catalogue`. A follower looks at the
-memory that the writer shares: every millisecond while something comes, less and less often (20 ms) when nothing does. That
-costs neither a thread nor a system call on a file.
+It takes no lock and writes nothing, and sees exactly what has been acknowledged: see `Catalog`. A
+follower looks at the page that the writer shares: every millisecond while something comes, less and
+less often (20 ms) when nothing does. That costs no thread and one short read, which takes about a
+microsecond.
 """
 
 from __future__ import annotations
@@ -11,38 +12,45 @@ from asyncio import AbstractEventLoop, get_running_loop, sleep
 from functools import partial
 from time import monotonic
 
-from aquipu.catalogue import Catalogue
-from aquipu.closing import Closing, Opening
-from aquipu.cursor import Cursor
-from aquipu.disk import Disk, StrPath, absolute
-from aquipu.errors import StoreClosedError
-from aquipu.finding import Finder
-from aquipu.follow import Follow, Followed, Recent
-from aquipu.handoff import Handoff
-from aquipu.reading import Readable
-from aquipu.view import View
+from aquipu.errors import RecordNotWrittenError, StoreClosedError
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import StrPath, absolute, address_in
+from aquipu.local.index.finder import Finder
+from aquipu.local.log import LocalReader
+from aquipu.local.preload import load
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.cursor import LocalCursor
+from aquipu.local.read.follow import Followed, Recent
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
+from aquipu.runtime.closing import Closing, Opening
+from aquipu.runtime.handoff import Handoff
 
-_PAUSE = 0.001  # seconds between two looks at the board, growing
+_PAUSE = 0.001  # seconds between two looks at the progress page, growing
 _PAUSE_GROWS = 1.25
 _PAUSE_MAX = 0.02
-_BOARD_PAUSE = 1.0
-"""Seconds between two looks whether the board is still the same file: only a writer that found none makes another."""
+_PAGE_PAUSE = 1.0
+"""Seconds between two looks whether the progress page is still the same file.
+
+Only a writer that found none makes another.
+"""
 
 
 class Reader(Readable, Closing):
-    """A log for reading, in any process. Made by `Reader.open`; belongs to the event loop that opened it.
+    """A log for reading, in any process.
 
-    It goes on while the writer rolls, purges, dies and is started anew, and when there is none. What it sees has been
-    acknowledged, and is never a commit under way.
+    Made by `Reader.open`; belongs to the event loop that opened it.
+
+    It goes on while the writer rolls, purges, dies and is started anew, and when there is none.
+    What it sees has been acknowledged, and is never a commit under way.
     """
 
-    def __init__(self, path: str, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, catalogue: Catalogue) -> None:
-        """Not called by users: `Reader.open` does."""
+    def __init__(
+        self, path: str, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, segments: Catalog
+    ) -> None:
+        """Prepare a reader; not called by users: `Reader.open` does."""
         super().__init__(path, loop)
-        self._disk = disk
-        self._handoff = handoff
-        self._catalogue = catalogue
-        self._finder = Finder()
+        self._files = _Files(path, disk, handoff, segments)
         self._closed = False
 
     @staticmethod
@@ -52,85 +60,168 @@ class Reader(Readable, Closing):
             async with Reader.open("audit") as reader:
                 async for record in reader.scan(): ...
 
-        Raises (when awaited or entered): NotAStoreError, also where nothing is yet; UnsupportedFormatError;
-        CorruptionError; StoreUnavailableError.
+        Raises (when awaited or entered): NotAStoreError, also where nothing is yet;
+        UnsupportedFormatError; CorruptionError; StoreUnavailableError. ValueError at once for the
+        address of a daemon.
         """
+        address = address_in(path)
+        if address is not None:
+            raise ValueError(
+                f"{address} is a daemon, and a Reader reads the files of a store: open its"
+                f" directory here, or use Store.connect({address!r}), which reads by the same calls"
+            )
         return Opening(partial(_open, absolute(path), Disk() if disk is None else disk))
 
     @property
     def first_sequence(self) -> int:
-        """Of the first record kept."""
-        return self._catalogue.first_sequence
+        """Sequence of the first record kept."""
+        return self._files.catalog.first_sequence
 
     @property
     def next_sequence(self) -> int:
         """One past the last acknowledged record."""
-        return self._catalogue.told
+        return self._files.next_sequence
 
     def cursor(self, name: str) -> Cursor:
-        """The place of a consumer, kept under this name: see `Cursor`. Its file is the only one that a Reader ever writes,
-        and only when `Cursor.save` is called. TypeError or ValueError for what is no name."""
-        return Cursor(self._disk, self._path, self._catalogue.store_id, self._handoff, name)
+        """Return the place of a consumer, kept under this name: see `Cursor`.
+
+        Its file is the only one that a Reader ever writes, and only when `Cursor.save` is called.
+        TypeError or ValueError for what is no name.
+        """
+        files = self._files
+        return LocalCursor(name, files, files.catalog.store_id, self._check_readable)
+
+    @property
+    def generation(self) -> str:
+        """The generation of the log: see `Store.generation`."""
+        return self._files.catalog.generation.hex()
 
     async def aclose(self) -> None:
-        """Let go of the store; followers end. Does nothing the second time."""
+        """Let go of the store and end its followers; do nothing the second time."""
         if not self._closed:
-            self._closed = True
-            self._finder.close(StoreClosedError(self._path))
-            self._catalogue.close()
+            self._closed = self._files.is_closed = True
+            self._files.finder.close(StoreClosedError(self._path))
+            self._files.catalog.close()
 
     def __repr__(self) -> str:
-        return f"<Reader {self._path!r} {'closed' if self._closed else 'open'} next_sequence={self.next_sequence}>"
+        return (
+            f"<Reader {self._path!r} {'closed' if self._closed else 'open'}"
+            f" next_sequence={self.next_sequence}>"
+        )
 
     def _check_readable(self) -> None:
         self._check_owner()
         if self._closed:
             raise StoreClosedError(self._path)
 
-    async def _seen(self) -> View:
-        return await self._handoff.run(self._catalogue.look)
+    @property
+    def _face(self) -> Face:
+        return Face(self._check_owner, self._check_readable)
 
-    def _followed(self) -> Followed:
-        return _Watch(self)
+    @property
+    def _reader(self) -> LogReader:
+        return LocalReader(self._files, self._face)
+
+
+class _Files:
+    """The files of a log that is read and not written."""
+
+    def __init__(self, path: str, disk: Disk, handoff: Handoff, catalog: Catalog) -> None:
+        self.path = path
+        self.disk = disk
+        self.handoff = handoff
+        self.catalog = catalog
+        self.finder = Finder()
+        self.is_closed = False
+
+    async def snapshot(self) -> Snapshot:
+        return await self.handoff.run(self.catalog.look)
+
+    def followed(self, face: Face) -> Followed:
+        return _Watch(self, face)
+
+    @property
+    def next_sequence(self) -> int:
+        return self.catalog.acknowledged
+
+    @property
+    def synced_sequence(self) -> int:
+        return 0  # only the writer knows
+
+    @property
+    def generation(self) -> bytes:
+        return self.catalog.generation
+
+    async def check_survived(self, generation: bytes, sequence: int) -> None:
+        await self.handoff.run(self.catalog.move, generation, sequence)
+
+    check_there = check_survived  # it says so, too, of what lies beyond the end
+
+    async def secure(self, sequence: int) -> None:
+        await self.handoff.run(self.catalog.sync, sequence)
 
 
 class _Watch(Followed):
     """A log as one follower of a Reader sees it."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, files: _Files, face: Face) -> None:
+        self._files = files
+        self._face = face
         self._left = False
-        self.path, self.disk, self.handoff = reader._path, reader._disk, reader._handoff
+        self.path, self.disk, self.handoff = files.path, files.disk, files.handoff
 
     def check(self) -> None:
-        self._reader._check_owner()
+        self._face.check_owner()
 
     @property
-    def told(self) -> int:
-        return 0 if self._reader._closed else self._reader._catalogue.told
+    def first_sequence(self) -> int:
+        return self._files.catalog.first_sequence
+
+    @property
+    def acknowledged(self) -> int:
+        return 0 if self._files.is_closed else self._files.catalog.acknowledged
+
+    @property
+    def generation(self) -> bytes:
+        return self._files.catalog.generation
+
+    async def move(self, generation: bytes, sequence: int) -> bytes:
+        return await self.handoff.run(self._files.catalog.move, generation, sequence)
+
+    def admits(self, start: int) -> bool:
+        segments = self._files.catalog
+        if not segments.is_led:
+            return start <= segments.acknowledged
+        if start > segments.acknowledging:
+            raise RecordNotWrittenError(self.path, start, segments.acknowledging)
+        return True
 
     def recent(self, sequence: int) -> Recent | None:
         return None
 
-    def look(self, indexed: bool) -> View:
-        return self._reader._catalogue.look(indexed=indexed)
+    def look(self, indexed: bool) -> Snapshot:
+        return self._files.catalog.look(indexed=indexed)
 
     async def news(self, sequence: int) -> bool:
-        catalogue = self._reader._catalogue
-        pause, board_looked_at = _PAUSE, monotonic()
+        segments = self._files.catalog
+        pause, page_looked_at, was = _PAUSE, monotonic(), (segments.is_led, segments.generation)
         while not self._is_over:
             await sleep(pause)
-            if self._is_over or self.told > sequence:
+            if (
+                self._is_over
+                or self.acknowledged > sequence
+                or (segments.is_led, segments.generation) != was
+            ):
                 break
             pause = min(pause * _PAUSE_GROWS, _PAUSE_MAX)
-            if not catalogue.is_led or monotonic() - board_looked_at > _BOARD_PAUSE:
-                await self.handoff.run(partial(catalogue.look, indexed=False))
-                board_looked_at = monotonic()
+            if not segments.is_led or monotonic() - page_looked_at > _PAGE_PAUSE:
+                await self.handoff.run(partial(segments.look, indexed=False))
+                page_looked_at = monotonic()
         return not self._is_over
 
     @property
     def _is_over(self) -> bool:
-        return self._left or self._reader._closed
+        return self._left or self._files.is_closed
 
     def joined(self, follower: Follow) -> None:
         pass
@@ -142,4 +233,5 @@ class _Watch(Followed):
 async def _open(path: str, disk: Disk) -> Reader:
     loop = get_running_loop()
     handoff = Handoff(loop)
-    return Reader(path, disk, loop, handoff, await handoff.run(Catalogue, disk, path))
+    await load(handoff)
+    return Reader(path, disk, loop, handoff, await handoff.run(Catalog, disk, path))

@@ -1,80 +1,223 @@
-"""What can be read of a log, whoever writes it: the face that `Store` and readers in other processes share."""
+"""What can be read of a log, wherever it is kept: the face of stores and of readers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from logging import getLogger
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError
-from aquipu.follow import Follow, Followed
-from aquipu.handoff import Handoff
-from aquipu.owner import Owned
-from aquipu.record import Record, checked_relations
-from aquipu.scan import Scan
-from aquipu.view import View, find, sequence_at
+from aquipu.errors import RecordPurgedError
+from aquipu.options import (
+    OnPurged,
+    Range,
+    Start,
+    Wanted,
+    check_limit,
+    check_sequence,
+    checked_start,
+    checked_wanted,
+)
+from aquipu.record import Known, Page, Position, Receipt, Record
+from aquipu.runtime.closing import Records, Single
+from aquipu.runtime.owner import Owned
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from aquipu.finding import Finder, Search, Wanted
-
-T = TypeVar("T")
-
 Time: TypeAlias = "datetime | int"
 """An aware datetime, or nanoseconds since the epoch."""
 
+_NO_GENERATION = bytes(8)
+_log = getLogger(__name__)
 
-class Range(NamedTuple):
-    """Which records a scan was asked for; each bound may be left out."""
 
-    start: int | None
-    stop: int | None
-    since: int | None
-    until: int | None
+class Scan(Records):
+    """The records of a view, or of several parts of one: ``async for record in scan``.
+
+    It is its own iterator and is used once. The files at hand are closed at the end of the records
+    and by `aclose`; ``async with scan`` calls that. Raises CorruptionError where a frame does not
+    check (what was given before was sound), StoreUnavailableError when a file cannot be read, and
+    RecordPurgedError for records that were purged before the scan came to them: only at its first
+    step, unless the writer is in another process.
+    """
+
+
+class Follow(Records):
+    """The records of a log from a place on, and every new one: ``async for record in ...``.
+
+    A new record comes as soon as it is acknowledged. It is its own iterator and is used once, by
+    one task at a time. A step that is cancelled has neither lost nor repeated a record: the next
+    one goes on. It ends when the store (or the Reader) is closed, after everything that was
+    acknowledged. ``async with follow`` closes it at the end, as `aclose` does.
+
+    Raises, at its first step, RecordNotWrittenError for a start beyond the end of the log, and
+    PositionLostError for a position whose records are not all there any more (a Reader may meet
+    that later, too). StoreFailedError when the store has failed, after what may still be read;
+    RecordPurgedError when the next record was purged before it was read, unless it is to pass over
+    such (`skipped`); CorruptionError where a frame does not check, StoreUnavailableError when a
+    file cannot be read.
+    """
+
+    def __init__(self, path: str, *, earliest: bool, on_purged: OnPurged) -> None:
+        self.skipped = 0
+        """Records that were purged before they could be given, and skipped."""
+        self._path = path
+        self._generation = _NO_GENERATION  # of the records at hand, and of those read next
+        self._earliest = earliest  # nothing was given yet, and it may begin wherever the log does
+        self._on_purged = on_purged
+
+    def position_after(self, record: Record) -> Position:
+        """Return where a consumer goes on that has processed this record, the last one given.
+
+        Keep it with the consumer's own results, in the same transaction, and give it to `follow`
+        as the start, also as text (``str(position)``). A position says more than a sequence: when
+        the log has lost its end, and the position lies beyond, `follow` raises PositionLostError,
+        also when others stand at those sequences by then.
+        """
+        return Position(self._generation.hex(), record.sequence + 1)
+
+    def _overtaken(self, error: RecordPurgedError) -> int:
+        """Return where to go on when a purge was quicker, unless that is an error."""
+        if self._earliest:
+            return error.bound
+        if self._on_purged == "raise":
+            raise error
+        self.skipped += error.bound - error.sequence
+        _log.warning(
+            "%s: a follower was overtaken by a purge: it passes over %d records and goes on "
+            "at sequence %d",
+            self._path,
+            error.bound - error.sequence,
+            error.bound,
+        )
+        return error.bound
+
+
+class Cursor(Single, ABC):
+    """The sequence that a consumer reads next, kept under a name in a small file.
+
+    So a consumer goes on exactly behind its last record, however it ended::
+
+        async with Reader.open("audit") as reader:
+            cursor = reader.cursor("billing")
+            async with reader.follow(await cursor.load() or "earliest") as records:
+                async for record in records:
+                    await bill(record)
+                    await cursor.save(record.sequence + 1)
+
+    A consumer that dies between the two awaits reads that record again: at least once. To read each
+    exactly once, keep the position where the consumer's own results are kept, in the same
+    transaction (`Follow.position_after`). To save after every hundredth record is a hundred times
+    cheaper, and repeats up to a hundred.
+
+    A cursor keeps nothing from being purged: that is what `Store.hold` does. One consumer at a time
+    may use a name.
+    """
+
+    _name: str
+
+    @property
+    def name(self) -> str:
+        """The name that it is kept under."""
+        return self._name
+
+    @abstractmethod
+    async def load(self) -> int | None:
+        """Return the sequence that was saved last; None when none ever was.
+
+        Raises PositionLostError when the log has lost its end since, and the cursor lies beyond:
+        what the consumer has read from its ``resume`` on is not there any more. To accept that,
+        save ``resume``. CorruptionError for a file that does not check: a consumer must not begin
+        anew because of that. StoreUnavailableError when it cannot be read.
+        """
+
+    @abstractmethod
+    async def save(self, sequence: int) -> None:
+        """Keep this sequence: it is on the disk when this returns.
+
+        After a crash it is the old one or the new one. All records before it are on the disk then,
+        too: what was only flushed is synced first. So a power cut takes no record that lies before
+        a saved cursor.
+
+        Cancelled, it may be saved all the same. Raises StoreFullError: it is the old one.
+        StoreUnavailableError: it is the old one or the new one then, too. RecordNotWrittenError for
+        a sequence beyond the end of the log, StoreFailedError when that cannot be synced any more:
+        nothing is saved. TypeError or ValueError for what is no sequence.
+        """
+
+
+class Face(NamedTuple):
+    """The object that a program reads from: to hold it is to hold the log open."""
+
+    check_owner: Callable[[], None]
+    """Raises unless this is the loop that it belongs to."""
+    check_readable: Callable[[], None]
+    """Raises unless it may be read from here and now."""
+
+
+class LogReader(ABC):
+    """What can be read of a log; the arguments have been checked."""
+
+    @abstractmethod
+    async def get(self, sequence: int) -> Record:
+        """Return the record with this sequence; see `Store.get`."""
+
+    @abstractmethod
+    def scan(self, asked: Range, wanted: Wanted | None, *, reverse: bool) -> Scan:
+        """Return the records of a range, those that carry the labels; see `Store.scan`."""
+
+    async def newest(self, asked: Range, wanted: Wanted | None, count: int) -> list[Record]:
+        """Return the newest records of a range that carry the labels, at most so many."""
+        return await first_of(self.scan(asked, wanted, reverse=True), count)
+
+    @abstractmethod
+    def follow(
+        self, start: int | Position | None, *, earliest: bool, on_purged: OnPurged
+    ) -> Follow:
+        """Return every record from a place on; None: what is acknowledged from now on."""
+
+    @abstractmethod
+    async def relations(self, prefix: str) -> dict[str, int]:
+        """Return the labels that begin with a prefix, and how many records carry each."""
+
+    @abstractmethod
+    async def check_position(self, position: Position) -> None:
+        """Raise PositionLostError unless what was read before the position survived."""
+
+    @abstractmethod
+    async def find_commit(self, writer: bytes, number: int, floor: int) -> Receipt | None:
+        """Return the receipt of the first record of a commit that was given a key, or None.
+
+        The commit cannot be below ``floor``. Raises RecordPurgedError where it may have been.
+        """
+
+    @abstractmethod
+    async def find_number(self, writer: bytes, number: int) -> Known:
+        """Return the last number of a producer, and where the records of this one are."""
 
 
 class Readable(Owned, ABC):
     """A log that can be read while it is being written."""
 
-    _handoff: Handoff
-    _finder: Finder
-
     @abstractmethod
     def _check_readable(self) -> None:
         """Raise unless it may be read from here and now."""
 
-    @abstractmethod
-    async def _seen(self) -> View:
-        """Everything that may be seen now."""
-
-    @abstractmethod
-    def _followed(self) -> Followed:
-        """What a follower asks. It keeps this alive."""
-
     @property
     @abstractmethod
-    def next_sequence(self) -> int:
-        """One past the last acknowledged record."""
+    def _reader(self) -> LogReader:
+        """What the engine gives to be read; it keeps this alive."""
 
     async def get(self, sequence: int) -> Record:
-        """The record with this sequence.
+        """Return the record with this sequence.
 
-        Raises RecordPurgedError or RecordNotWrittenError (both also LookupError), CorruptionError when it does not
-        check, StoreUnavailableError when the file cannot be read.
+        Raises RecordPurgedError or RecordNotWrittenError (both also LookupError), CorruptionError
+        when it does not check, StoreUnavailableError when the file cannot be read.
         """
         check_sequence(sequence, "sequence")
         self._check_readable()
-
-        async def get(seen: View) -> Record:
-            if sequence < seen.start:
-                raise RecordPurgedError(self._path, sequence, seen.start)
-            if sequence >= seen.stop:
-                raise RecordNotWrittenError(self._path, sequence, seen.stop)
-            return await self._handoff.run(find, seen._replace(start=sequence, stop=sequence + 1))
-
-        return await self._in_what_is_kept(get)
+        return await self._reader.get(sequence)
 
     def scan(
         self,
@@ -87,144 +230,162 @@ class Readable(Owned, ABC):
         any_of: Iterable[str] | None = None,
         reverse: bool = False,
     ) -> Scan:
-        """The records from ``start`` up to, not including, ``stop``, in order: ``async for record in store.scan()``.
+        """Return the records from ``start`` up to, not including, ``stop``, in order.
 
-        Without them: from the first one kept, up to the last one acknowledged when the scan takes its first step; what
-        is appended later is not part of it.
+        Use it as ``async for record in store.scan()``. Without the two: from the first one kept, up
+        to the last one acknowledged when the scan takes its first step; what is appended later is
+        not part of it.
+
+        It takes no `Position`: its bounds are those of a slice, beyond the end there is nothing.
+        Who keeps a place and goes on from it, in batches, asks `check_position` before each, or
+        follows.
 
         Args:
-            since, until: only those that were accepted at ``since`` or later, and before ``until``: an aware datetime, or
-                nanoseconds since the epoch. Together with sequences, both must hold.
-            relation: only those that carry this label, or every one of several: ``relation=("user:7", "document:42")``.
-            any_of: only those that carry at least one of these labels; with ``relation``, both must hold.
+            since, until: only those that were accepted at ``since`` or later, and before ``until``:
+                an aware datetime, or nanoseconds since the epoch. Together with sequences, both
+                must hold. What counts is the timestamp of each record, also where the clock was
+                set; the order is that of the log.
+            relation: only those that carry this label, or every one of several:
+                ``relation=("user:7", "document:42")``.
+            any_of: only those that carry at least one of these labels; with ``relation``, both must
+                hold.
             reverse: the newest first.
 
-        Raises TypeError or ValueError for what is no sequence, time or label, and for a start after the stop, in sequences
-        or in times. RecordPurgedError, at its first step, for a start that is no longer kept.
+        Raises TypeError or ValueError for what is no sequence, time or label, and for a start after
+        the stop, in sequences or in times. RecordPurgedError, at its first step, for a start that
+        is no longer kept.
         """
-        asked, search = checked_range(start, stop, since, until), self._search(relation, any_of)
+        asked, wanted = checked_range(start, stop, since, until), checked_wanted(relation, any_of)
         self._check_readable()
-        return Scan(
-            partial(self._narrowed, asked),
-            self._handoff,
-            seen=self._seen,
-            reverse=bool(reverse),
-            search=search,
-        )
+        return self._reader.scan(asked, wanted, reverse=bool(reverse))
+
+    async def page(
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        since: Time | None = None,
+        until: Time | None = None,
+        relation: str | Iterable[str] | None = None,
+        any_of: Iterable[str] | None = None,
+    ) -> Page:
+        """Return the newest records, the newest first, and where the next page goes on.
+
+        ::
+
+            page = await store.page(relation="user:7", limit=20)
+            older = await store.page(relation="user:7", limit=20, before=page.next)
+
+        ``page.next`` is a sequence, so it may travel in JSON or in an address; it is None on the
+        last page. The pages that follow are the same whatever is appended meanwhile, and a record
+        that was purged meanwhile is not on them any more; so the last one may be empty. To read the
+        oldest first, or everything, is what `scan` is for.
+
+        Args:
+            before: only records with a smaller sequence: the ``next`` of the page before.
+            limit: the most records on the page, 1 to 1,000.
+            since, until, relation, any_of: which records, as `scan` takes it: the same on every
+                page.
+
+        Raises TypeError or ValueError for what is no sequence, limit, time or label, and what
+        reading raises.
+        """
+        check_limit(limit)
+        if before is not None:
+            check_sequence(before, "before")
+        asked, wanted = checked_range(None, before, since, until), checked_wanted(relation, any_of)
+        self._check_readable()
+        found = await self._reader.newest(asked, wanted, limit + 1)  # is there another page?
+        records = found[:limit]
+        return Page(records, records[-1].sequence if len(found) > limit else None)
 
     async def relations(self, prefix: str = "") -> dict[str, int]:
-        """The labels that begin with ``prefix``, in order, and how many records carry each.
+        """Return the labels that begin with ``prefix``, in order, and how many records carry each.
 
         Raises TypeError for a prefix that is no text, and what reading raises.
         """
         if not isinstance(prefix, str):
             raise TypeError(f"a prefix of labels is a str, not {type(prefix).__name__}")
         self._check_readable()
+        return await self._reader.relations(prefix)
 
-        async def count(seen: View) -> dict[str, int]:
-            return await self._handoff.run(self._finder.counts, seen, prefix)
-
-        return await self._in_what_is_kept(count)
-
-    def follow(self, start: int | None = None) -> Follow:
-        """Every record from ``start`` on, also those that are still to come, each as soon as it is acknowledged::
+    def follow(self, start: Start = None, *, on_purged: OnPurged = "raise") -> Follow:
+        """Return every record from ``start`` on, each new one as soon as it is acknowledged::
 
             async with store.follow(start=1000) as records:
                 async for record in records:
                     ...
 
-        Without a start: what is acknowledged from now on. A start that is still to come is waited for. A record is given
-        after its own caller has been told, never before. See `Follow` for how it ends, and for what it raises.
-        Raises TypeError or ValueError for a start that is no sequence; RecordPurgedError, at its first step, for one that
-        is no longer kept.
+        A record is given after its own caller has its receipt, never before. See `Follow` for how
+        it ends, and for what it raises.
+
+        Args:
+            start: a sequence; a `Position`, or its text; ``"earliest"``: the first record kept; or
+                ``"latest"``: what is acknowledged from now on.
+            on_purged: what it does when the next record was purged before it was given: ``"raise"``
+                RecordPurgedError, or ``"skip"`` to the first one kept. Then the log of the program
+                has a warning, and `Follow.skipped` counts.
+
+        Raises TypeError or ValueError for what is none of these. At its first step,
+        RecordPurgedError for a start that is no longer kept, RecordNotWrittenError for one beyond
+        ``next_sequence``, and PositionLostError for a position when not all that was read before it
+        is there any more.
         """
-        if start is not None:
-            check_sequence(start, "start")
+        start = checked_start(start, on_purged)
         self._check_readable()
-        return Follow(self._followed(), self.next_sequence if start is None else start)
+        if start == "earliest":
+            return self._reader.follow(None, earliest=True, on_purged=on_purged)
+        return self._reader.follow(start, earliest=False, on_purged=on_purged)
 
-    def _search(self, relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Search | None:
-        wanted = checked_wanted(relation, any_of)
-        if wanted is None:
-            return None
-        from aquipu.finding import Search
+    async def check_position(self, position: Position) -> None:
+        """Raise PositionLostError unless what was read before the position survived.
 
-        return Search(self._finder, wanted)
-
-    async def _narrowed(self, asked: Range) -> View:
-        """What may be seen of a range."""
+        What lies beyond the end of the log is not looked at: `follow` says so.
+        """
         self._check_readable()
-
-        async def narrow(seen: View) -> View:
-            if asked.start is not None:
-                if asked.start < seen.start:
-                    raise RecordPurgedError(self._path, asked.start, seen.start)
-                seen = seen._replace(start=asked.start)
-            if asked.stop is not None:
-                seen = seen._replace(stop=min(asked.stop, seen.stop))
-            if asked.since is not None:
-                seen = seen._replace(start=await self._handoff.run(sequence_at, seen, asked.since))
-            if asked.until is not None:
-                seen = seen._replace(stop=await self._handoff.run(sequence_at, seen, asked.until))
-            return seen
-
-        return await self._in_what_is_kept(narrow)
-
-    async def _in_what_is_kept(self, call: Callable[[View], Awaitable[T]]) -> T:
-        """Have something done with what may be seen; again, when a purge has removed what it was to read."""
-        while True:
-            seen = await self._seen()
-            try:
-                return await call(seen)
-            except StoreUnavailableError as error:
-                if not isinstance(error.__cause__, FileNotFoundError) or (await self._seen()).start <= seen.start:
-                    raise
+        await self._reader.check_position(position)
 
 
-def checked_range(start: int | None, stop: int | None, since: Time | None, until: Time | None) -> Range:
-    """TypeError or ValueError for what is no range."""
+async def first_of(scan: Scan, count: int) -> list[Record]:
+    """Return the first records of a scan, at most so many, and close it."""
+    found: list[Record] = []
+    async with scan:
+        async for record in scan:
+            found.append(record)
+            if len(found) == count:
+                break
+    return found
+
+
+def checked_range(
+    start: int | None, stop: int | None, since: Time | None, until: Time | None
+) -> Range:
+    """Return the range that is asked for; TypeError or ValueError for what is none."""
     for sequence, name in ((start, "start"), (stop, "stop")):
         if sequence is not None:
             check_sequence(sequence, name)
     if start is not None and stop is not None and start > stop:
         raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
-    times = None if since is None else nanoseconds(since), None if until is None else nanoseconds(until)
+    times = (
+        None if since is None else nanoseconds(since),
+        None if until is None else nanoseconds(until),
+    )
     if times[0] is not None and times[1] is not None and times[0] > times[1]:
         raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
     return Range(start, stop, *times)
 
 
-def checked_wanted(relation: str | Iterable[str] | None, any_of: Iterable[str] | None) -> Wanted | None:
-    """Which labels a record must carry; None when it need carry none. TypeError or ValueError for what is no label."""
-    if relation is None and any_of is None:
-        return None
-    from aquipu.finding import Wanted
-
-    if isinstance(relation, str):
-        relation = (relation,)
-    wanted = Wanted(*(() if labels is None else checked_relations(labels) for labels in (relation, any_of)))
-    for labels, given, name in ((relation, wanted.every, "relation"), (any_of, wanted.any_of, "any_of")):
-        if labels is not None and not given:
-            raise ValueError(f"{name} takes at least one label; to get every record, leave it out")
-    return wanted
-
-
-def check_sequence(sequence: object, name: str) -> None:
-    """TypeError or ValueError for what cannot be one."""
-    if not isinstance(sequence, int) or isinstance(sequence, bool):
-        raise TypeError(f"{name} is a sequence, a whole number, not {type(sequence).__name__}")
-    if sequence < 0:
-        raise ValueError(f"{name} is a sequence, from 0 on, not {sequence}")
-
-
 def nanoseconds(time: object) -> int:
-    """A time in nanoseconds since the epoch. TypeError or ValueError for what is none."""
+    """Return a time in nanoseconds since the epoch; TypeError or ValueError for what is none."""
     if isinstance(time, int) and not isinstance(time, bool):
         return time
-    from datetime import UTC, datetime, timedelta  # here, because a program that only writes needs none of it
+    # here, because a program that only writes needs none of it
+    from datetime import UTC, datetime, timedelta
 
     if not isinstance(time, datetime):
-        raise TypeError(f"a time is an aware datetime or nanoseconds since the epoch, not {type(time).__name__}")
+        raise TypeError(
+            f"a time is an aware datetime or nanoseconds since the epoch, not {type(time).__name__}"
+        )
     if time.utcoffset() is None:
         raise ValueError(f"a time has a time zone: {time} may be one of many moments")
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

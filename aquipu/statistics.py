@@ -1,10 +1,38 @@
-"""What a store says of itself when it is asked: its statistics, and its health. Pure."""
+"""What is counted of a store while it works, and what it says of itself when asked. Pure.
+
+Every time is handed in. Counting must cost next to nothing: an append takes a microsecond and a
+half. So nothing is counted for each append, only for each commit. How long its records took to be
+acknowledged is read off the column of their timestamps, which is sorted: the buckets of the oldest
+and of the newest are found by arithmetic, for they double, and the bounds in between by bisection.
+A commit of a thousand records costs a few microseconds.
+
+Each tally has one thread that adds to it; any other may take a snapshot, which is one copy of a
+list. So the counts of a snapshot belong together, and two tallies may be a commit apart.
+
+`Statistics` is the one list of what there is: each field has its type, its text and, beside the
+type, how monitoring sees it. `snapshot` says where each comes from: what the loop does is counted
+in `Counters`, what the thread of the disk does in `Latency`.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence, Sized
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple, Protocol
 
-from aquipu.options import MIB
+SECOND = 1_000_000_000
+"""In nanoseconds, the unit of every time that is counted."""
+COUNTED_ERRORS = (
+    *("BatchTooLargeError", "BufferFullError", "RecordTooLargeError"),
+    *("StoreClosedError", "StoreFailedError", "StoreFullError"),
+)
+"""Of these there is a count from the beginning, 0; of any other when it comes."""
+
+_SAMPLE = 16  # timestamps of a commit that its sum is estimated from
+_RECENT = 30 * SECOND
 
 
 class Histogram(NamedTuple):
@@ -15,8 +43,9 @@ class Histogram(NamedTuple):
     counts: tuple[int, ...]
     """Of each bucket by itself."""
     sum: float
-    """Of all values. Of the latency of appends in commits of more than 16 records it is estimated, from at least 8 of them,
-    evenly spaced in the order of their times."""
+    """Of all values. Of the latency of appends in commits of more than 16 records it is estimated,
+    from at least 8 of them, evenly spaced in the order of their times.
+    """
 
     @property
     def total(self) -> int:
@@ -27,50 +56,138 @@ class Histogram(NamedTuple):
 State = Literal["open", "failed", "closing", "closed"]
 
 
+class Metric(NamedTuple):
+    """How monitoring sees a field of the `Statistics`, beside whose type it stands."""
+
+    kind: Literal["counter", "histogram", "gauge"]
+    name: str
+    help: str
+    label: str = ""
+    """Name of what tells several values apart, if there are several."""
+    zero_is_unknown: bool = False
+    """Whether 0 says that only the daemon has it."""
+
+
+_counter, _gauge, _histogram = (
+    partial(Metric, "counter"),
+    partial(Metric, "gauge"),
+    partial(Metric, "histogram"),
+)
+
+
 class Statistics(NamedTuple):
     """A snapshot of a store; what is counted is counted since its opening. Times are in seconds."""
 
-    records: int
+    records: Annotated[int, _counter("aquipu_appends", "Records acknowledged.")]
     """Acknowledged."""
-    bytes: int
+    bytes: Annotated[int, _counter("aquipu_appended_bytes", "Bytes of the data of these records.")]
     """Of their data."""
-    commits: int
+    commits: Annotated[
+        int, _counter("aquipu_commits", "Commits that carried these records to the disk.")
+    ]
     """That carried these records to the disk."""
-    syncs: int
+    syncs: Annotated[
+        int,
+        _counter("aquipu_syncs", "Syncs of the log: fdatasync, or writes that sync by themselves."),
+    ]
     """fdatasync calls (or writes that sync by themselves) on the log."""
-    errors: dict[str, int]
+    errors: Annotated[
+        dict[str, int],
+        _counter("aquipu_errors", "Callers that got an error, by its name.", label="reason"),
+    ]
     """Callers that got an error instead of a receipt, by its name: ``"StoreFullError"``."""
-    cancelled: int
-    """Callers that were cancelled while they waited. What had been accepted was written all the same."""
-    append_seconds: Histogram
-    """From the acceptance of a record, when there is room for it, to its acknowledgement; by the clock of its timestamp."""
-    commit_records: Histogram
-    sync_seconds: Histogram
+    cancelled: Annotated[
+        int,
+        _counter("aquipu_cancelled_waiters", "Callers that were cancelled while they waited."),
+    ]
+    """Callers that were cancelled while they waited.
+
+    What had been accepted was written all the same.
+    """
+    append_seconds: Annotated[
+        Histogram,
+        _histogram("aquipu_append_seconds", "From acceptance to acknowledgement of a record."),
+    ]
+    """From the acceptance of a record, when there is room for it, to its acknowledgement; by the
+    clock of its timestamp.
+    """
+    commit_records: Annotated[
+        Histogram, _histogram("aquipu_commit_records", "Records of a commit.")
+    ]
+    sync_seconds: Annotated[
+        Histogram, _histogram("aquipu_sync_seconds", "Single calls that sync the log.")
+    ]
     """Of single calls, measured around the call."""
-    buffered_records: int
+    buffered_records: Annotated[
+        int, _gauge("aquipu_buffer_records", "Records accepted, not yet acknowledged.")
+    ]
     """Accepted, not yet acknowledged."""
-    buffered_bytes: int
-    waiting: int
+    buffered_bytes: Annotated[
+        int, _gauge("aquipu_buffer_bytes", "Bytes of these, with their labels.")
+    ]
+    waiting: Annotated[
+        int, _gauge("aquipu_waiting_callers", "Callers that wait for room in the buffer.")
+    ]
     """Callers that wait for room in the buffer."""
     unsynced_records: int
     """Acknowledged, but not known to be synced: what a power cut could take now."""
-    oldest_unsynced_seconds: float
+    oldest_unsynced_seconds: Annotated[
+        float,
+        _gauge(
+            "aquipu_oldest_unsynced_seconds",
+            "Age of the oldest record that a power cut could take.",
+        ),
+    ]
     """How long ago the oldest of these was accepted; 0 without any."""
-    under_way_seconds: float
-    """How long the disk has been at the commit, roll or purge that is under way; 0 when it rests."""
+    under_way_seconds: Annotated[
+        float,
+        _gauge(
+            "aquipu_under_way_seconds",
+            "How long the disk has been at what it is doing; 0 when it rests.",
+        ),
+    ]
+    """How long the disk has been at the commit, roll or purge that is under way; 0 when it rests.
+    """
     slowest_sync_seconds: float
     """Of the last half minute, or of up to a minute."""
-    first_sequence: int
-    next_sequence: int
-    synced_sequence: int
-    segments: int
+    first_sequence: Annotated[int, _gauge("aquipu_first_sequence", "The first record kept.")]
+    next_sequence: Annotated[
+        int, _gauge("aquipu_next_sequence", "One past the last acknowledged record.")
+    ]
+    synced_sequence: Annotated[
+        int, _gauge("aquipu_synced_sequence", "Everything below is on the disk.")
+    ]
+    segments: Annotated[int, _gauge("aquipu_segments", "Files of the log.", zero_is_unknown=True)]
     """At least one; 0 of a store that a daemon writes, for which the daemon has them."""
-    disk_bytes: int
+    disk_bytes: Annotated[
+        int, _gauge("aquipu_disk_bytes", "Bytes of these files.", zero_is_unknown=True)
+    ]
     """Of the segment files."""
-    free_bytes: int | None
-    """That may still be written to the file system of the store. Measured beside commits, at most once a second; of an idle
-    store it is what was found after the snapshot before this one. None where the system does not tell."""
-    state: State
+    free_bytes: Annotated[
+        int | None, _gauge("aquipu_free_bytes", "Bytes free on their file system.")
+    ]
+    """That may still be written to the file system of the store. Measured beside commits, at most
+    once a second; of an idle store it is what was found after the snapshot before this one. None
+    where the system does not say.
+    """
+    state: Annotated[
+        State,
+        _gauge("aquipu_state", "1 for the state that the store is in.", label="state"),
+    ]
+    cursor_records: Annotated[
+        dict[str, int],
+        _gauge("aquipu_cursor_records", "Records that it has not passed yet.", label="cursor"),
+    ]
+    """How many records each cursor has not passed yet, by its name. Those of all processes.
+
+    Read beside the appends when the statistics are asked for, at most once a second: it is what was
+    found after the snapshot before this one. Nothing of a store that a daemon writes.
+    """
+    cursor_seconds: Annotated[
+        dict[str, float],
+        _gauge("aquipu_cursor_seconds", "Age of the oldest of these.", label="cursor"),
+    ]
+    """Age of the oldest of these records that is kept, by the name of the cursor; 0 without any."""
 
 
 class Health(NamedTuple):
@@ -81,23 +198,202 @@ class Health(NamedTuple):
     """One sentence each; none when all is well."""
 
 
-def judge(
-    seen: Statistics, failure: str | None, *, min_free_bytes: int, max_sync_seconds: float, behind: str = "disk"
-) -> Health:
-    """What the numbers say; ``failure``: why the store takes nothing more; ``behind``: what it waits for."""
-    if failure is not None:
-        return Health("failed", (failure,))
-    if seen.state != "open":
-        return Health("closed", (f"the store is {seen.state}",))
-    reasons = []
-    if seen.free_bytes is not None and seen.free_bytes < min_free_bytes:
-        reasons.append(f"the disk is nearly full: {_mib(seen.free_bytes)} are free, less than {_mib(min_free_bytes)}")
-    if seen.under_way_seconds > max_sync_seconds:
-        reasons.append(f"the {behind} has not answered for {seen.under_way_seconds:.1f} s")
-    if seen.slowest_sync_seconds > max_sync_seconds:
-        reasons.append(f"a sync took {seen.slowest_sync_seconds:.1f} s within the last minute")
-    return Health("degraded" if reasons else "ok", tuple(reasons))
+class Tally:
+    """A histogram that is being counted, in whole units.
+
+    The first bucket is for values up to ``first``.
+    """
+
+    def __init__(self, first: int, buckets: int, scale: float = 1.0) -> None:
+        """Begin with nothing counted; ``scale`` is what a unit is in the snapshot."""
+        self._first = first
+        self._scale = scale
+        self._last = buckets - 1
+        self._counts = [0] * buckets
+        self._sum = 0
+
+    def add(self, value: int) -> None:
+        """Count one value."""
+        self._counts[0 if value <= self._first else self._bucket(value)] += 1
+        self._sum += value
+
+    def add_ages(self, times: Sequence[int], now: int) -> None:
+        """Count the ages of these times, which are sorted, the oldest first, and not empty.
+
+        What lies ahead is of age 0: a clock was turned back.
+        """
+        age, count = now - times[0], len(times)
+        if age < 0:
+            age, now = 0, times[0]
+        if count == 1:
+            self.add(age)
+            return
+        oldest, newest = self._bucket(age), self._bucket(now - times[-1])
+        if oldest == newest:
+            self._counts[oldest] += count
+        else:
+            self._spread(times, now, newest, oldest)
+        sample = times if count < _SAMPLE else times[:: 1 + count // _SAMPLE]
+        self._sum += max(now * len(sample) - sum(sample), 0) * count // len(sample)
+
+    def _spread(self, times: Sequence[int], now: int, newest: int, oldest: int) -> None:
+        """Count those that lie in several buckets, from the newest one's to the oldest one's."""
+        end = len(times)
+        for bucket in range(newest, oldest):
+            start = bisect_left(times, now - (self._first << bucket), 0, end)
+            self._counts[bucket] += end - start
+            end = start
+        self._counts[oldest] += end
+
+    def _bucket(self, value: int) -> int:
+        if value <= self._first:
+            return 0
+        bucket = ((value - 1) // self._first).bit_length()
+        return bucket if bucket < self._last else self._last
+
+    def snapshot(self) -> Histogram:
+        """Return the histogram as it is now; from any thread."""
+        bounds = tuple((self._first << bucket) * self._scale for bucket in range(self._last))
+        return Histogram(bounds, tuple(self._counts), self._sum * self._scale)
 
 
-def _mib(bytes: int) -> str:
-    return f"{bytes / MIB:,.0f} MiB"
+def durations() -> Tally:
+    """Return a tally of nanoseconds, shown in seconds: from 0.1 ms, doubling, to 13 s and more."""
+    return Tally(SECOND // 10_000, 19, 1 / SECOND)
+
+
+def sizes() -> Tally:
+    """Return a tally of numbers: from 1, doubling, to 65,536 and more."""
+    return Tally(1, 18)
+
+
+class Counters:
+    """What the loop thread counts."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = 0
+        self.commits = 0
+        self.syncs = 0
+        self.cancelled = 0
+        self.errors = Counter(dict.fromkeys(COUNTED_ERRORS, 0))
+        self.append_times = durations()
+        self.commit_records = sizes()
+
+    def acknowledged(self, times: Sequence[int], size: int, now: int) -> None:
+        """Count a commit: when its records were accepted, and the bytes of their data."""
+        self.records += len(times)
+        self.bytes += size
+        self.commits += 1
+        self.append_times.add_ages(times, now)
+        self.commit_records.add(len(times))
+
+    def refused(self, error: Exception, count: int = 1) -> None:
+        """Count callers that have got this error."""
+        self.errors[type(error).__name__] += count
+
+
+class Latency:
+    """How long the disk takes.
+
+    The worker counts; any thread may ask. Times are of a clock that is never turned back.
+    """
+
+    def __init__(self) -> None:
+        self.syncs = durations()
+        self.since = 0
+        """When the disk was given what it is at; 0 when it rests."""
+        # of this stretch and of the one before: when it began, and how long
+        self._slowest = [(0, 0), (0, 0)]
+
+    def synced(self, duration: int, now: int) -> None:
+        """Count a sync that has taken so long."""
+        self.syncs.add(duration)
+        (begun, slowest), _ = self._slowest
+        if now - begun >= _RECENT:
+            self._slowest = [(now, duration), (begun, slowest)]
+        elif duration > slowest:
+            self._slowest[0] = (begun, duration)
+
+    def under_way(self, now: int) -> int:
+        """Return how long the disk has been at what it is doing; 0 when it rests."""
+        since = self.since
+        return max(now - since, 0) if since else 0
+
+    def slowest(self, now: int) -> int:
+        """Return the duration of the slowest sync of the last half minute, or of up to a minute."""
+        return max(
+            (slowest for begun, slowest in self._slowest if now - begun < 2 * _RECENT), default=0
+        )
+
+
+class Measured(NamedTuple):
+    """What only the engine knows, when it has the files."""
+
+    segments: int = 0
+    disk_bytes: int = 0
+    free_bytes: int | None = None
+    has_failed: bool = False
+    """Whether the log has failed, and no caller has heard of it yet."""
+    cursors: Mapping[str, tuple[int, int, float]] = MappingProxyType({})
+    """By the name of each: the sequence it is at, and how far it is behind: records, seconds."""
+
+
+class Buffered(Protocol):
+    """What is accepted and not yet acknowledged, or not yet synced: a `GroupCommit`."""
+
+    unsynced_since: int
+
+    @property
+    def buffered_records(self) -> int: ...
+    @property
+    def buffered_bytes(self) -> int: ...
+    @property
+    def waiting(self) -> Sized: ...
+    @property
+    def unsynced(self) -> int: ...
+
+
+def snapshot(
+    counters: Counters,
+    buffer: Buffered,
+    latency: Latency,
+    measured: Measured,
+    progress: tuple[int, int, int],
+    state: State,
+    now: int,
+) -> Statistics:
+    """Return the statistics of a log from what is counted in its parts; from any thread.
+
+    ``progress``: its first, next and synced sequence. ``now``: by the monotonic clock.
+    """
+    first_sequence, next_sequence, synced_sequence = progress
+    return Statistics(
+        records=counters.records,
+        bytes=counters.bytes,
+        commits=counters.commits,
+        syncs=counters.syncs,
+        errors=dict(counters.errors),
+        cancelled=counters.cancelled,
+        append_seconds=counters.append_times.snapshot(),
+        commit_records=counters.commit_records.snapshot(),
+        sync_seconds=latency.syncs.snapshot(),
+        buffered_records=buffer.buffered_records,
+        buffered_bytes=buffer.buffered_bytes,
+        waiting=len(buffer.waiting),
+        unsynced_records=max(next_sequence - synced_sequence, 0),
+        oldest_unsynced_seconds=max(now - buffer.unsynced_since, 0) / SECOND
+        if buffer.unsynced > 0
+        else 0.0,
+        under_way_seconds=latency.under_way(now) / SECOND,
+        slowest_sync_seconds=latency.slowest(now) / SECOND,
+        first_sequence=first_sequence,
+        next_sequence=next_sequence,
+        synced_sequence=synced_sequence,
+        segments=measured.segments,
+        disk_bytes=measured.disk_bytes,
+        free_bytes=measured.free_bytes,
+        state="failed" if state == "open" and measured.has_failed else state,
+        cursor_records={name: records for name, (_, records, _) in measured.cursors.items()},
+        cursor_seconds={name: seconds for name, (_, _, seconds) in measured.cursors.items()},
+    )

@@ -1,93 +1,50 @@
-"""Store: a log that this process writes, with its files, its worker, and all that can be asked of it.
-
-Commits form in `writing`; here they are handed to the worker, which owns the journal, and what comes back is made known to
-those who read. What else is done with the journal, a purge for example, goes the same way, between two commits.
-"""
+"""Store: a log that takes records and gives them back."""
 
 from __future__ import annotations
 
-import weakref
-from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
-from collections.abc import Callable
-from contextlib import suppress
+from asyncio import AbstractEventLoop, get_running_loop
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, cast
 
-import anyio
-
-from aquipu.bookmark import checked_name
-from aquipu.closing import Opening
-from aquipu.commit import Commit, GroupCommit, Landing
-from aquipu.cursor import Cursor
-from aquipu.disk import Disk, StrPath, absolute, at_fork
-from aquipu.errors import (
-    AquipuError,
-    ForkedStoreError,
-    RecordNotWrittenError,
-    StoreClosedError,
-    StoreFailedError,
-    twin,
+from aquipu.commit.closing import refuse_in_child
+from aquipu.commit.writable import Writable
+from aquipu.engine import Engine, Limits
+from aquipu.errors import StoreClosedError
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import StrPath, absolute, address_in
+from aquipu.local.disk.system import at_fork
+from aquipu.local.engine import open_engine
+from aquipu.local.retain.bookmarks import checked_name
+from aquipu.local.retain.retention import Duration, Retention
+from aquipu.local.write.opening import permitted
+from aquipu.options import (
+    MIB,
+    Options,
+    check_buffer,
+    check_seconds,
+    check_sequence,
+    refuse_for_daemon,
 )
-from aquipu.follow import Follow, Followed, Herald, Recent
-from aquipu.handoff import Handoff
-from aquipu.indexer import Indexer
-from aquipu.journal import Journal
-from aquipu.opening import Opened, open_files
-from aquipu.options import MIB, Options
-from aquipu.policy import EveryN, Stage, SyncPolicy
-from aquipu.purge import Purged
-from aquipu.reading import Readable, Time, check_sequence, nanoseconds
-from aquipu.retention import Retention
-from aquipu.view import View
-from aquipu.worker import Worker, before_exit
-from aquipu.writing import LARGE, Waiter, Writable, refuse_in_child
+from aquipu.policy import EveryN, SyncPolicy
+from aquipu.reading import Cursor, Face, LogReader, Readable, Time, nanoseconds
+from aquipu.record import Known, Purged, Receipt
+from aquipu.runtime.closing import Opening
 
 if TYPE_CHECKING:
-    from aquipu.daemon.remote import RemoteStore
-    from aquipu.recovery import RecoveryReport
-    from aquipu.statistics import Health, State, Statistics
-
-T = TypeVar("T")
-
-_BUSY_PAUSE = 0.005  # seconds, while another process sets a hold
+    from aquipu.local.write.recovery import RecoveryReport
+    from aquipu.statistics import Health, Statistics
 
 
 class Store(Readable, Writable):
-    """A durable log. Made by `Store.open`; belongs to the event loop that opened it, and to this process."""
+    """A durable log.
 
-    def __init__(
-        self, path: str, options: Options, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, opened: Opened
-    ) -> None:
-        """Not called by users: `Store.open` does."""
-        from aquipu.finding import Finder  # here: a program that only imports us needs none of it
+    Made by `Store.open`; belongs to the event loop that opened it, and to this process. Where its
+    records are kept is the business of its `Engine`.
+    """
 
-        journal, report, lock, board = opened
-        policy = options.sync_policy
-        group: GroupCommit[Waiter] = GroupCommit(
-            policy,
-            next_sequence=report.next_sequence,
-            synced_sequence=report.next_sequence,
-            last_time=journal.last_time,
-            buffer_records=options.buffer_records,
-            buffer_bytes=options.buffer_bytes,
-        )
-        Writable.__init__(self, path, loop, group, policy.stage, options.max_record_bytes)
-        self._handoff = handoff
-        self._disk = disk
-        self._journal = journal
-        self._report = report
-        self._max_segment_bytes = options.max_segment_bytes
-        self._within = policy.within
-        self._sync_timer: TimerHandle | None = None
-        self._over = False  # the worker has been told to finish
-        self._herald = Herald(loop, journal, board, report.next_sequence)
-        self._told = self._herald.announce
-        self._indexer = Indexer(disk, report.next_sequence)
-        self._finder = Finder(self._indexer.due)
-        patience = None if policy.within is None else 0.75 * policy.within  # the loop has asked at half of it
-        self._worker = Worker(journal, lock, loop, handoff, patience)
-        self._indexer.look(journal.catalogue)
-        _open_stores.add(self)
+    def __init__(self, engine: Engine, loop: AbstractEventLoop) -> None:
+        """Prepare a store; not called by users: `Store.open` does."""
+        Writable.__init__(self, engine, loop)
 
     @staticmethod
     def open(
@@ -95,30 +52,60 @@ class Store(Readable, Writable):
         *,
         sync_policy: SyncPolicy = EveryN(64),
         max_segment_bytes: int = 64 * MIB,
+        max_segment_age: float | Duration | None = None,
         max_record_bytes: int = 16 * MIB,
         buffer_records: int = 65_536,
         buffer_bytes: int = 64 * MIB,
         lock_timeout: float = 20.0,
         retention: Retention | None = None,
+        mode: int | None = None,
+        group: str | None = None,
+        shared: bool = False,
         disk: Disk | None = None,
     ) -> Opening[Store]:
-        """Open the store in the directory ``path``; await it, or enter it: ``async with Store.open("audit") as store``.
+        """Open the store in the directory ``path``: ``async with Store.open("audit") as store``.
 
-        A missing directory is created, durably. What opening finds after a crash, and does about it, is in
-        ``store.recovery``.
+        Await it, or enter it. A missing directory is created, durably. What opening finds after a
+        crash, and does about it, is in ``store.recovery``.
+
+        A path that is written ``unix:PATH`` is the address of a daemon: what is opened then is the
+        `RemoteStore` that `connect` gives, and of the options only those of the buffer can be
+        given: the others are the daemon's.
 
         Args:
-            sync_policy: when ``append`` returns, and so what a power cut can take: `Always`, `EveryN`, `OsManaged`.
-            max_segment_bytes: a segment file that has reached this size is sealed and the next one begun.
+            sync_policy: when ``append`` returns, and so what a power cut can take: `Always`,
+                `EveryN`, `OsManaged`.
+            max_segment_bytes: a segment file that has reached this size is sealed and the next one
+                begun.
+            max_segment_age: and so is one whose oldest record has this age, in seconds or as a
+                ``datetime.timedelta``, also when nothing more is appended. Then `Retention` by age
+                keeps its word in a log of any size: see there. Without, only the size counts.
             max_record_bytes: the most data that one record may hold; at most ``buffer_bytes``.
-            buffer_records, buffer_bytes: how much may be accepted and not yet acknowledged. A process crash takes what is
-                in the buffer, none of it acknowledged. When it is full, ``append`` waits and ``append_nowait`` raises.
+            buffer_records, buffer_bytes: how much may be accepted and not yet acknowledged. A
+                process crash takes what is in the buffer, none of it acknowledged. When it is full,
+                ``append`` waits and ``append_nowait`` raises.
             lock_timeout: seconds to wait for another process that is still writing the store.
-            retention: which old segments are let go of, whenever a new one begins and now; without it, none.
+            retention: which old segments are let go of, whenever a new one begins and now; without
+                it, none.
+            mode: the rights of the store's files, those that are there already included: ``0o640``
+                for a group that reads. A directory that is made lets enter all that may read; one
+                that is there keeps its rights. Without, 0600.
+            group: the name of the group that these files, and directories that are made, belong to;
+                with it the ``mode`` is 0640 if none is given. Without, that of the process or of a
+                directory that hands its group down (setgid).
+            shared: several processes of this user may have the store open at once, all of them with
+                this: workers of a web server, for example. The first one writes it and serves it to
+                the others, at a socket in the directory; when it ends, however it ends, another one
+                takes over, and nothing acknowledged is lost or stored twice. Each should give the
+                same options: those of the process that writes hold, but an append is never less
+                safe than the ``sync_policy`` of its own process says. What is opened is a
+                `RemoteStore`. ``lock_timeout`` is then also how long the process that writes may be
+                away, now and later, until calls fail. Not on a network file system.
             disk: the door to the operating system; a test may hand in one that fails.
 
-        Raises (when awaited or entered): StoreLockedError, CorruptionError, UnsupportedFormatError, NotAStoreError,
-        StoreUnavailableError; nothing was changed. TypeError or ValueError at once for an option that cannot be.
+        Raises (when awaited or entered): StoreLockedError, CorruptionError, UnsupportedFormatError,
+        NotAStoreError, StoreUnavailableError; nothing was changed. TypeError or ValueError at once
+        for an option that cannot be.
         """
         options = Options(
             sync_policy,
@@ -128,362 +115,285 @@ class Store(Readable, Writable):
             buffer_bytes,
             lock_timeout,
             retention,
+            mode,
+            group,
+            max_segment_age,
         )
-        return Opening(partial(_open, absolute(path), options.checked(), Disk() if disk is None else disk))
+        address = address_in(path)
+        if address is not None:
+            given = {**options._asdict(), "shared": shared, "disk": disk}
+            refuse_for_daemon(address, given, Store.open.__kwdefaults__ or {})
+            connecting = Store.connect(
+                address, buffer_records=buffer_records, buffer_bytes=buffer_bytes
+            )
+            return cast("Opening[Store]", connecting)  # its calls are the same
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared is True or False, not {shared!r}")
+        opening = _open_shared if shared else _open
+        return Opening(
+            partial(opening, absolute(path), options.checked(), permitted(disk, options))
+        )
 
     @staticmethod
     def connect(
-        address: str, *, timeout: float = 20.0, buffer_records: int = 65_536, buffer_bytes: int = 64 * MIB
+        address: str,
+        *,
+        timeout: float = 20.0,
+        buffer_records: int = 65_536,
+        buffer_bytes: int = 64 * MIB,
     ) -> Opening[RemoteStore]:
-        """The store that a daemon writes (``aquipu serve STORE --socket PATH``), in as many processes as want it; await it,
-        or enter it: ``async with Store.connect("unix:/run/audit.sock") as store``. Its calls are those of a Store.
+        """Connect to the store that a daemon writes (``aquipu serve STORE --socket PATH``).
+
+        From as many processes as want it; await it, or enter it: ``async with
+        Store.connect("unix:/run/audit.sock") as store``. Its calls are those of a Store.
 
         Args:
             address: ``unix:PATH``.
-            timeout: seconds that the daemon may be away, now and later. Whoever waits meanwhile is told after that; what
-                was sent and not answered is neither lost nor stored twice when the daemon is back in time. While it is
-                closed, a store waits 4 seconds at most for a daemon that is away.
-            buffer_records, buffer_bytes: how much may be accepted in this process and not yet acknowledged; the daemon's
-                own bounds hold as well.
+            timeout: seconds that the daemon may be away, now and later. Calls that wait meanwhile
+                fail after that; what was sent and not answered is neither lost nor stored twice
+                when the daemon is back in time. While it is closed, a store waits 4 seconds at most
+                for a daemon that is away.
+            buffer_records, buffer_bytes: how much may be accepted in this process and not yet
+                acknowledged; the daemon's own bounds hold as well.
 
-        Raises (when awaited or entered): StoreUnavailableError when no daemon answers in time, and what it says is wrong.
-        TypeError or ValueError at once for an address or option that cannot be.
+        Raises (when awaited or entered): StoreUnavailableError when no daemon answers in time, and
+        what it says is wrong. TypeError or ValueError at once for an address or option that cannot
+        be.
         """
-        from aquipu.daemon.remote import opening  # who never asks for it does not pay for it
+        from aquipu.remote.connection import path_in  # here: a local store needs none of it
 
-        return opening(address, timeout, buffer_records, buffer_bytes)
+        path_in(address)
+        check_seconds("timeout", timeout)
+        check_buffer(buffer_records, buffer_bytes)
+        return Opening(partial(_connect, address, timeout, buffer_records, buffer_bytes))
 
     # keeping and letting go
 
-    async def purge(self, *, before: int | None = None, before_time: Time | None = None, dry_run: bool = False) -> Purged:
-        """Let go of the oldest records: the whole sealed segments before the sequence ``before``, or those in which every
-        record was accepted before ``before_time`` (an aware datetime, or nanoseconds since the epoch).
+    async def purge(
+        self, *, before: int | None = None, before_time: Time | None = None, dry_run: bool = False
+    ) -> Purged:
+        """Let go of the oldest records: the whole sealed segments before a sequence or a time.
 
-        The segment that is being written stays, and so does everything from the oldest hold on. When this returns,
-        ``first_sequence`` is durably the new one, and the files are removed; those that a reader is at go later. After a
-        crash within it, the first sequence is the old one or the new one, and all that it says is kept is there.
-        Cancelled, it is done all the same. With ``dry_run`` nothing is done: what it would come to is returned.
+        Those before the sequence ``before``, or those in which every record was accepted before
+        ``before_time`` (an aware datetime, or nanoseconds since the epoch). The segment that is
+        being written stays, and so does everything from the oldest hold on. When this returns,
+        ``first_sequence`` is durably the new one, and the files are removed; those that a reader is
+        at go later. After a crash within it, the first sequence is the old
+        one or the new one, and all that it says is kept is there. Cancelled, it is done all the
+        same. With ``dry_run`` nothing is done: what it would come to is returned.
 
-        Raises TypeError or ValueError unless there is exactly one of the two and it is a sequence or a time;
-        CorruptionError for a hold that does not check (`release` removes it); StoreFullError (nothing was changed),
-        StoreFailedError, StoreClosedError, StoreUnavailableError.
+        Raises TypeError or ValueError unless there is exactly one of the two and it is a sequence
+        or a time; CorruptionError for a hold that does not check (`release` removes it);
+        StoreFullError (nothing was changed), StoreFailedError, StoreClosedError,
+        StoreUnavailableError.
         """
         if (before is None) == (before_time is None):
-            raise TypeError("purge takes a sequence (before) or a time (before_time), one of the two")
+            raise TypeError(
+                "purge takes a sequence (before) or a time (before_time), one of the two"
+            )
         if before is not None:
             check_sequence(before, "before")
         time = None if before_time is None else nanoseconds(before_time)
-        work = partial(Journal.purge, before=before, before_time=time, dry_run=dry_run)
-        purged = await self._ask_in_turn(work)
-        if not dry_run:
-            with suppress(StoreClosedError, StoreFailedError):  # what is left of the files goes at the next opening
-                while await self._ask(Journal.sweep):
-                    pass
-        return purged
+        return await self._engine.purge(before, time, bool(dry_run))
 
     async def hold(self, name: str, sequence: int) -> None:
-        """Keep everything from this sequence on, whatever the retention says, until `release`; the name may be set anew.
+        """Keep everything from this sequence on, whatever the retention says, until `release`.
 
-        A hold is durable when this returns, and holds after a restart. ``sequence`` may be up to ``next_sequence``: keep
-        what is to come. A name is 1 to 100 of A-Z a-z 0-9 . _ - and begins with neither a dot nor a dash.
+        The name may be set anew. A hold is durable when this returns, and holds after a restart.
+        ``sequence`` may be up to ``next_sequence``: keep what is to come. A name is 1 to 100 of A-Z
+        a-z 0-9 . _ - and begins with neither a dot nor a dash.
 
-        Raises RecordPurgedError or RecordNotWrittenError for a sequence that is no longer or not yet there, TypeError or
-        ValueError for what is no name or sequence, and what `purge` raises.
+        Raises RecordPurgedError or RecordNotWrittenError for a sequence that is no longer or not
+        yet there, TypeError or ValueError for what is no name or sequence, and what `purge` raises.
         """
         checked_name(name)
         check_sequence(sequence, "sequence")
         self._check()
-        if sequence > self.next_sequence:
-            raise RecordNotWrittenError(self._path, sequence, self.next_sequence)
-        await self._ask_in_turn(lambda journal: journal.set_hold(name, sequence))
+        await self._engine.hold(name, sequence)
 
     async def release(self, name: str) -> bool:
         """Remove a hold, also one that is damaged; False when there was none. Raises as `hold`."""
-        checked_name(name)
-        return await self._ask(lambda journal: journal.remove_hold(name))
+        return await self._engine.release(checked_name(name))
 
     async def holds(self) -> dict[str, int]:
-        """The holds by name, also those that other processes have set. Raises CorruptionError for one that does not check,
-        StoreUnavailableError, StoreClosedError."""
+        """Return the holds by name, also those that other processes have set.
+
+        Raises CorruptionError for one that does not check, StoreUnavailableError, StoreClosedError.
+        """
         self._check_readable()
-        return await self._handoff.run(self._journal.holds)
+        return await self._engine.holds()
 
     def cursor(self, name: str) -> Cursor:
-        """The place of a consumer, kept under this name beside the store: see `Cursor`.
+        """Return the place of a consumer, kept under this name beside the store: see `Cursor`.
 
         TypeError or ValueError for what is no name.
         """
-        store_id = self._journal.catalogue[-1].header.store_id
-        return Cursor(self._disk, self._path, store_id, self._handoff, name)
+        return self._engine.cursor(checked_name(name), self._face)
 
-    # reading
+    # where the log stands
 
     @property
     def first_sequence(self) -> int:
-        """Of the first record kept."""
-        return self._journal.catalogue[0].first_sequence
+        """Sequence of the first record kept."""
+        return self._engine.progress().first_sequence
 
     @property
     def next_sequence(self) -> int:
         """One past the last acknowledged record."""
-        return self._group.next_sequence
+        return self._engine.progress().next_sequence
 
     @property
     def synced_sequence(self) -> int:
-        """Everything below is on the disk."""
-        return self._group.synced_sequence
+        """Sequence below which everything is on the disk."""
+        return self._engine.progress().synced_sequence
+
+    @property
+    def generation(self) -> str:
+        """Name of the period in which no acknowledged record was lost: see `Position`."""
+        return self._engine.generation.hex()
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes at a time, and what an append waits for that asks for nothing else."""
+        return self._engine.limits
 
     @property
     def recovery(self) -> RecoveryReport:
         """What opening found and did."""
-        return self._report
+        recovery: RecoveryReport | None = self._engine.recovery
+        if recovery is None:
+            raise AttributeError(f"{self._path}: the process that writes the store has its report")
+        return recovery
 
     def statistics(self) -> Statistics:
-        """A snapshot; never waits for the worker or the disk. From any thread, and also of a closed store."""
-        journal = self._journal
-        if not journal.is_measured:
-            self._worker.nudge()
-        seen = self._counted(journal.latency)
-        return seen._replace(segments=len(journal.catalogue), disk_bytes=journal.disk_bytes, free_bytes=journal.free_bytes)
+        """Return a snapshot, without waiting for the worker or the disk.
+
+        From any thread, and also of a closed store.
+        """
+        return self._counted()
 
     def health(self, *, min_free_bytes: int | None = None, max_sync_seconds: float = 1.0) -> Health:
-        """Whether all is well, and if not, why; as `statistics`, from any thread and without waiting.
+        """Return whether all is well, and if not, why; from any thread and without waiting.
 
         * ``ok``;
-        * ``degraded``: everything works, but somebody should look: the disk is nearly full, or slow;
-        * ``failed``: a sync or a write has failed, and nothing more is accepted until the store is opened again;
+        * ``degraded``: you should look: the disk is nearly full, or slow, the last commit was
+          refused for lack of space (also by a quota or a limit of file sizes), the next segment
+          cannot be made, or the clock is wrong;
+        * ``failed``: a sync or a write has failed, and nothing more is accepted until the store is
+          opened again;
         * ``closed``: `aclose` has begun.
 
         Args:
-            min_free_bytes: with less free space the disk is nearly full; without it, room for four more segments
-                (``4 * max_segment_bytes``).
-            max_sync_seconds: a sync that takes longer is slow: one within the last half minute (up to a minute), or what
-                the disk is at now. A disk in good health takes milliseconds; etcd warns from one second on, too.
+            min_free_bytes: with less free space the disk is nearly full; without it, room for four
+                more segments (``4 * max_segment_bytes``).
+            max_sync_seconds: a sync that takes longer is slow: one within the last half minute (up
+                to a minute), or what the disk is at now. A disk in good health takes milliseconds;
+                etcd warns from one second on, too.
         """
-        from aquipu.statistics import judge
-
-        least = 4 * self._max_segment_bytes if min_free_bytes is None else min_free_bytes
-        failure = self._failure or self._journal.failure
-        return judge(
-            self.statistics(),
-            None if failure is None else str(failure),
-            min_free_bytes=least,
-            max_sync_seconds=max_sync_seconds,
+        return self._engine.health(
+            self._counted(),
+            None if self._life.failure is None else str(self._life.failure),
+            min_free_bytes,
+            max_sync_seconds,
         )
 
-    @property
-    def _state(self) -> State:
-        state = super()._state
-        return "failed" if state == "open" and self._journal.failure is not None else state
+    # for a daemon
 
-    def __del__(self) -> None:
-        if hasattr(self, "_worker") and self._leave():
-            self._warn()
+    async def find_commit(self, writer: bytes, number: int, floor: int) -> Receipt | None:
+        """Return the receipt of the first record of a commit that was given this key, if any.
 
-    def __repr__(self) -> str:
-        state = "closed" if self._closed is not None else "failed" if self._failure is not None else "open"
-        return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
+        It cannot be below the sequence ``floor``. Raises RecordPurgedError where it may have been
+        and was purged, and what `get` raises.
+        """
+        self._check_readable()
+        return await self._reader.find_commit(writer, number, floor)
 
-    # what else the worker does
+    # within
 
-    async def _ask(self, work: Callable[[Journal], T]) -> T:
-        """Have something done with the journal, between two commits; cancelled, it is done all the same."""
-        self._check()
-        waiter: Future[T] = self._loop.create_future()
-        self._worker.ask(work, partial(self._answered, waiter))
-        return await waiter
-
-    async def _ask_in_turn(self, work: Callable[[Journal], T | None]) -> T:
-        """As `_ask`, and again as long as another process sets a hold at that moment."""
-        while True:
-            answer = await self._ask(work)
-            if answer:
-                return answer
-            await anyio.sleep(_BUSY_PAUSE)
-
-    def _answered(self, waiter: Future[T], outcome: T | AquipuError) -> None:
-        self._handoff.arrived()
-        self._herald.show()  # a purge may have moved the first sequence
-        if isinstance(outcome, StoreFailedError):
-            self._fail(outcome)
-        if waiter.done():
-            return
-        if isinstance(outcome, AquipuError):
-            waiter.set_exception(twin(outcome))
-        else:
-            waiter.set_result(outcome)
-
-    # the way of a commit
-
-    def _launch(self, commit: Commit[Waiter], *, at_once: bool) -> None:
-        if commit.labels:
-            self._indexer.labelled(self._group.next_sequence)
-        early = len(commit.batches) > 0 and len(commit) >= LARGE
-        self._worker.send(commit, self._landed, at_once=at_once or early)
-        if early:
-            commit.write_receipts(self._group.next_sequence)
-
-    def _landed(self, outcome: Landing | AquipuError) -> None:
-        """A commit has come back from the worker."""
-        self._handoff.arrived()
-        if isinstance(outcome, Landing):
-            self._herald.begin(outcome.next_sequence)
-        self._arrived(outcome)
-
-    def _settled(self) -> None:
-        self._indexer.look(self._journal.catalogue)
-        self._watch_age()
-
-    def _fail(self, outcome: StoreFailedError) -> None:
-        super()._fail(outcome)
-        self._herald.fail(outcome, self._readable_until)
-
-    def _watch_age(self) -> None:
-        """Keep a timer while there are acknowledged records that are not synced, if the policy bounds their age."""
-        if not self._group.unsynced or self._failure is not None or self._closed is not None:
-            if self._sync_timer is not None:
-                self._sync_timer.cancel()
-                self._sync_timer = None
-        elif self._within is not None and self._sync_timer is None:
-            self._sync_timer = self._loop.call_later(self._within / 2, self._sync_aged)
-
-    def _sync_aged(self) -> None:
-        self._sync_timer = None
-        if self._failure is None and self._group.barrier(Stage.SYNCED, None):
-            self._schedule()
-
-    # reading
+    async def _find_number(self, writer: bytes, number: int) -> Known:
+        return await self._reader.find_number(writer, number)
 
     @property
-    def _readable_until(self) -> int:
-        return self.next_sequence if self._failure is None else self.synced_sequence
+    def _face(self) -> Face:
+        return Face(self._check_owner, self._check_readable)
+
+    @property
+    def _reader(self) -> LogReader:
+        return self._engine.reader(self._face)
 
     def _check_readable(self) -> None:
         self._check_owner()
-        if self._closed is not None:
+        if self._life.is_closing:
             raise StoreClosedError(self._path)
 
-    async def _seen(self) -> View:
-        return View(self._disk, self._journal.catalogue, self.first_sequence, self._readable_until)
+    def __del__(self) -> None:
+        if hasattr(self, "_closed") and self._leave():
+            self._warn()
 
-    def _followed(self) -> Followed:
-        return _Followed(self)
-
-    def _look(self) -> View:
-        """As `_seen`, but only what every caller has been told; from any thread, so what is seen is asked before where."""
-        until = self._herald.told
-        catalogue = self._journal.catalogue
-        return View(self._disk, catalogue, catalogue[0].first_sequence, until)
-
-    # closing
-
-    def _begin_closing(self) -> None:
-        self._indexer.stop()
-        self._finder.close(StoreClosedError(self._path))
-        if self._sync_timer is not None:
-            self._sync_timer.cancel()
-            self._sync_timer = None
-        super()._begin_closing()
-
-    def _end(self) -> None:
-        """Have the journal closed, when nothing is being built beside it any more."""
-        self._ending = True
-        if self._indexer.stop(self._index_ended):
-            self._handoff.departed()
-        else:
-            self._finish()
-
-    def _index_ended(self) -> None:
-        """On the thread of the indexer."""
-        try:
-            self._loop.call_soon_threadsafe(self._index_left)
-        except RuntimeError:  # the loop was closed under the store
-            self._leave()
-        self._handoff.landed()
-
-    def _index_left(self) -> None:
-        self._handoff.arrived()
-        self._finish()
-
-    def _finish(self) -> None:
-        self._over = True
-        self._worker.finish(self._finished)
-
-    def _finished(self, outcome: Landing | AquipuError) -> None:
-        self._handoff.arrived()
-        self._loop.call_soon(self._herald.end)  # behind the last commit that readers hear of
-        _open_stores.discard(self)
-        assert self._closed is not None
-        if isinstance(outcome, Landing):
-            self._group.synced_sequence = outcome.synced_sequence
-            self._counters.syncs = outcome.syncs
-            self._closed.set_result(None)
-        else:
-            self._closed.set_exception(outcome)
-            self._closed.exception()  # aclose raises it; not the garbage collector
-            if self._failure is None and isinstance(outcome, StoreFailedError):
-                self._herald.fail(outcome, self.synced_sequence)
-
-    def _leave(self) -> bool:
-        """The program has let go of the store: if it is still open, have what was accepted written in the background."""
-        if self._over or isinstance(self._refusal, ForkedStoreError):
-            return False
-        self._over = True
-        self._indexer.stop()
-        self._finder.close(StoreClosedError(self._path))
-        self._worker.leave(self._group.remaining())
-        return True
+    def __repr__(self) -> str:
+        state = "closed" if self._life.is_closing else self._life.state_seen
+        return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
 
 
-class _Followed(Followed):
-    """A store as its followers see it."""
+class RemoteStore(Store):
+    """A store that a daemon writes.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.path, self.disk, self.handoff = store._path, store._disk, store._handoff
+    Made by `Store.connect`; belongs to the loop that connected it, and to this process.
 
-    def check(self) -> None:
-        self._store._check_owner()
+    Its calls are those of `Store`, with the same receipts and errors. Beside them, each may raise
+    StoreUnavailableError: the daemon could not be reached in time, and nothing was sent; and what
+    appends OutcomeUnknownError: it was sent, and what became of it cannot be found out. In both
+    cases the next call tries again; given the same key, it is stored once. StoreFailedError comes
+    from the daemon, as long as it has not been started anew. A daemon that is there and does not
+    answer, because its disk hangs, is waited for, as a disk is.
 
-    @property
-    def told(self) -> int:
-        return self._store._herald.told
+    Where the log stands, it knows as the daemon said last. What it counts is what this process has
+    appended; ``syncs`` and ``segments`` are 0: the daemon syncs, and has the files. An append takes
+    from its acceptance by the daemon to the answer; what is under way is a commit that was not yet
+    answered.
+    """
 
-    def recent(self, sequence: int) -> Recent | None:
-        return self._store._herald.recent(sequence)
+    def health(
+        self,
+        *,
+        min_free_bytes: int | None = None,
+        max_sync_seconds: float = 1.0,
+        max_answer_seconds: float = 1.0,
+    ) -> Health:
+        """Return the health, as `Store.health`, of the daemon and of the connection to it.
 
-    def look(self, indexed: bool) -> View:
-        return self._store._look()
+        It is ``degraded`` when the daemon has not answered for ``max_answer_seconds``, when it has
+        refused the last commit for lack of space, and when it says that its store is; ``failed``
+        when it could not be reached the last time, and when its store takes nothing more. The other
+        two bounds are the daemon's own.
 
-    async def news(self, sequence: int) -> bool:
-        return await self._store._herald.news()
+        What the daemon says of itself is a few seconds old, and unknown until it has answered the
+        first call of this.
+        """
+        return self._engine.health(self._counted(), None, None, max_answer_seconds)
 
-    def joined(self, follower: Follow) -> None:
-        self._store._herald.joined(follower)
-
-    def left(self, follower: Follow) -> None:
-        self._store._herald.left(follower)
+    def __repr__(self) -> str:
+        state = "closed" if self._life.is_closing else "open"
+        return f"<RemoteStore {self._path!r} {state}>"
 
 
 async def _open(path: str, options: Options, disk: Disk) -> Store:
+    return Store(await open_engine(path, options, disk), get_running_loop())
+
+
+async def _open_shared(path: str, options: Options, disk: Disk) -> Store:
+    from aquipu.shared.engine import open_engine
+
+    return RemoteStore(await open_engine(path, options, disk), get_running_loop())
+
+
+async def _connect(
+    address: str, seconds: float, buffer_records: int, buffer_bytes: int
+) -> RemoteStore:
+    from aquipu.remote.engine import open_engine
+
     loop = get_running_loop()
-    handoff = Handoff(loop)
-    opened = await open_files(path, options, disk, handoff)
-    try:
-        return Store(path, options, disk, loop, handoff, opened)
-    except BaseException:  # no thread for the worker
-        opened.drop()
-        raise
+    return RemoteStore(await open_engine(address, seconds, buffer_records, buffer_bytes), loop)
 
 
-_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _leave_all() -> None:
-    left = [store for store in list(_open_stores) if store._leave()]
-    for store in left:  # when nothing can go wrong any more: the warning may be made an error
-        store._warn()
-
-
-before_exit(_leave_all)
-at_fork(partial(refuse_in_child, _open_stores))
+at_fork(refuse_in_child)

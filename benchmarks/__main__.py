@@ -25,6 +25,7 @@ from benchmarks import (
     saturated,
     services,
     steady,
+    synchronous,
     uvloop,
 )
 from benchmarks.measure import Progress
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "steady": steady.run,
     "following": following.run,
     "daemon": daemon.run,
+    "synchronous": synchronous.run,
     "finding": finding.run,
     "reading": reading.run,
     "opening": opening.run,
@@ -73,12 +75,28 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="a rough picture in a minute or two"
+        "--quick",
+        dest="size",
+        action="store_const",
+        const="quick",
+        help="a rough picture in a minute or two",
     )
-    sizes.add_argument("--smallest", dest="size", action="store_const", const="smallest", help="only to see that it runs")
-    parser.add_argument("--directory", default=".", help="on the disk to be measured (default: the current directory)")
+    sizes.add_argument(
+        "--smallest",
+        dest="size",
+        action="store_const",
+        const="smallest",
+        help="only to see that it runs",
+    )
+    parser.add_argument(
+        "--directory",
+        default=".",
+        help="on the disk to be measured (default: the current directory)",
+    )
     parser.add_argument("--out", type=Path, help="a directory for results.json and the plots")
-    parser.add_argument("--no-servers", action="store_true", help="start neither Redis nor PostgreSQL nor uvicorn")
+    parser.add_argument(
+        "--no-servers", action="store_true", help="start neither Redis nor PostgreSQL nor uvicorn"
+    )
     parser.set_defaults(size="full")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.names if name not in BENCHMARKS]
@@ -99,7 +117,9 @@ def _run(names: Sequence[str], settings: Settings, console: Console) -> list[Rep
     return reports
 
 
-def _save(directory: Path, about: dict[str, object], reports: list[Report], console: Console) -> None:
+def _save(
+    directory: Path, about: dict[str, object], reports: list[Report], console: Console
+) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     results = directory / "results.json"
     content = {"about": about, "benchmarks": [report.as_json() for report in reports]}

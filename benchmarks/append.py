@@ -82,12 +82,18 @@ def _throughputs(settings: Settings) -> dict[str, Contender]:
         for callers in CALLERS
         for name, policy in POLICIES.items()
     }
-    contenders |= {at(CEILING, callers): throughput_of(settings, open_ceiling, callers) for callers in CALLERS}
+    contenders |= {
+        at(CEILING, callers): throughput_of(settings, open_ceiling, callers) for callers in CALLERS
+    }
     contenders[GROWING] = _raw(
-        settings, _APPENDS, lambda directory: raw.writes(directory, settings.seconds, zero_filled=False)
+        settings,
+        _APPENDS,
+        lambda directory: raw.writes(directory, settings.seconds, zero_filled=False),
     )
     contenders[ZEROED] = _raw(
-        settings, _APPENDS, lambda directory: raw.writes(directory, settings.seconds, zero_filled=True)
+        settings,
+        _APPENDS,
+        lambda directory: raw.writes(directory, settings.seconds, zero_filled=True),
     )
     return contenders
 
@@ -127,7 +133,9 @@ async def _open_batches(directory: Path) -> AsyncIterator[Append]:
 
 def _sequential(settings: Settings, synced_bytes: int) -> Contender:
     return _raw(
-        settings, "bytes/s", lambda directory: raw.sequential(directory, settings.seconds, synced_bytes=synced_bytes)
+        settings,
+        "bytes/s",
+        lambda directory: raw.sequential(directory, settings.seconds, synced_bytes=synced_bytes),
     )
 
 
@@ -144,7 +152,8 @@ def _raw(settings: Settings, quantity: str, rate: Callable[[Path], float]) -> Co
 
 def _throughput_table(rounds: Rounds) -> Table:
     rows = [
-        [name, *(count(rounds.median(at(name, callers), _APPENDS)) for callers in CALLERS)] for name in (*POLICIES, CEILING)
+        [name, *(count(rounds.median(at(name, callers), _APPENDS)) for callers in CALLERS)]
+        for name in (*POLICIES, CEILING)
     ]
     rows += [[name, count(rounds.median(name, _APPENDS)), "", ""] for name in (ZEROED, GROWING)]
     return Table("Appends per second, 256-byte records", ["", *map(callers_named, CALLERS)], rows)
@@ -152,9 +161,14 @@ def _throughput_table(rounds: Rounds) -> Table:
 
 def _ratio_table(rounds: Rounds) -> Table:
     def ratios(name: str, other: Callable[[int], str]) -> list[str]:
-        return [times(rounds.ratio(at(name, callers), other(callers), _APPENDS)) for callers in CALLERS]
+        return [
+            times(rounds.ratio(at(name, callers), other(callers), _APPENDS)) for callers in CALLERS
+        ]
 
-    rows = [[f"{name}, of the ceiling", *ratios(name, lambda callers: at(CEILING, callers))] for name in POLICIES]
+    rows = [
+        [f"{name}, of the ceiling", *ratios(name, lambda callers: at(CEILING, callers))]
+        for name in POLICIES
+    ]
     rows += [[f"{name}, of raw writes", *ratios(name, lambda callers: ZEROED)] for name in POLICIES]
     title = "The same as ratios: of the asyncio ceiling, and of raw writes into a zero-filled file"
     return Table(title, ["", *map(callers_named, CALLERS)], rows)
@@ -165,9 +179,15 @@ def _latency_table(rounds: Rounds) -> Table:
     for name in POLICIES:
         for callers in CALLERS:
             place = at(name, callers)
-            figures = [rounds.median(f"latency, {place}", f"p{percent:g}") for percent in PERCENTILES]
+            figures = [
+                rounds.median(f"latency, {place}", f"p{percent:g}") for percent in PERCENTILES
+            ]
             rows.append([place, *map(milliseconds, figures)])
-    return Table("How long an append takes, by percentile", ["", *(f"{percent:g} %" for percent in PERCENTILES)], rows)
+    return Table(
+        "How long an append takes, by percentile",
+        ["", *(f"{percent:g} %" for percent in PERCENTILES)],
+        rows,
+    )
 
 
 def _other_table(rounds: Rounds) -> Table:
@@ -181,7 +201,9 @@ def _other_table(rounds: Rounds) -> Table:
         rate = rounds.median(name, "bytes/s")
         rows.append([f"raw write + fdatasync, {name}", _megabytes(rate), times(large / rate)])
     middle = milliseconds(rounds.median("beside 200 µs", "p50"))
-    rows.append(["median append, 16 callers beside a task that burns 200 µs an iteration", middle, ""])
+    rows.append(
+        ["median append, 16 callers beside a task that burns 200 µs an iteration", middle, ""]
+    )
     return Table("Under Always", ["", "", "1 MiB records against it"], rows)
 
 
@@ -190,7 +212,11 @@ def _loss_table(rounds: Rounds) -> Table:
         [name, *(count(rounds.median(at(name, callers), _APPENDS)) for callers in CALLERS), lost]
         for name, lost in _LOST.items()
     ]
-    columns = ["policy", *map(callers_named, CALLERS), "acknowledged records that a power cut can take"]
+    columns = [
+        "policy",
+        *map(callers_named, CALLERS),
+        "acknowledged records that a power cut can take",
+    ]
     return Table("What a policy costs and what it saves", columns, rows)
 
 
@@ -240,18 +266,29 @@ def _targets(rounds: Rounds) -> list[Target]:
 
 def _curves(rounds: Rounds) -> list[Curve]:
     curves = [
-        Curve("appends by callers", name, [(callers, rounds.median(at(name, callers), _APPENDS)) for callers in CALLERS])
+        Curve(
+            "appends by callers",
+            name,
+            [(callers, rounds.median(at(name, callers), _APPENDS)) for callers in CALLERS],
+        )
         for name in (*POLICIES, CEILING)
     ]
     curves += [
-        Curve("appends by callers", name, [(callers, rounds.median(name, _APPENDS)) for callers in CALLERS])
+        Curve(
+            "appends by callers",
+            name,
+            [(callers, rounds.median(name, _APPENDS)) for callers in CALLERS],
+        )
         for name in (ZEROED, GROWING)
     ]
     curves += [
         Curve(
             "append latency",
             at(name, callers),
-            [(percent, rounds.median(f"latency, {at(name, callers)}", f"p{percent:g}") * 1e3) for percent in PERCENTILES],
+            [
+                (percent, rounds.median(f"latency, {at(name, callers)}", f"p{percent:g}") * 1e3)
+                for percent in PERCENTILES
+            ],
         )
         for name in POLICIES
         for callers in CALLERS

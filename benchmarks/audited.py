@@ -1,6 +1,8 @@
-"""A FastAPI application whose POSTs are audited, or not: ``python -m benchmarks.audited AUDIT DIRECTORY PORT``.
+"""A FastAPI application whose POSTs are audited, or not: ``python -m benchmarks.audited AUDIT
+DIRECTORY PORT``.
 
-Documents are signed, as in the example service. Without an audit it is the same application without the middleware.
+Documents are signed, as in the example service. Without an audit it is the same application without
+the middleware.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from benchmarks.webserver import serve
 
 BODY = b'{"by":"ada"}'
 REQUEST = (
-    b"POST /documents/42/signatures HTTP/1.1\r\nHost: benchmark\r\nContent-Type: application/json\r\n"
+    b"POST /documents/42/signatures HTTP/1.1\r\nHost: benchmark\r\n"
+    b"Content-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
 """Signs a document."""
@@ -45,10 +48,17 @@ def _application(audit: str, directory: Path) -> Any:
     else:
         audited = AUDITS[audit]
         rules = import_module("aquipu.contrib.audit")
-        application = fastapi.FastAPI(lifespan=starlette.lifespan(directory / "audit", sync_policy=audited.policy))
+        application = fastapi.FastAPI(
+            lifespan=starlette.lifespan(directory / "audit", sync_policy=audited.policy)
+        )
         application.add_middleware(
             starlette.AuditMiddleware,
-            audit=rules.Audit(rules=[rules.Rule("POST")], relations=_relations, request_body=True, commit=audited.commit),
+            audit=rules.Audit(
+                rules=[rules.Rule("POST")],
+                relations=_relations,
+                request_body=True,
+                commit=audited.commit,
+            ),
         )
 
     async def sign(document: int, signature: dict[str, str]) -> str:

@@ -1,4 +1,6 @@
-"""The batcher that a careful user writes by hand: what gathers while the disk is busy is written and synced together."""
+"""The batcher that a careful user writes by hand: what gathers while the disk is busy is written
+and synced together.
+"""
 
 from __future__ import annotations
 

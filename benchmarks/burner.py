@@ -14,7 +14,9 @@ CALLERS = 16
 
 
 async def burn(burning: float, seconds: float) -> int:
-    """Compute for ``burning`` seconds of CPU in each iteration of the loop; how many iterations there were."""
+    """Compute for ``burning`` seconds of CPU in each iteration of the loop; how many iterations
+    there were.
+    """
     iterations = 0
     end = perf_counter() + seconds
     while perf_counter() < end:
@@ -27,7 +29,10 @@ async def burn(burning: float, seconds: float) -> int:
 
 
 async def beside(append: Append, burning: float, seconds: float) -> Sample:
-    """Callers in a closed loop beside the burning. Only what finished before the burning stopped counts."""
+    """Callers in a closed loop beside the burning.
+
+    Only what finished before the burning stopped counts.
+    """
     taken = Latencies()
     burns = True
 

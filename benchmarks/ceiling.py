@@ -1,8 +1,9 @@
-"""What asyncio itself allows: the same tasks and futures, resolved by a thread that touches no file.
+"""What asyncio itself allows: the same tasks and futures, resolved by a thread that touches no
+file.
 
-Each caller awaits one bare future. At the end of the tick all of them are handed to a thread in one list, and come back
-with one ``call_soon_threadsafe``. Nothing that gives each caller a future of its own and returns from another thread can be
-faster.
+Each caller awaits one bare future. At the end of the tick all of them are handed to a thread in one
+list, and come back with one ``call_soon_threadsafe``. Nothing that gives each caller a future of
+its own and returns from another thread can be faster.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ class Ceiling:
 
     def _schedule(self) -> None:
         self._busy = True
-        self._loop.call_soon(self._depart)
+        self._loop.call_soon(self._submit)
 
-    def _depart(self) -> None:
+    def _submit(self) -> None:
         group, self._forming = self._forming, []
         self._inbox.put(group)
 
-    def _arrived(self, group: list[Any]) -> None:
-        self._tell(group)
+    def _completed(self, group: list[Any]) -> None:
+        self._acknowledge(group)
         self._busy = False
         if self._forming:
             self._schedule()
 
-    def _tell(self, group: list[Future[None]]) -> None:
+    def _acknowledge(self, group: list[Future[None]]) -> None:
         for waiter in group:
             if not waiter.done():
                 waiter.set_result(None)
@@ -61,7 +62,7 @@ class Ceiling:
     def _run(self) -> None:
         while (group := self._inbox.get()) is not None:
             self._work(group)
-            self._loop.call_soon_threadsafe(self._arrived, group)
+            self._loop.call_soon_threadsafe(self._completed, group)
 
     def _work(self, group: list[Any]) -> None:
         """On the thread: nothing."""

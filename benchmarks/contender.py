@@ -1,4 +1,6 @@
-"""What is compared: something with an `append`, opened in an empty directory and loaded by callers in a closed loop."""
+"""What is compared: something with an `append`, opened in an empty directory and loaded by callers
+in a closed loop.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from benchmarks.workload import Append, latencies, throughput
 Opener = Callable[[Path], AbstractAsyncContextManager[Append]]
 """Opens a contender in an empty directory; its `append` is what is measured."""
 
-POLICIES: dict[str, SyncPolicy] = {"Always": Always(), "EveryN(64)": EveryN(64), "OsManaged": OsManaged()}
+POLICIES: dict[str, SyncPolicy] = {
+    "Always": Always(),
+    "EveryN(64)": EveryN(64),
+    "OsManaged": OsManaged(),
+}
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -31,7 +37,9 @@ def store_opener(policy: SyncPolicy) -> Opener:
     return open_store
 
 
-def throughput_of(settings: Settings, opener: Opener, callers: int, data: bytes = RECORD) -> Contender:
+def throughput_of(
+    settings: Settings, opener: Opener, callers: int, data: bytes = RECORD
+) -> Contender:
     """A contender that gives "appends/s"."""
 
     async def measured(append: Append) -> Sample:
@@ -50,7 +58,9 @@ def latency_of(settings: Settings, opener: Opener, callers: int) -> Contender:
     return run_of(settings, opener, measured)
 
 
-def run_of(settings: Settings, opener: Opener, measured: Callable[[Append], Awaitable[Sample]]) -> Contender:
+def run_of(
+    settings: Settings, opener: Opener, measured: Callable[[Append], Awaitable[Sample]]
+) -> Contender:
     """A contender that is opened anew for each run, in a loop and a directory of its own."""
 
     async def run(directory: Path) -> Sample:
@@ -66,7 +76,10 @@ def run_of(settings: Settings, opener: Opener, measured: Callable[[Append], Awai
 
 @contextmanager
 def scratch(settings: Settings) -> Iterator[Path]:
-    """An empty directory for one run. What is left in it is removed behind it, so that no run pays for the one before."""
+    """An empty directory for one run.
+
+    What is left in it is removed behind it, so that no run pays for the one before.
+    """
     directory = Path(mkdtemp(dir=settings.directory))
     try:
         yield directory

@@ -1,7 +1,9 @@
-"""Through the daemon: several processes that append to one store, beside one process that has the store for itself.
+"""Through the daemon: several processes that append to one store, beside one process that has the
+store for itself.
 
-``python -m benchmarks.daemon serve STORE SOCKET`` is the daemon, and ``... append SOCKET SECONDS`` one of its clients. Each
-says when it is ready, waits for a line on standard input, and gives its figures as JSON.
+``python -m benchmarks.daemon serve STORE SOCKET`` is the daemon, and ``... append SOCKET SECONDS``
+one of its clients. Each says when it is ready, waits for a line on standard input, and gives its
+figures as JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aquipu import Always, Store
@@ -62,21 +65,33 @@ def _embedded_contender(settings: Settings, callers: int) -> Contender:
 def _served_contender(settings: Settings, processes: int) -> Contender:
     def contender() -> Sample:
         with scratch(settings) as directory, ExitStack() as stack:
-            socket = directory / "socket"
+            # not in the directory, whose path may be too long for a socket
+            socket = Path(stack.enter_context(TemporaryDirectory())) / "socket"
             daemon = stack.enter_context(_process("serve", directory / "store", socket))
-            clients = [stack.enter_context(_process("append", socket, settings.seconds)) for _ in range(processes)]
+            clients = [
+                stack.enter_context(_process("append", socket, settings.seconds))
+                for _ in range(processes)
+            ]
             for client in clients:
                 _begin(client)
             figures = [_end(client) for client in clients]
             _begin(daemon)
             slowest = {name: max(one[name] for one in figures) for name in ("p50", "p99")}
-            return {"appends/s": sum(one["appends/s"] for one in figures), **slowest, **_end(daemon)}
+            return {
+                "appends/s": sum(one["appends/s"] for one in figures),
+                **slowest,
+                **_end(daemon),
+            }
 
     return contender
 
 
 def _figures(taken: Latencies, seconds: float) -> Sample:
-    return {"appends/s": len(taken) / seconds, "p50": taken.percentile(50), "p99": taken.percentile(99)}
+    return {
+        "appends/s": len(taken) / seconds,
+        "p50": taken.percentile(50),
+        "p99": taken.percentile(99),
+    }
 
 
 def _syncs(store: Store) -> float:
@@ -92,7 +107,9 @@ def _syncs(store: Store) -> float:
 def _process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """One of those that are described above, when it is ready."""
     command = [sys.executable, "-m", "benchmarks.daemon", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
@@ -153,7 +170,9 @@ def _table(rounds: Rounds) -> Table:
             ]
         )
     title = "Appends of 256 bytes under Always, through the daemon and in its process"
-    return Table(title, ["", "appends/s", f"of {_MANY}", "median", "99 %", "syncs per append"], rows)
+    return Table(
+        title, ["", "appends/s", f"of {_MANY}", "median", "99 %", "syncs per append"], rows
+    )
 
 
 def _targets(rounds: Rounds) -> list[Target]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter, sleep
 
-from aquipu.disk import Disk
+from aquipu.local.disk.disk import Disk
 from benchmarks.latency import Latencies
 
 

@@ -13,7 +13,10 @@ AQUIPU = "aquipu"
 
 def engines() -> tuple[dict[str, Opener], list[str]]:
     """By name; and a line for each that is left out."""
-    found: dict[str, Opener] = {AQUIPU: store_opener(Always()), "plain worker thread": open_plain_thread}
+    found: dict[str, Opener] = {
+        AQUIPU: store_opener(Always()),
+        "plain worker thread": open_plain_thread,
+    }
     left_out = []
     for peer in (peers.aiofiles_alone, peers.aiosqlite):
         try:

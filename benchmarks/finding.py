@@ -1,4 +1,6 @@
-"""Finding: records by a label that they carry, the tables this takes, and what building them costs those who append."""
+"""Finding: records by a label that they carry, the tables this takes, and what building them costs
+those who append.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from random import Random
 from time import perf_counter
 
 from aquipu import Always, OsManaged, Store
-from aquipu.disk import Disk
-from aquipu.indexes import build_indexes
-from aquipu.recovery import examine
+from aquipu.local.check.indexes import build_indexes
+from aquipu.local.disk.disk import Disk
+from aquipu.local.read.examine import examine
 from benchmarks.contender import scratch
 from benchmarks.following import RATE, TASKS, paced
 from benchmarks.latency import Latencies
@@ -85,11 +87,17 @@ def _zipf(distinct: int) -> Labels:
 
 def _line(number: int) -> bytes:
     """40 bytes, as a log of requests has them."""
-    return b"%08d GET /item/%06d 200 in 0.%03d s" % (number, number * 7919 % 1_000_000, number * 31 % 1_000)
+    return b"%08d GET /item/%06d 200 in 0.%03d s" % (
+        number,
+        number * 7919 % 1_000_000,
+        number * 31 % 1_000,
+    )
 
 
 async def _write(settings: Settings, path: Path, labels: Labels) -> None:
-    async with Store.open(path, sync_policy=OsManaged(), max_segment_bytes=settings.finding_segment_bytes) as store:
+    async with Store.open(
+        path, sync_policy=OsManaged(), max_segment_bytes=settings.finding_segment_bytes
+    ) as store:
         for first in range(0, _records(settings), _BATCH):
             for number, carried in enumerate(labels(_BATCH), first):
                 last = store.append_nowait(_line(number), relations=carried)
@@ -133,7 +141,9 @@ async def _find(settings: Settings, path: Path, sought: dict[str, int]) -> Sampl
             label = next(labels)
             found = len([record async for record in store.scan(relation=label)])
             if found != sought[label]:
-                raise RuntimeError(f"{found} records were found by a label that {sought[label]} carry")
+                raise RuntimeError(
+                    f"{found} records were found by a label that {sought[label]} carry"
+                )
 
         for _ in sought:
             await find()
@@ -147,8 +157,12 @@ async def _reverse(settings: Settings, path: Path) -> Sample:
             scan = store.scan(reverse=True)
             sequences = [(await anext(scan)).sequence for _ in range(_NEWEST)]
             await scan.aclose()
-            if sequences != list(range(store.next_sequence - 1, store.next_sequence - 1 - _NEWEST, -1)):
-                raise RuntimeError(f"a scan in reverse gave {sequences} of {store.next_sequence} records")
+            if sequences != list(
+                range(store.next_sequence - 1, store.next_sequence - 1 - _NEWEST, -1)
+            ):
+                raise RuntimeError(
+                    f"a scan in reverse gave {sequences} of {store.next_sequence} records"
+                )
 
         await newest()
         return await _repeated(newest, settings.finds)
@@ -173,7 +187,11 @@ def _building(settings: Settings, path: Path, labels: Labels) -> Sample:
         built = [int(table.stem) for table in path.glob("*.relations")]
         firsts = sorted(int(segment.stem) for segment in path.glob("*.segment"))
     indexed = sum(behind - first for first, behind in pairwise(firsts) if first in built)
-    return {**sample, "tables": float(len(built)), "indexed/s": indexed / settings.following_seconds}
+    return {
+        **sample,
+        "tables": float(len(built)),
+        "indexed/s": indexed / settings.following_seconds,
+    }
 
 
 @contextmanager
@@ -205,9 +223,17 @@ async def _append(settings: Settings, path: Path, labels: Labels) -> Sample:
 
 def _find_table(settings: Settings, rounds: Rounds) -> Table:
     rows = []
-    for name, what in ((_FIND, f"all of a label with about {_HITS}"), (_REVERSE, f"the last {_NEWEST}, in reverse")):
-        rows.append([what, *(milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99"))])
-    title = f"Finding in {_records(settings):,} records of 40 bytes with {_EACH} of {settings.labels:,} labels each, warm"
+    for name, what in (
+        (_FIND, f"all of a label with about {_HITS}"),
+        (_REVERSE, f"the last {_NEWEST}, in reverse"),
+    ):
+        rows.append(
+            [what, *(milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99"))]
+        )
+    title = (
+        f"Finding in {_records(settings):,} records of 40 bytes with {_EACH} of "
+        f"{settings.labels:,} labels each, warm"
+    )
     return Table(title, ["", "median", "99 %"], rows)
 
 
@@ -222,24 +248,39 @@ def _building_table(settings: Settings, rounds: Rounds) -> Table:
     for name in (_BUILDING, _RESTING):
         latency = [milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99")]
         rows.append([name, count(rounds.median(name, "appends/s")), *latency, "", ""])
-    rows[0][-2:] = [count(rounds.median(_BUILDING, quantity)) for quantity in ("tables", "indexed/s")]
+    rows[0][-2:] = [
+        count(rounds.median(_BUILDING, quantity)) for quantity in ("tables", "indexed/s")
+    ]
     title = (
-        f"What building tables costs: {TASKS} tasks at a paced {RATE:,} appends/s with {_EACH} labels under Always, "
+        f"What building tables costs: {TASKS} tasks at a paced {RATE:,} appends/s with {_EACH} "
+        "labels under Always, "
         f"{settings.following_seconds:g} seconds"
     )
-    return Table(title, ["", "appends/s", "median", "99 %", "tables finished", "records in them, /s"], rows)
+    return Table(
+        title, ["", "appends/s", "median", "99 %", "tables finished", "records in them, /s"], rows
+    )
 
 
 def _targets(rounds: Rounds) -> list[Target]:
     found, newest = (rounds.median(name, "p50") * 1e3 for name in (_FIND, _REVERSE))
     size = rounds.ratio_within(_SIZE, "tables", "segments") * 100
-    kept, slower = (rounds.ratio(_BUILDING, _RESTING, quantity) for quantity in ("appends/s", "p50"))
+    kept, slower = (
+        rounds.ratio(_BUILDING, _RESTING, quantity) for quantity in ("appends/s", "p50")
+    )
     indexed = rounds.median(_BUILDING, "indexed/s")
     return [
-        Target(f"all records of a label with about {_HITS}, median", found, 20, " ms", at_least=False),
+        Target(
+            f"all records of a label with about {_HITS}, median", found, 20, " ms", at_least=False
+        ),
         Target("tables, of the segments that they are of", size, 35, " %", at_least=False),
         Target(f"the last {_NEWEST} records in reverse, median", newest, 10, " ms", at_least=False),
         Target("appends/s while tables are built, of those while none is", kept, 0.85, "×"),
-        Target("median append while tables are built, of that while none is", slower, 1.15, "×", at_least=False),
+        Target(
+            "median append while tables are built, of that while none is",
+            slower,
+            1.15,
+            "×",
+            at_least=False,
+        ),
         Target(f"records put into tables beside {RATE:,} appends/s", indexed, RATE, "/s"),
     ]

@@ -1,7 +1,9 @@
-"""Following: how soon a record reaches those who wait for it, in the process and in others, and what that costs the writer.
+"""Following: how soon a record reaches those who wait for it, in the process and in others, and
+what that costs the writer.
 
-``python -m benchmarks.following PATH`` is a process that follows. When it has come to the end it gives the moment at which
-it had each record, on the clock that all processes share (CLOCK_MONOTONIC).
+``python -m benchmarks.following PATH`` is a process that follows. When it has come to the end it
+gives the moment at which it had each record, on the clock that all processes share
+(CLOCK_MONOTONIC).
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic_ns, perf_counter
 
-from aquipu import Always, Reader, Store
-from aquipu.follow import Follow
+from aquipu import Always, Follow, Reader, Store
 from benchmarks.contender import scratch
 from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
@@ -38,7 +39,9 @@ _READ, _UNREAD = "unpaced, with a Reader", "unpaced, alone"
 
 
 def run(settings: Settings, progress: Progress) -> Report:
-    """The same appends with followers and without, at a pace that leaves the machine some time, and as fast as they go."""
+    """The same appends with followers and without, at a pace that leaves the machine some time, and
+    as fast as they go.
+    """
     contenders: dict[str, Contender] = {
         _FOLLOWED: _paced_contender(settings, _FOLLOWERS, _READERS),
         _ALONE: _paced_contender(settings, 0, 0),
@@ -82,25 +85,29 @@ def _paced_contender(settings: Settings, followers: int, readers: int) -> Conten
     seconds = settings.following_seconds
 
     async def measured(path: Path) -> tuple[Sample, array[int], list[array[int]]]:
-        told = array("q", bytes(8 * (int(RATE * seconds) + TASKS)))
+        acknowledged_at = array("q", bytes(8 * (int(RATE * seconds) + TASKS)))
         async with TaskGroup() as tasks, Store.open(path, sync_policy=Always()) as store:
             following = _begin(tasks, store, followers)
 
             async def append(data: bytes) -> None:
                 receipt = await store.append(data)
-                told[receipt.sequence] = monotonic_ns()
+                acknowledged_at[receipt.sequence] = monotonic_ns()
 
             rate, taken = await paced(append, seconds)
-            del told[store.next_sequence :]
+            del acknowledged_at[store.next_sequence :]
             await store.append(_END)
         sample = {"appends/s": rate, "p50": taken.percentile(50), "p99": taken.percentile(99)}
-        return sample, told, [task.result() for task in following]
+        return sample, acknowledged_at, [task.result() for task in following]
 
     def contender() -> Sample:
         with _read(settings, readers) as (path, processes):
-            sample, told, given = in_loop(settings, lambda: measured(path))
+            sample, acknowledged_at, given = in_loop(settings, lambda: measured(path))
             read = [_moments(process) for process in processes]
-        return {**sample, **_delays("in the process", told, given), **_delays("in another process", told, read)}
+        return {
+            **sample,
+            **_delays("in the process", acknowledged_at, given),
+            **_delays("in another process", acknowledged_at, read),
+        }
 
     return contender
 
@@ -126,27 +133,38 @@ def _begin(tasks: TaskGroup, store: Store, followers: int) -> list[Task[array[in
 
 
 async def _given(records: Follow) -> array[int]:
-    """When each record was given, from the first one up to the end; RuntimeError unless each comes once, in order."""
+    """When each record was given, from the first one up to the end;
+
+    RuntimeError unless each comes once, in order.
+    """
     moments = array("q")
     async with records:
         async for record in records:
             if record.sequence != len(moments):
-                raise RuntimeError(f"a follower was given record {record.sequence} in the place of {len(moments)}")
+                raise RuntimeError(
+                    f"a follower was given record {record.sequence} in the place of {len(moments)}"
+                )
             if record.data == _END:
                 break
             moments.append(monotonic_ns())
     return moments
 
 
-def _delays(where: str, told: array[int], followers: Iterable[array[int]]) -> Sample:
-    """From the moment at which its caller was told of a record until it was given; of the slowest follower."""
+def _delays(where: str, acknowledged_at: array[int], followers: Iterable[array[int]]) -> Sample:
+    """From the receipt of a record, in its caller, until the record was given to the slowest
+    follower.
+    """
     slowest: dict[str, float] = {}
     for moments in followers:
-        _check_all(len(moments), len(told))
+        _check_all(len(moments), len(acknowledged_at))
         taken = Latencies()
-        for sequence, (given, acknowledged) in enumerate(zip(moments, told, strict=True)):
+        for sequence, (given, acknowledged) in enumerate(
+            zip(moments, acknowledged_at, strict=True)
+        ):
             if given < acknowledged:
-                raise RuntimeError(f"a follower {where} was given record {sequence} before its caller was told")
+                raise RuntimeError(
+                    f"a follower {where} was given record {sequence} before its caller was resumed"
+                )
             taken.note((given - acknowledged) / 1e9)
         for percent in (50, 99):
             quantity = f"{where} p{percent}"
@@ -171,7 +189,9 @@ def _read(settings: Settings, readers: int) -> Iterator[tuple[Path, list[subproc
         command = [sys.executable, "-m", "benchmarks.following", str(path)]
         processes = []
         for _ in range(readers):
-            process = stack.enter_context(subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE))
+            process = stack.enter_context(
+                subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE)
+            )
             stack.callback(process.kill)
             processes.append(process)
         for process in processes:
@@ -213,10 +233,13 @@ async def main(path: str) -> None:
 def _delay_table(settings: Settings, rounds: Rounds) -> Table:
     rows = []
     for where, followers in (("in the process", _FOLLOWERS), ("in another process", _READERS)):
-        delays = [milliseconds(rounds.median(_FOLLOWED, f"{where} p{percent}")) for percent in (50, 99)]
+        delays = [
+            milliseconds(rounds.median(_FOLLOWED, f"{where} p{percent}")) for percent in (50, 99)
+        ]
         rows.append([where, str(followers), *delays])
     title = (
-        f"From acknowledgement to a follower: {TASKS} tasks at a paced {RATE:,} appends/s under Always, "
+        f"From acknowledgement to a follower: {TASKS} tasks at a paced {RATE:,} appends/s under "
+        "Always, "
         f"{settings.following_seconds:g} seconds"
     )
     return Table(title, ["", "followers", "median of the slowest", "99 % of the slowest"], rows)
@@ -233,18 +256,28 @@ def _paced_table(rounds: Rounds) -> Table:
 def _unpaced_table(rounds: Rounds) -> Table:
     rows = [[name, count(rounds.median(name, "appends/s"))] for name in (_READ, _UNREAD)]
     rows.append(["of that", times(rounds.ratio(_READ, _UNREAD, "appends/s"))])
-    return Table(f"One Reader in another process, {_CALLERS:,} callers under Always", ["", "appends/s"], rows)
+    return Table(
+        f"One Reader in another process, {_CALLERS:,} callers under Always", ["", "appends/s"], rows
+    )
 
 
 def _targets(rounds: Rounds) -> list[Target]:
-    own, other = (rounds.median(_FOLLOWED, f"{where} p50") * 1e3 for where in ("in the process", "in another process"))
+    own, other = (
+        rounds.median(_FOLLOWED, f"{where} p50") * 1e3
+        for where in ("in the process", "in another process")
+    )
     cost = rounds.ratio(_FOLLOWED, _ALONE, "p99")
     kept = rounds.ratio(_READ, _UNREAD, "appends/s")
     return [
         Target("median delay to a follower in the process", own, 2, " ms", at_least=False),
         Target("median delay to a follower in another process", other, 20, " ms", at_least=False),
         Target("99 % of an append with followers, of that without", cost, 2, "×", at_least=False),
-        Target(f"{_CALLERS:,} callers with a Reader in another process, of those without", kept, 0.85, "×"),
+        Target(
+            f"{_CALLERS:,} callers with a Reader in another process, of those without",
+            kept,
+            0.85,
+            "×",
+        ),
     ]
 
 

@@ -1,4 +1,6 @@
-"""What importing aquipu costs: the whole process, against one that imports only what aquipu stands on."""
+"""What importing aquipu costs: the whole process, against one that imports only what aquipu stands
+on.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,32 @@ def run(settings: Settings, progress: Progress) -> Report:
     with scratch(settings) as compiled:
         for code in (AQUIPU, BASIS):
             _seconds(code, compiled)  # what is compiled once is compiled here
-        contenders = {code: _process(code, settings.processes, compiled) for code in (AQUIPU, BASIS, _NOTHING)}
+        contenders = {
+            code: _process(code, settings.processes, compiled) for code in (AQUIPU, BASIS, _NOTHING)
+        }
         rounds = interleaved(contenders, settings.rounds, progress)
     rows = [
-        [f"python -c '{code}'", milliseconds(rounds.median(code, "seconds")), times(rounds.ratio(code, BASIS, "seconds"))]
+        [
+            f"python -c '{code}'",
+            milliseconds(rounds.median(code, "seconds")),
+            times(rounds.ratio(code, BASIS, "seconds")),
+        ]
         for code in contenders
     ]
     return Report(
         "imports",
-        tables=[Table("A whole process that only imports", ["", "median", "against the second"], rows)],
-        targets=[Target(f"{AQUIPU}, against {BASIS}", rounds.ratio(AQUIPU, BASIS, "seconds"), 1.2, "×", at_least=False)],
+        tables=[
+            Table("A whole process that only imports", ["", "median", "against the second"], rows)
+        ],
+        targets=[
+            Target(
+                f"{AQUIPU}, against {BASIS}",
+                rounds.ratio(AQUIPU, BASIS, "seconds"),
+                1.2,
+                "×",
+                at_least=False,
+            )
+        ],
         rounds=rounds,
     )
 
@@ -45,8 +63,12 @@ def _process(code: str, repetitions: int, compiled: Path) -> Contender:
 
 
 def _seconds(code: str, compiled: Path) -> float:
-    """With compiled modules, as installed packages have them, also where the environment or the rights prevent that."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """With compiled modules, as installed packages have them, also where the environment or the
+    rights prevent that.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     environment["PYTHONPYCACHEPREFIX"] = str(compiled)
     began = perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,11 +1,14 @@
-"""How long things took: counted by the microsecond, so that ten million of them take no more memory than ten."""
+"""How long things took: counted by the microsecond, so that ten million of them take no more memory
+than ten.
+"""
 
 from __future__ import annotations
 
 from array import array
 from math import ceil, inf
 
-_SLOTS = 100_000  # microseconds; what takes longer than a tenth of a second is rare enough to be kept one by one
+# microseconds; what takes longer than a tenth of a second is rare enough to be kept one by one
+_SLOTS = 100_000
 
 
 class Latencies:
@@ -27,7 +30,9 @@ class Latencies:
         return sum(self._slots) + len(self._long)
 
     def percentile(self, percent: float) -> float:
-        """The smallest duration that so many percent do not exceed; infinity when nothing was counted."""
+        """The smallest duration that so many percent do not exceed; infinity when nothing was
+        counted.
+        """
         rank = ceil(len(self) * percent / 100)
         if not rank:
             return inf

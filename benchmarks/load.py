@@ -1,4 +1,6 @@
-"""A load generator: connections that each send the next request when the answer to the last one is there."""
+"""A load generator: connections that each send the next request when the answer to the last one is
+there.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ APPEND_CONNECTIONS = 16
 
 
 async def generate(port: int, pid: int, seconds: float) -> Sample:
-    """Keep the server busy, and append beside that. How long the appending requests took, as seen from outside."""
+    """Keep the server busy, and append beside that.
+
+    How long the appending requests took, as seen from outside.
+    """
     appends, answers = Latencies(), Latencies()
     connections = [_connection(port, _get("/busy"), answers) for _ in range(BUSY_CONNECTIONS)]
     connections += [_connection(port, _get("/append"), appends) for _ in range(APPEND_CONNECTIONS)]
@@ -33,10 +38,16 @@ async def generate(port: int, pid: int, seconds: float) -> Sample:
 
 
 async def repeat(port: int, request: bytes, connections: int, seconds: float) -> Sample:
-    """Send this request on so many connections: how many answers there were a second, and how long they took."""
+    """Send this request on so many connections: how many answers there were a second, and how long
+    they took.
+    """
     answers = Latencies()
     elapsed = await _run([_connection(port, request, answers) for _ in range(connections)], seconds)
-    return {"p50": answers.percentile(50), "p99": answers.percentile(99), "requests/s": len(answers) / elapsed}
+    return {
+        "p50": answers.percentile(50),
+        "p99": answers.percentile(99),
+        "requests/s": len(answers) / elapsed,
+    }
 
 
 async def _run(connections: Iterable[Coroutine[Any, Any, None]], seconds: float) -> float:

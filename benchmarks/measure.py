@@ -1,7 +1,8 @@
 """Rounds, medians and ratios: what makes two figures comparable.
 
-A machine is never the same for a minute. So everything that is compared is measured in the same run, in rounds: each round
-measures every contender once, every second round in the reverse order, and a figure is the median over the rounds.
+A machine is never the same for a minute. So everything that is compared is measured in the same
+run, in rounds: each round measures every contender once, every second round in the reverse order,
+and a figure is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from benchmarks.settings import Settings
 T = TypeVar("T")
 
 Sample = Mapping[str, float]
-"""What one run of one contender measured: quantity to value. Infinity where nothing came to an end."""
+"""What one run of one contender measured: quantity to value.
+
+Infinity where nothing came to an end.
+"""
 Contender = Callable[[], Sample]
 
 
@@ -59,7 +63,9 @@ def quotient(figure: float, other: float) -> float:
 
 
 def interleaved(contenders: Mapping[str, Contender], rounds: int, progress: Progress) -> Rounds:
-    """Run each contender once in every round, every second round in the reverse order: a drift then favours nobody."""
+    """Run each contender once in every round, every second round in the reverse order: a drift then
+    favours nobody.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     progress.expect(rounds * len(contenders))
     for number in range(rounds):

@@ -24,7 +24,11 @@ _ONE = "closed, 1 segment"
 _KILLED = {  # records in a commit, policy, at most so many milliseconds
     "killed, commits of 1,000 records, EveryN(64)": (1_000, "EveryN(64)", 150.0),
     "killed, commits of one record, EveryN(64)": (1, "EveryN(64)", 500.0),
-    "killed, commits of 1,000 records, OsManaged (all of it is written again)": (1_000, "OsManaged", None),
+    "killed, commits of 1,000 records, OsManaged (all of it is written again)": (
+        1_000,
+        "OsManaged",
+        None,
+    ),
 }
 
 
@@ -45,11 +49,13 @@ def run(settings: Settings, progress: Progress) -> Report:
             leave_behind(path, settings.active_bytes, records, policy)
             contenders[name] = _recovered(settings, path)
         rounds = interleaved(contenders, settings.rounds, progress)
-    return Report("opening", tables=[_table(settings, rounds)], targets=_targets(many, rounds), rounds=rounds)
+    return Report(
+        "opening", tables=[_table(settings, rounds)], targets=_targets(many, rounds), rounds=rounds
+    )
 
 
 async def _make(path: Path, segments: int) -> None:
-    """A store with so many sealed segments, and a little in the one that is being written; closed."""
+    """Make and close a store with so many sealed segments, and a little in the one written last."""
     async with Store.open(path, sync_policy=OsManaged(), max_segment_bytes=_SEGMENT_BYTES) as store:
         while store.statistics().segments <= segments:
             await store.append_many([RECORD] * _BATCH)
@@ -63,7 +69,9 @@ def _opened(settings: Settings, path: Path) -> Contender:
 
 
 def _recovered(settings: Settings, path: Path) -> Contender:
-    """Opening mends the store, so a copy is opened; it is synced first, so that opening pays for its own syncs only."""
+    """Opening mends the store, so a copy is opened; it is synced first, so that opening pays for
+    its own syncs only.
+    """
 
     def contender() -> Sample:
         with scratch(settings) as directory:
@@ -98,19 +106,30 @@ def _sync(file: Path) -> None:
 
 def _table(settings: Settings, rounds: Rounds) -> Table:
     rows = [
-        [name, milliseconds(rounds.median(name, _SECONDS)), times(rounds.ratio(name, _ONE, _SECONDS))]
+        [
+            name,
+            milliseconds(rounds.median(name, _SECONDS)),
+            times(rounds.ratio(name, _ONE, _SECONDS)),
+        ]
         for name in rounds.samples
     ]
-    title = f"Opening; the process was killed when a segment of {settings.active_bytes / MIB:g} MiB was full"
+    title = (
+        f"Opening; the process was killed when a segment of {settings.active_bytes / MIB:g} MiB "
+        "was full"
+    )
     return Table(title, ["", "median", "against the first"], rows)
 
 
 def _targets(many: str, rounds: Rounds) -> list[Target]:
     targets = [
-        Target(f"{many}, against 1 segment", rounds.ratio(many, _ONE, _SECONDS), 2, "×", at_least=False),
+        Target(
+            f"{many}, against 1 segment", rounds.ratio(many, _ONE, _SECONDS), 2, "×", at_least=False
+        ),
         Target(many, rounds.median(many, _SECONDS) * 1e3, 50, " ms", at_least=False),
     ]
     for name, (_, _, bound) in _KILLED.items():
         if bound is not None:
-            targets.append(Target(name, rounds.median(name, _SECONDS) * 1e3, bound, " ms", at_least=False))
+            targets.append(
+                Target(name, rounds.median(name, _SECONDS) * 1e3, bound, " ms", at_least=False)
+            )
     return targets

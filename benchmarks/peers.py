@@ -1,4 +1,6 @@
-"""The peers: what else a program could append to, each configured so that a power cut takes nothing acknowledged."""
+"""The peers: what else a program could append to, each configured so that a power cut takes nothing
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ import aiofiles
 from aquipu import Always
 from benchmarks import servers
 from benchmarks.batcher import Batcher
-from benchmarks.contender import Opener, at, callers_named, latency_of, scratch, store_opener, throughput_of
+from benchmarks.contender import (
+    Opener,
+    at,
+    callers_named,
+    latency_of,
+    scratch,
+    store_opener,
+    throughput_of,
+)
 from benchmarks.measure import Progress, Rounds, interleaved
 from benchmarks.report import Curve, Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
@@ -49,10 +59,15 @@ def run(settings: Settings, progress: Progress) -> Report:
     with ExitStack() as running, scratch(settings) as directory:
         found, left_out = _gather(settings, running, directory)
         contenders = {
-            at(peer.name, callers): throughput_of(settings, peer.opener, callers) for callers in CALLERS for peer in found
+            at(peer.name, callers): throughput_of(settings, peer.opener, callers)
+            for callers in CALLERS
+            for peer in found
         }
         rounds = interleaved(contenders, settings.rounds, progress)
-        late = {f"latency, {peer.name}": latency_of(settings, peer.opener, _LATENCY_CALLERS) for peer in found}
+        late = {
+            f"latency, {peer.name}": latency_of(settings, peer.opener, _LATENCY_CALLERS)
+            for peer in found
+        }
         rounds |= interleaved(late, settings.rounds, progress)
     return Report(
         "peers",
@@ -64,10 +79,21 @@ def run(settings: Settings, progress: Progress) -> Report:
     )
 
 
-def _gather(settings: Settings, running: ExitStack, directory: Path) -> tuple[list[Peer], list[str]]:
+def _gather(
+    settings: Settings, running: ExitStack, directory: Path
+) -> tuple[list[Peer], list[str]]:
     """The peers that are here, their servers running; and a line for each that is left out."""
     found, left_out = [], []
-    for start in (aquipu, aiofiles_alone, aiofiles_unbuffered, aiosqlite, plain_file, sqlite, lmdb, rocksdb):
+    for start in (
+        aquipu,
+        aiofiles_alone,
+        aiofiles_unbuffered,
+        aiosqlite,
+        plain_file,
+        sqlite,
+        lmdb,
+        rocksdb,
+    ):
         try:
             found.append(start())
         except LeftOut as reason:
@@ -88,11 +114,16 @@ def _gather(settings: Settings, running: ExitStack, directory: Path) -> tuple[li
 
 
 def aquipu() -> Peer:
-    return Peer(AQUIPU, version("aquipu"), "Store.open(path, sync_policy=Always())", store_opener(Always()))
+    return Peer(
+        AQUIPU, version("aquipu"), "Store.open(path, sync_policy=Always())", store_opener(Always())
+    )
 
 
 def aiofiles_alone() -> Peer:
-    configuration = 'aiofiles.open(path, "ab"); await write(data); await flush(); await to_thread(os.fdatasync, fd)'
+    configuration = (
+        'aiofiles.open(path, "ab"); await write(data); await flush(); '
+        "await to_thread(os.fdatasync, fd)"
+    )
     return Peer(AIOFILES, version("aiofiles"), configuration, _open_aiofiles)
 
 
@@ -110,7 +141,10 @@ async def _open_aiofiles(directory: Path) -> AsyncIterator[Append]:
 
 
 def aiofiles_unbuffered() -> Peer:
-    configuration = 'aiofiles.open(path, "ab", buffering=0); await write(data); await to_thread(os.fdatasync, fd)'
+    configuration = (
+        'aiofiles.open(path, "ab", buffering=0); await write(data); '
+        "await to_thread(os.fdatasync, fd)"
+    )
     return Peer(UNBUFFERED, version("aiofiles"), configuration, _open_unbuffered)
 
 
@@ -128,7 +162,10 @@ async def _open_unbuffered(directory: Path) -> AsyncIterator[Append]:
 
 def aiosqlite() -> Peer:
     package = _package("aiosqlite")
-    configuration = "PRAGMA journal_mode=WAL; synchronous=FULL; one connection; await execute(INSERT); await commit()"
+    configuration = (
+        "PRAGMA journal_mode=WAL; synchronous=FULL; one connection; await execute(INSERT); "
+        "await commit()"
+    )
     versions = f"{version('aiosqlite')}, SQLite {sqlite3.sqlite_version}"
     return Peer(AIOSQLITE, versions, configuration, partial(_open_aiosqlite, package))
 
@@ -148,7 +185,10 @@ async def _open_aiosqlite(package: Any, directory: Path) -> AsyncIterator[Append
 
 
 def plain_file() -> Peer:
-    configuration = 'to_thread: os.write(fd, b"".join(batch)); os.fdatasync(fd); no checksum, no format, no recovery'
+    configuration = (
+        'to_thread: os.write(fd, b"".join(batch)); os.fdatasync(fd); '
+        "no checksum, no format, no recovery"
+    )
     return Peer(FILE, f"Python {platform.python_version()}", configuration, _open_file)
 
 
@@ -175,7 +215,9 @@ _SQLITE_INSERT = "INSERT INTO log (data) VALUES (?)"
 
 
 def sqlite() -> Peer:
-    configuration = "PRAGMA journal_mode=WAL; synchronous=FULL; to_thread: executemany(INSERT); commit"
+    configuration = (
+        "PRAGMA journal_mode=WAL; synchronous=FULL; to_thread: executemany(INSERT); commit"
+    )
     return Peer("batcher, sqlite3", sqlite3.sqlite_version, configuration, _open_sqlite)
 
 
@@ -198,7 +240,10 @@ async def _open_sqlite(directory: Path) -> AsyncIterator[Append]:
 
 def lmdb() -> Peer:
     package = _package("lmdb")
-    configuration = "sync=True, metasync=True, writemap=False; to_thread: one write transaction, putmulti(append=True)"
+    configuration = (
+        "sync=True, metasync=True, writemap=False; to_thread: one write transaction, "
+        "putmulti(append=True)"
+    )
     versions = f"{version('lmdb')}, LMDB {'.'.join(map(str, package.version()))}"
     return Peer("batcher, LMDB", versions, configuration, partial(_open_lmdb, package))
 
@@ -211,7 +256,9 @@ async def _open_lmdb(package: Any, directory: Path) -> AsyncIterator[Append]:
     def write(batch: list[bytes]) -> None:
         nonlocal written
         with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-            items = [(number.to_bytes(8, "big"), data) for number, data in enumerate(batch, written)]
+            items = [
+                (number.to_bytes(8, "big"), data) for number, data in enumerate(batch, written)
+            ]
             cursor.putmulti(items, append=True)
         written += len(batch)
 
@@ -252,9 +299,21 @@ async def _open_rocksdb(package: Any, directory: Path) -> AsyncIterator[Append]:
 @contextmanager
 def _redis(directory: Path, above: Sequence[Path]) -> Iterator[Peer]:
     package = _package("redis.asyncio")
-    options = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--auto-aof-rewrite-percentage", "0"]
+    options = [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+        "--auto-aof-rewrite-percentage",
+        "0",
+    ]
     with servers.redis(directory, options) as server:
-        configuration = "appendonly yes, appendfsync always; batches of RPUSH through pipeline(transaction=False)"
+        configuration = (
+            "appendonly yes, appendfsync always; batches of RPUSH through "
+            "pipeline(transaction=False)"
+        )
         versions = f"{server.version}, redis-py {version('redis')}"
         yield Peer("Redis", versions, configuration, partial(_open_redis, package, server.port))
 
@@ -277,14 +336,21 @@ async def _open_redis(package: Any, port: int, directory: Path) -> AsyncIterator
 def _postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Peer]:
     package = _package("asyncpg")
     with servers.postgresql(directory, above) as server:
-        configuration = "fsync=on, synchronous_commit=on (as installed); batches: INSERT ... SELECT unnest($1::bytea[])"
+        configuration = (
+            "fsync=on, synchronous_commit=on (as installed); batches: INSERT ... SELECT "
+            "unnest($1::bytea[])"
+        )
         versions = f"{server.version}, asyncpg {version('asyncpg')}"
-        yield Peer("PostgreSQL", versions, configuration, partial(_open_postgresql, package, server.port))
+        yield Peer(
+            "PostgreSQL", versions, configuration, partial(_open_postgresql, package, server.port)
+        )
 
 
 @asynccontextmanager
 async def _open_postgresql(package: Any, port: int, directory: Path) -> AsyncIterator[Append]:
-    connection = await package.connect(host="127.0.0.1", port=port, user="postgres", database="postgres")
+    connection = await package.connect(
+        host="127.0.0.1", port=port, user="postgres", database="postgres"
+    )
     try:
         await connection.execute("DROP TABLE IF EXISTS log")
         await connection.execute("CREATE TABLE log (sequence bigserial PRIMARY KEY, data bytea)")
@@ -303,7 +369,9 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except (ImportError, PackageNotFoundError):
-        raise LeftOut(f"{name.partition('.')[0]} is not installed (pip install 'aquipu[bench]')") from None
+        raise LeftOut(
+            f"{name.partition('.')[0]} is not installed (pip install 'aquipu[bench]')"
+        ) from None
 
 
 # what is shown
@@ -313,13 +381,20 @@ def _table(found: list[Peer], rounds: Rounds) -> Table:
     rows = []
     for peer in found:
         rates = [count(rounds.median(at(peer.name, callers), _APPENDS)) for callers in CALLERS]
-        ratios = [times(rounds.ratio(at(AQUIPU, callers), at(peer.name, callers), _APPENDS)) for callers in CALLERS]
-        latency = [milliseconds(rounds.median(f"latency, {peer.name}", quantity)) for quantity in ("p50", "p99")]
+        ratios = [
+            times(rounds.ratio(at(AQUIPU, callers), at(peer.name, callers), _APPENDS))
+            for callers in CALLERS
+        ]
+        latency = [
+            milliseconds(rounds.median(f"latency, {peer.name}", quantity))
+            for quantity in ("p50", "p99")
+        ]
         rows.append([peer.name, *rates, *ratios, *latency])
     columns = ["", *map(callers_named, CALLERS), *(f"÷ it, {callers:,}" for callers in CALLERS)]
     columns += [f"median at {_LATENCY_CALLERS}", "99 %"]
     title = (
-        "Appends per second, 256-byte records, configured so that a power cut takes nothing acknowledged; "
+        "Appends per second, 256-byte records, configured so that a power cut takes nothing "
+        "acknowledged; "
         "aquipu ÷ it; how long an append takes. A batcher is hand-written"
     )
     return Table(title, columns, rows)
@@ -331,7 +406,13 @@ def _configurations(found: list[Peer]) -> Table:
 
 
 def _targets(found: list[Peer], rounds: Rounds) -> list[Target]:
-    wanted = [(FILE, 1, 1.6), (FILE, 64, 1.25), (FILE, 1024, 1.0), (AIOSQLITE, 1024, 12.0), (AIOFILES, 1024, 40.0)]
+    wanted = [
+        (FILE, 1, 1.6),
+        (FILE, 64, 1.25),
+        (FILE, 1024, 1.0),
+        (AIOSQLITE, 1024, 12.0),
+        (AIOFILES, 1024, 40.0),
+    ]
     names = {peer.name for peer in found}
     return [
         Target(

@@ -1,4 +1,7 @@
-"""A plain worker thread: groups as in `ceiling`, and the thread writes and syncs them. No hand-off, no format."""
+"""A plain worker thread: groups as in `ceiling`, and the thread writes and syncs them.
+
+No hand-off, no format.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class PlainThread(Ceiling):
         self._forming[-1] = (waiter, data)
         return await waiter
 
-    def _tell(self, group: list[tuple[Future[None], bytes]]) -> None:  # type: ignore[override]
-        super()._tell([waiter for waiter, _ in group])
+    def _acknowledge(self, group: list[tuple[Future[None], bytes]]) -> None:  # type: ignore[override]
+        super()._acknowledge([waiter for waiter, _ in group])
 
     def _work(self, group: list[tuple[Future[None], bytes]]) -> None:
         os.write(self._descriptor, b"".join([data for _, data in group]))

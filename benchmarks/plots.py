@@ -18,7 +18,9 @@ def draw(curves: Iterable[Curve], directory: Path) -> list[Path]:
     import_module("matplotlib").use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
     paths = []
-    for plot, lines in groupby(sorted(curves, key=lambda curve: curve.plot), lambda curve: curve.plot):
+    for plot, lines in groupby(
+        sorted(curves, key=lambda curve: curve.plot), lambda curve: curve.plot
+    ):
         path = directory / f"{plot.replace(' ', '-')}.png"
         _draw(pyplot, plot, list(lines), path)
         paths.append(path)
@@ -33,7 +35,9 @@ def _draw(pyplot: Any, plot: str, curves: list[Curve], path: Path) -> None:
         if kind == "callers":
             axes.plot([place for place, _ in curve.points], values, marker="o", label=curve.label)
         else:
-            axes.plot([f"{place:g}" for place, _ in curve.points], values, marker="o", label=curve.label)
+            axes.plot(
+                [f"{place:g}" for place, _ in curve.points], values, marker="o", label=curve.label
+            )
     if kind == "callers":
         places = sorted({place for curve in curves for place, _ in curve.points})
         axes.set_xscale("log")

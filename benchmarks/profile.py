@@ -1,7 +1,9 @@
-"""Where the time of an append goes: the steps of a commit, and how often it calls the system and changes threads.
+"""Where the time of an append goes: the steps of a commit, and how often it calls the system and
+changes threads.
 
-The steps are what lies between six moments in the life of a commit, taken by looking at the clock where they pass: that
-costs a few microseconds itself, and is why this stands apart from the throughput.
+The steps are what lies between six moments in the life of a commit, taken by looking at the clock
+where they pass: that costs a few microseconds itself, and is why this stands apart from the
+throughput.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from typing import Any
 from unittest.mock import patch
 
 from aquipu import Always, Store
-from aquipu.journal import Journal
-from aquipu.worker import Worker
+from aquipu.local.write.journal import Journal
+from aquipu.local.write.worker import Worker
 from benchmarks.contender import at, callers_named, scratch
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
 from benchmarks.report import Report, Table
@@ -34,7 +36,7 @@ _STEPS = (
     "the worker encodes it",
     "write and sync, one system call",
     "the worker says so, the loop wakes",
-    "the loop tells its callers and takes their next appends",
+    "the loop resumes its callers and takes their next appends",
 )
 _PER_CALL = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +70,12 @@ class Moments:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        send, prepare, write, arrived = Worker.send, Journal.prepare, Journal.write, Store._arrived
+        send, prepare, write, completed = (
+            Worker.send,
+            Journal.prepare,
+            Journal.write,
+            Store._completed,
+        )
         sent, taken, encoded, written, back, done = (times.append for times in self.passed)
 
         def watched_send(worker: Worker, *arguments: Any, **options: Any) -> None:
@@ -82,20 +89,20 @@ class Moments:
             return prepared
 
         def watched_write(journal: Journal, prepared: Any) -> Any:
-            landing = write(journal, prepared)
+            result = write(journal, prepared)
             written(perf_counter())
-            return landing
+            return result
 
-        def watched_arrived(store: Store, outcome: Any) -> None:
+        def watched_completed(store: Store, outcome: object = None) -> None:
             back(perf_counter())
-            arrived(store, outcome)
+            completed(store, outcome)
             done(perf_counter())
 
         with (
             patch.object(Worker, "send", watched_send),
             patch.object(Journal, "prepare", watched_prepare),
             patch.object(Journal, "write", watched_write),
-            patch.object(Store, "_arrived", watched_arrived),
+            patch.object(Store, "_completed", watched_completed),
         ):
             yield
 
@@ -146,11 +153,24 @@ def _system_calls(settings: Settings, callers: int) -> dict[str, float]:
 def _traced(settings: Settings, callers: int, commits: int) -> dict[str, int]:
     with scratch(settings) as directory:
         log = directory / "calls"
-        child = [sys.executable, "-m", "benchmarks.profile", str(directory / "store"), str(callers), str(commits)]
+        child = [
+            sys.executable,
+            "-m",
+            "benchmarks.profile",
+            str(directory / "store"),
+            str(callers),
+            str(commits),
+        ]
         command = ["strace", "-f", "-c", "-o", str(log), *child]
         said = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True).stdout
-        found = [match for line in log.read_text().splitlines() if (match := _PER_CALL.match(line)) is not None]
-        return {match[2]: int(match[1]) for match in found if match[2] != "total"} | {"commits": int(said)}
+        found = [
+            match
+            for line in log.read_text().splitlines()
+            if (match := _PER_CALL.match(line)) is not None
+        ]
+        return {match[2]: int(match[1]) for match in found if match[2] != "total"} | {
+            "commits": int(said)
+        }
 
 
 async def _child(path: str, callers: str, commits: str) -> None:
@@ -175,13 +195,18 @@ def _step_table(rounds: Rounds) -> Table:
         return f"{rounds.median(at('commit', callers), quantity) * 1e6:.0f} µs"
 
     rows = [[name, *(microseconds(callers, name) for callers in CALLERS)] for name in _STEPS]
-    title = "The steps of a commit under Always; the last one overlaps with the next commit where there are many callers"
+    title = (
+        "The steps of a commit under Always; the last one overlaps with the next commit where "
+        "there are many callers"
+    )
     return Table(title, ["", *map(callers_named, CALLERS)], rows)
 
 
 def _thread_table(rounds: Rounds) -> Table:
     def figures(quantity: str, scale: float = 1) -> list[str]:
-        return [f"{rounds.median(at('commit', callers), quantity) * scale:.2f}" for callers in CALLERS]
+        return [
+            f"{rounds.median(at('commit', callers), quantity) * scale:.2f}" for callers in CALLERS
+        ]
 
     rows = [
         ["records in a commit", *figures("records")],
@@ -192,7 +217,10 @@ def _thread_table(rounds: Rounds) -> Table:
 
 
 def _call_table(calls: dict[int, dict[str, float]]) -> Table:
-    names = sorted({name for counts in calls.values() for name in counts}, key=lambda name: -calls[1].get(name, 0))
+    names = sorted(
+        {name for counts in calls.values() for name in counts},
+        key=lambda name: -calls[1].get(name, 0),
+    )
     rows = [[name, *(f"{counts.get(name, 0):.2f}" for counts in calls.values())] for name in names]
     return Table("System calls for each commit (strace)", ["", *map(callers_named, calls)], rows)
 

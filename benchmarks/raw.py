@@ -12,7 +12,9 @@ _ZEROS = 16 * MIB
 
 
 def writes(directory: Path, seconds: float, *, zero_filled: bool) -> float:
-    """pwrite + fdatasync of one record, per second; into a file that grows with each, or into zeros that are there."""
+    """pwrite + fdatasync of one record, per second; into a file that grows with each, or into zeros
+    that are there.
+    """
     descriptor = _create(directory / "raw")
     try:
         if zero_filled:
@@ -33,7 +35,9 @@ def writes(directory: Path, seconds: float, *, zero_filled: bool) -> float:
 
 
 def sequential(directory: Path, seconds: float, *, synced_bytes: int) -> float:
-    """Bytes per second of writing a growing file in pieces of 1 MiB, with an fdatasync after each ``synced_bytes``."""
+    """Bytes per second of writing a growing file in pieces of 1 MiB, with an fdatasync after each
+    ``synced_bytes``.
+    """
     descriptor = _create(directory / "sequential")
     piece = os.urandom(MIB)
     try:

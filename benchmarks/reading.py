@@ -14,8 +14,8 @@ from typing import Any
 import google_crc32c
 
 from aquipu import OsManaged, Store
-from aquipu.disk import Disk
-from aquipu.recovery import examine, verify
+from aquipu.local.disk.disk import Disk
+from aquipu.local.read.examine import examine, verify
 from benchmarks.contender import scratch
 from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
@@ -37,12 +37,16 @@ def run(settings: Settings, progress: Progress) -> Report:
             in_loop(settings, partial(_write, path, settings.records, size))
             contenders |= {
                 _at("scan", size): _in_store(settings, path, _scan),
-                _at("get", size): _in_store(settings, path, lambda store: _get(store, settings.gets)),
+                _at("get", size): _in_store(
+                    settings, path, lambda store: _get(store, settings.gets)
+                ),
                 _at("verify", size): partial(_verify, path),
                 _at("crc", size): partial(_read_and_sum, path),
             }
         rounds = interleaved(contenders, settings.rounds, progress)
-    return Report("reading", tables=[_table(settings, rounds)], targets=_targets(rounds), rounds=rounds)
+    return Report(
+        "reading", tables=[_table(settings, rounds)], targets=_targets(rounds), rounds=rounds
+    )
 
 
 async def _write(path: Path, records: int, size: int) -> None:
@@ -51,7 +55,9 @@ async def _write(path: Path, records: int, size: int) -> None:
             await store.append_many([RECORD] * min(size, records - first))
 
 
-def _in_store(settings: Settings, path: Path, measured: Callable[[Store], Coroutine[Any, Any, Sample]]) -> Contender:
+def _in_store(
+    settings: Settings, path: Path, measured: Callable[[Store], Coroutine[Any, Any, Sample]]
+) -> Contender:
     async def opened() -> Sample:
         async with Store.open(path) as store:
             return await measured(store)
@@ -88,13 +94,15 @@ def _verify(path: Path) -> Sample:
     began = perf_counter()
     disk = Disk()
     findings = examine(disk, str(path))
-    if findings is None or list(verify(disk, str(path), findings.extents, lambda size: None)):
+    if findings is None or list(verify(disk, str(path), findings.segments, lambda size: None)):
         raise RuntimeError("a store that was just written does not verify")
     return {"bytes/s": _size(path) / (perf_counter() - began)}
 
 
 def _read_and_sum(path: Path) -> Sample:
-    """Reading the same files in pieces of 1 MiB and summing them up, on one core: nothing that checks can be faster."""
+    """Reading the same files in pieces of 1 MiB and summing them up, on one core: nothing that
+    checks can be faster.
+    """
     began = perf_counter()
     for descriptor in _descriptors(path):
         check = 0
@@ -128,11 +136,23 @@ def _table(settings: Settings, rounds: Rounds) -> Table:
     for size in _COMMITS:
         scanned = count(rounds.median(_at("scan", size), "records/s"))
         verified, summed = (rounds.median(_at(what, size), "bytes/s") for what in ("verify", "crc"))
-        got = [milliseconds(rounds.median(_at("get", size), quantity)) for quantity in ("p50", "p99")]
+        got = [
+            milliseconds(rounds.median(_at("get", size), quantity)) for quantity in ("p50", "p99")
+        ]
         rates = [f"{count(rate / 1e6)} MB/s" for rate in (verified, summed)]
         rows.append([f"commits of {size:,}", scanned, *rates, times(verified / summed), *got])
-    columns = ["", "scan, records/s", "verify", "CRC32C + read, one core", "verify of that", "get, median", "get, 99 %"]
-    return Table(f"Reading {settings.records:,} records of {len(RECORD)} bytes, warm", columns, rows)
+    columns = [
+        "",
+        "scan, records/s",
+        "verify",
+        "CRC32C + read, one core",
+        "verify of that",
+        "get, median",
+        "get, 99 %",
+    ]
+    return Table(
+        f"Reading {settings.records:,} records of {len(RECORD)} bytes, warm", columns, rows
+    )
 
 
 def _targets(rounds: Rounds) -> list[Target]:

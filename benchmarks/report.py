@@ -1,4 +1,6 @@
-"""What a benchmark has to say: tables for people, figures for programs, targets met or not, curves to be drawn."""
+"""What a benchmark has to say: tables for people, figures for programs, targets met or not, curves
+to be drawn.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Target:
-    """A number that was set beforehand, beside the one that was measured. Missing it fails nothing: it is said."""
+    """A number that was set beforehand, beside the one that was measured.
+
+    Missing it fails nothing: it is said.
+    """
 
     what: str
     measured: float
@@ -58,12 +63,24 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Plain values: every figure with its median and all of its rounds."""
         figures = {
-            contender: {quantity: _figure([sample[quantity] for sample in samples]) for quantity in samples[0]}
+            contender: {
+                quantity: _figure([sample[quantity] for sample in samples])
+                for quantity in samples[0]
+            }
             for contender, samples in self.rounds.samples.items()
         }
-        targets = [{**asdict(target), "measured": _finite(target.measured), "met": target.met} for target in self.targets]
+        targets = [
+            {**asdict(target), "measured": _finite(target.measured), "met": target.met}
+            for target in self.targets
+        ]
         tables = [asdict(table) for table in self.tables]
-        return {"name": self.name, "figures": figures, "targets": targets, "notes": self.notes, "tables": tables}
+        return {
+            "name": self.name,
+            "figures": figures,
+            "targets": targets,
+            "notes": self.notes,
+            "tables": tables,
+        }
 
 
 def _figure(rounds: list[float]) -> dict[str, Any]:

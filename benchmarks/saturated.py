@@ -1,7 +1,8 @@
-"""A loop that never rests: what becomes of appends beside a task that computes in every iteration, and under uvicorn.
+"""A loop that never rests: what becomes of appends beside a task that computes in every iteration,
+and under uvicorn.
 
-Other ways to append are shown beside it. They may get nothing done at all until the burning stops: each run is bounded by
-the burning, which stops after its time whatever the appends do.
+Other ways to append are shown beside it. They may get nothing done at all until the burning stops:
+each run is bounded by the burning, which stops after its time whatever the appends do.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def run(settings: Settings, progress: Progress) -> Report:
         report.notes.append(f"FastAPI under uvicorn left out: {reason}")
     else:
         served = [NOTHING, *found]
-        rounds |= interleaved({_web_at(name): _served(settings, name) for name in served}, settings.rounds, progress)
+        rounds |= interleaved(
+            {_web_at(name): _served(settings, name) for name in served}, settings.rounds, progress
+        )
         report.tables.append(_web_table(served, rounds))
     report.rounds = rounds
     return report
@@ -57,7 +60,9 @@ def _burnt(settings: Settings, found: dict[str, Opener]) -> dict[str, Contender]
     for burning in _BURNS:
         contenders[_at(_NO_STORE, burning)] = _alone(settings, burning)
         for name, opener in found.items():
-            contenders[_at(name, burning)] = run_of(settings, opener, _beside(burning, settings.seconds))
+            contenders[_at(name, burning)] = run_of(
+                settings, opener, _beside(burning, settings.seconds)
+            )
     return contenders
 
 
@@ -96,12 +101,22 @@ def _table(burning: int, names: list[str], rounds: Rounds) -> Table:
     rows = [[_NO_STORE, "", "", "", count(alone), ""]]
     for name in names:
         p50, p99, finished, iterations = (
-            rounds.median(_at(name, burning), quantity) for quantity in ("p50", "p99", "finished", _ITERATIONS)
+            rounds.median(_at(name, burning), quantity)
+            for quantity in ("p50", "p99", "finished", _ITERATIONS)
         )
         kept = times(quotient(iterations, alone))
-        rows.append([name, milliseconds(p50), milliseconds(p99), count(finished), count(iterations), kept])
+        rows.append(
+            [name, milliseconds(p50), milliseconds(p99), count(finished), count(iterations), kept]
+        )
     title = f"{CALLERS} callers beside a task that burns {burning} µs in each iteration of the loop"
-    columns = ["", "median append", "99 %", "finished meanwhile", "iterations/s of the task", "of those with no store"]
+    columns = [
+        "",
+        "median append",
+        "99 %",
+        "finished meanwhile",
+        "iterations/s of the task",
+        "of those with no store",
+    ]
     return Table(title, columns, rows)
 
 
@@ -112,7 +127,9 @@ def _targets(burning: int, rounds: Rounds) -> list[Target]:
     kept = rounds.ratio(place, _at(_NO_STORE, burning), _ITERATIONS)
     beside_it = f"beside {burning} µs an iteration"
     return [
-        Target(f"median append {beside_it}: 1.5 ms + 5 iterations", p50, bound, " ms", at_least=False),
+        Target(
+            f"median append {beside_it}: 1.5 ms + 5 iterations", p50, bound, " ms", at_least=False
+        ),
         Target(f"99 % of appends {beside_it}: twice that", p99, 2 * bound, " ms", at_least=False),
         Target(f"iterations that the task keeps, {beside_it}", kept, 0.8, "×"),
     ]
@@ -122,13 +139,33 @@ def _web_table(names: list[str], rounds: Rounds) -> Table:
     rows = []
     for name in names:
         p50, p99, appends, busy, cpu = (
-            rounds.median(_web_at(name), quantity) for quantity in ("p50", "p99", "appends/s", "busy/s", "cpu")
+            rounds.median(_web_at(name), quantity)
+            for quantity in ("p50", "p99", "appends/s", "busy/s", "cpu")
         )
         against = times(rounds.ratio(_web_at(name), _web_at(NOTHING), "p50"))
-        rows.append([name, milliseconds(p50), against, milliseconds(p99), count(appends), count(busy), f"{cpu:.0%}"])
+        rows.append(
+            [
+                name,
+                milliseconds(p50),
+                against,
+                milliseconds(p99),
+                count(appends),
+                count(busy),
+                f"{cpu:.0%}",
+            ]
+        )
     title = (
-        f"FastAPI under uvicorn, {BUSY_CONNECTIONS} connections that keep it busy: how long a request that appends takes, "
+        f"FastAPI under uvicorn, {BUSY_CONNECTIONS} connections that keep it busy: how long a "
+        "request that appends takes, "
         f"{APPEND_CONNECTIONS} at a time"
     )
-    columns = ["appends go to", "median", "of the first", "99 %", "appends/s", "other requests/s", "CPU of the server"]
+    columns = [
+        "appends go to",
+        "median",
+        "of the first",
+        "99 %",
+        "appends/s",
+        "other requests/s",
+        "CPU of the server",
+    ]
     return Table(title, columns, rows)

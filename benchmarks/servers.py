@@ -1,4 +1,6 @@
-"""Redis and PostgreSQL, started on the loopback for the time of a benchmark, where they are installed."""
+"""Redis and PostgreSQL, started on the loopback for the time of a benchmark, where they are
+installed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,16 @@ def redis(directory: Path, options: Sequence[str]) -> Iterator[Server]:
         raise LeftOut("redis-server is not installed (Debian: apt-get install redis-server)")
     version = _said([program, "--version"]).split("v=")[1].split()[0]
     port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), *options]
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(directory),
+        *options,
+    ]
     with _running(command, port, signal.SIGTERM):
         yield Server(port, version)
 
@@ -44,15 +55,40 @@ def redis(directory: Path, options: Sequence[str]) -> Iterator[Server]:
 def postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Server]:
     """A PostgreSQL as it is installed, its files in the directory. Raises LeftOut.
 
-    ``above`` are the directories over it that belong to this run: they are opened to the user that the server runs as.
+    ``above`` are the directories over it that belong to this run: they are opened to the user that
+    the server runs as.
     """
     programs = _postgresql_programs()
     user = _user_for_postgresql(directory, above)
     files = directory / "files"
-    _said([str(programs / "initdb"), "-D", str(files), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"], user)
+    _said(
+        [
+            str(programs / "initdb"),
+            "-D",
+            str(files),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+        ],
+        user,
+    )
     version = _said([str(programs / "postgres"), "--version"]).split()[2]
     port = free_port()
-    command = [str(programs / "postgres"), "-D", str(files), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+    command = [
+        str(programs / "postgres"),
+        "-D",
+        str(files),
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+        "-k",
+        "",
+    ]
     with _running(command, port, signal.SIGINT, user):
         yield Server(port, version)
 
@@ -68,7 +104,9 @@ def _postgresql_programs() -> Path:
 
 
 def _user_for_postgresql(directory: Path, above: Sequence[Path]) -> str | None:
-    """PostgreSQL refuses to run as root: then as the user that its package made, who must reach the directory."""
+    """PostgreSQL refuses to run as root: then as the user that its package made, who must reach the
+    directory.
+    """
     if os.geteuid() != 0:
         return None
     user = "postgres"
@@ -85,7 +123,14 @@ def _said(command: Sequence[str], user: str | None = None) -> str:
     """What a program that ends by itself prints."""
     groups = None if user is None else ()
     ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd="/", user=user, group=user, extra_groups=groups
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        user=user,
+        group=user,
+        extra_groups=groups,
     )
     if ended.returncode:
         lines = (ended.stderr or ended.stdout).strip().splitlines() or ["no reason given"]
@@ -94,7 +139,9 @@ def _said(command: Sequence[str], user: str | None = None) -> str:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, stop: signal.Signals, user: str | None = None) -> Iterator[None]:
+def _running(
+    command: Sequence[str], port: int, stop: signal.Signals, user: str | None = None
+) -> Iterator[None]:
     """A program that serves on the port, until the end of the block."""
     groups = None if user is None else ()
     process = subprocess.Popen(

@@ -1,9 +1,10 @@
-"""What auditing costs a service: FastAPI under uvicorn, every POST in the store before (or after) its response.
+"""What auditing costs a service: FastAPI under uvicorn, every POST in the store before (or after)
+its response.
 
-The same application without the middleware stands beside it. 256 connections show what it takes from the throughput of
-one process that computes all the time; one connection shows what a request waits for its commit. The load comes from
-wrk where that is installed, and else from tasks of this process; both send the next request when the answer to the last
-one is there.
+The same application without the middleware stands beside it. 256 connections show what it takes
+from the throughput of one process that computes all the time; one connection shows what a request
+waits for its commit. The load comes from wrk where that is installed, and else from tasks of this
+process; both send the next request when the answer to the last one is there.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ def run(settings: Settings, progress: Progress) -> Report:
     except LeftOut as reason:
         return Report("services", notes=[f"FastAPI under uvicorn left out: {reason}"])
     names = [UNAUDITED, *AUDITS]
-    rounds = interleaved({name: _served(settings, name) for name in names}, settings.rounds, progress)
+    rounds = interleaved(
+        {name: _served(settings, name) for name in names}, settings.rounds, progress
+    )
     return Report(
         "services",
         tables=[_table(connections, names, rounds) for connections in CONNECTIONS],
-        targets=[Target(f"requests/s, {ALWAYS}, of those with {UNAUDITED}", _share(rounds), 0.7, "×")],
+        targets=[
+            Target(f"requests/s, {ALWAYS}, of those with {UNAUDITED}", _share(rounds), 0.7, "×")
+        ],
         notes=[f"the load comes from {'wrk' if _by_wrk(settings) else 'asyncio connections'}"],
         rounds=rounds,
     )
@@ -49,7 +54,10 @@ def run(settings: Settings, progress: Progress) -> Report:
 
 def _served(settings: Settings, audit: str) -> Contender:
     def contender() -> Sample:
-        with scratch(settings) as directory, served_by("benchmarks.audited", audit, str(directory)) as (port, pid):
+        with (
+            scratch(settings) as directory,
+            served_by("benchmarks.audited", audit, str(directory)) as (port, pid),
+        ):
             sample: dict[str, float] = {}
             for connections in CONNECTIONS:
                 loaded = _load(settings, port, pid, connections)
@@ -63,7 +71,9 @@ def _load(settings: Settings, port: int, pid: int, connections: int) -> Sample:
     seconds = _RUN_SECONDS * settings.seconds
     before = cpu_seconds(pid)
     if _by_wrk(settings):
-        sample = wrk.post(_URL.format(port=port), BODY, connections, floor(seconds), settings.directory)
+        sample = wrk.post(
+            _URL.format(port=port), BODY, connections, floor(seconds), settings.directory
+        )
     else:
         sample = in_loop(settings, lambda: repeat(port, REQUEST, connections, seconds))
     return {**sample, "cpu": quotient(cpu_seconds(pid) - before, sample["requests/s"] * seconds)}
@@ -88,14 +98,37 @@ def _share(rounds: Rounds) -> float:
 def _table(connections: int, names: list[str], rounds: Rounds) -> Table:
     rows = []
     for name in names:
-        p50, p99, answers = (rounds.median(name, _at(quantity, connections)) for quantity in ("p50", "p99", "requests/s"))
-        before50, before99 = (rounds.median(UNAUDITED, _at(quantity, connections)) for quantity in ("p50", "p99"))
+        p50, p99, answers = (
+            rounds.median(name, _at(quantity, connections))
+            for quantity in ("p50", "p99", "requests/s")
+        )
+        before50, before99 = (
+            rounds.median(UNAUDITED, _at(quantity, connections)) for quantity in ("p50", "p99")
+        )
         added = ["", ""] if name == UNAUDITED else [_added(p50 - before50), _added(p99 - before99)]
         share = times(rounds.ratio(name, UNAUDITED, _at("requests/s", connections)))
         cpu = milliseconds(rounds.median(name, _at("cpu", connections)))
-        rows.append([name, milliseconds(p50), added[0], milliseconds(p99), added[1], count(answers), share, cpu])
-    title = f"FastAPI under uvicorn, POSTs from {connections} connection{'s' if connections > 1 else ''}"
-    return Table(title, ["audit", "median", "added", "99 %", "added", "requests/s", "of the first", "CPU for each"], rows)
+        rows.append(
+            [
+                name,
+                milliseconds(p50),
+                added[0],
+                milliseconds(p99),
+                added[1],
+                count(answers),
+                share,
+                cpu,
+            ]
+        )
+    title = (
+        f"FastAPI under uvicorn, POSTs from {connections} "
+        f"connection{'s' if connections > 1 else ''}"
+    )
+    return Table(
+        title,
+        ["audit", "median", "added", "99 %", "added", "requests/s", "of the first", "CPU for each"],
+        rows,
+    )
 
 
 def _added(seconds: float) -> str:

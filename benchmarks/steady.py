@@ -1,4 +1,6 @@
-"""Steady: a minute of appends while segments roll, a disk that is slow, and a store that has nothing to do."""
+"""Steady: a minute of appends while segments roll, a disk that is slow, and a store that has
+nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from aquipu import Always, Store
-from aquipu.layout import first_sequence_of
+from aquipu.local.format.names import first_sequence_of
 from benchmarks.contender import scratch
 from benchmarks.disks import SlowDisk, TimedDisk
 from benchmarks.latency import Latencies
@@ -31,7 +33,14 @@ _SLOW_BUFFER = 512
 _SLOW_RUNS = 5.0  # as long as so many other runs
 _TICK = 0.001
 
-_LONG, _ROLLS, _SLOW, _RESTING, _IDLE, _EMPTY = "long run", "rolls", "slow disk", "resting loop", "idle store", "no store"
+_LONG, _ROLLS, _SLOW, _RESTING, _IDLE, _EMPTY = (
+    "long run",
+    "rolls",
+    "slow disk",
+    "resting loop",
+    "idle store",
+    "no store",
+)
 
 
 def run(settings: Settings, progress: Progress) -> Report:
@@ -47,13 +56,20 @@ def run(settings: Settings, progress: Progress) -> Report:
     rounds |= interleaved(contenders, settings.rounds, progress)
     return Report(
         "steady",
-        tables=[_long_table(settings, rounds), _roll_table(rounds), _slow_table(rounds), _idle_table(rounds)],
+        tables=[
+            _long_table(settings, rounds),
+            _roll_table(rounds),
+            _slow_table(rounds),
+            _idle_table(rounds),
+        ],
         targets=_targets(rounds),
         rounds=rounds,
     )
 
 
-def _contender(settings: Settings, measured: Callable[[Path], Coroutine[Any, Any, Sample]]) -> Contender:
+def _contender(
+    settings: Settings, measured: Callable[[Path], Coroutine[Any, Any, Sample]]
+) -> Contender:
     def contender() -> Sample:
         with scratch(settings) as directory:
             return in_loop(settings, lambda: measured(directory))
@@ -65,21 +81,29 @@ def _contender(settings: Settings, measured: Callable[[Path], Coroutine[Any, Any
 
 
 def _long(settings: Settings, progress: Progress) -> list[Sample]:
-    """One store, without a pause; each span gives its percentiles, and how much memory the process has at its end."""
+    """One store, without a pause; each span gives its percentiles, and how much memory the process
+    has at its end.
+    """
 
     async def spans(directory: Path) -> list[Sample]:
         samples: list[Sample] = []
         span = settings.steady_seconds / _SPANS
         path = directory / "store"
-        async with Store.open(path, sync_policy=Always(), max_segment_bytes=settings.steady_segment_bytes) as store:
-            await latencies(store.append, CALLERS, span / 10)  # what is allocated once is allocated here
+        async with Store.open(
+            path, sync_policy=Always(), max_segment_bytes=settings.steady_segment_bytes
+        ) as store:
+            await latencies(
+                store.append, CALLERS, span / 10
+            )  # what is allocated once is allocated here
             resident = _resident_bytes()
             for number in range(_SPANS):
                 progress.step(f"span {number + 1} of {_SPANS}")
                 before = store.statistics()
                 taken = await latencies(store.append, CALLERS, span)
                 after = store.statistics()
-                sample = {f"p{percent:g}": taken.percentile(percent) for percent in (50, 99, 99.9, 100)}
+                sample = {
+                    f"p{percent:g}": taken.percentile(percent) for percent in (50, 99, 99.9, 100)
+                }
                 sample["appends/s"] = len(taken) / span
                 sample["rolls"] = float(after.segments - before.segments)
                 sample["grown"] = float(_resident_bytes() - resident)
@@ -107,7 +131,9 @@ async def _rolls(settings: Settings, directory: Path) -> Sample:
     disk = TimedDisk()
     sequences, taken, all_taken = array("Q"), array("d"), Latencies()
     path = directory / "store"
-    async with Store.open(path, sync_policy=Always(), max_segment_bytes=settings.steady_segment_bytes, disk=disk) as store:
+    async with Store.open(
+        path, sync_policy=Always(), max_segment_bytes=settings.steady_segment_bytes, disk=disk
+    ) as store:
 
         async def append(data: bytes) -> None:
             began = perf_counter()
@@ -121,8 +147,14 @@ async def _rolls(settings: Settings, directory: Path) -> Sample:
     by_sequence = array("d", bytes(8 * len(taken)))
     for sequence, seconds in zip(sequences, taken, strict=True):
         by_sequence[sequence] = seconds
-    firsts = sorted(first for name in os.listdir(path) if (first := first_sequence_of(name)) is not None)
-    stalls = [max(by_sequence[max(first - CALLERS, 0) : first + 2 * CALLERS]) for first in firsts if 0 < first < len(taken)]
+    firsts = sorted(
+        first for name in os.listdir(path) if (first := first_sequence_of(name)) is not None
+    )
+    stalls = [
+        max(by_sequence[max(first - CALLERS, 0) : first + 2 * CALLERS])
+        for first in firsts
+        if 0 < first < len(taken)
+    ]
     return {
         "rolls": float(len(stalls)),
         "p50": all_taken.percentile(50),
@@ -141,7 +173,9 @@ async def _slow(settings: Settings, directory: Path) -> Sample:
     disk = SlowDisk(_SLOW_SYNC)
     lags, seconds = Latencies(), settings.seconds * _SLOW_RUNS
     most = 0
-    async with Store.open(directory / "store", sync_policy=Always(), buffer_records=_SLOW_BUFFER, disk=disk) as store:
+    async with Store.open(
+        directory / "store", sync_policy=Always(), buffer_records=_SLOW_BUFFER, disk=disk
+    ) as store:
 
         def look() -> None:
             nonlocal most
@@ -215,8 +249,20 @@ def _long_table(settings: Settings, rounds: Rounds) -> Table:
         latency = [milliseconds(span[f"p{percent}"]) for percent in ("50", "99", "99.9", "100")]
         against = times(quotient(span["p99.9"], span["p50"]))
         grown = f"{span['grown'] / MIB:+.1f} MiB"
-        rows.append([str(number), count(span["appends/s"]), *latency, against, count(span["rolls"]), grown])
-    columns = ["span", "appends/s", "median", "99 %", "99.9 %", "longest", "99.9 % ÷ median", "rolls", "resident memory"]
+        rows.append(
+            [str(number), count(span["appends/s"]), *latency, against, count(span["rolls"]), grown]
+        )
+    columns = [
+        "span",
+        "appends/s",
+        "median",
+        "99 %",
+        "99.9 %",
+        "longest",
+        "99.9 % ÷ median",
+        "rolls",
+        "resident memory",
+    ]
     title = (
         f"{settings.steady_seconds:g} seconds at {CALLERS} callers under Always, segments of "
         f"{settings.steady_segment_bytes / MIB:g} MiB, in {_SPANS} spans"
@@ -251,16 +297,27 @@ def _slow_table(rounds: Rounds) -> Table:
             milliseconds(rounds.median(_SLOW, "lag 99 %")),
             milliseconds(rounds.median(_RESTING, "lag 99 %")),
         ],
-        [f"most records in a buffer of {_SLOW_BUFFER:,}", count(rounds.median(_SLOW, "buffered")), ""],
+        [
+            f"most records in a buffer of {_SLOW_BUFFER:,}",
+            count(rounds.median(_SLOW, "buffered")),
+            "",
+        ],
         ["appends/s", count(rounds.median(_SLOW, "appends/s")), ""],
-        ["of what full commits one after another allow", times(rounds.median(_SLOW, "of allowed")), ""],
+        [
+            "of what full commits one after another allow",
+            times(rounds.median(_SLOW, "of allowed")),
+            "",
+        ],
     ]
     title = f"A disk whose sync takes {_SLOW_SYNC * 1e3:.0f} ms, {_SLOW_CALLERS:,} callers"
     return Table(title, ["", "aquipu", "a loop that does nothing"], rows)
 
 
 def _idle_table(rounds: Rounds) -> Table:
-    rows = [[name, f"{rounds.median(name, 'cpu'):.3%}", count(rounds.median(name, "wake-ups"))] for name in (_IDLE, _EMPTY)]
+    rows = [
+        [name, f"{rounds.median(name, 'cpu'):.3%}", count(rounds.median(name, "wake-ups"))]
+        for name in (_IDLE, _EMPTY)
+    ]
     return Table("A store that has nothing to do", ["", "CPU", "wake-ups of the process"], rows)
 
 
@@ -284,8 +341,24 @@ def _targets(rounds: Rounds) -> list[Target]:
             at_least=False,
         ),
         Target("resident memory after the long run: grown by", grown, 8, " MiB", at_least=False),
-        Target("slow disk: longest lag of the loop", rounds.median(_SLOW, "lag") * 1e3, 5, " ms", at_least=False),
-        Target("slow disk: most records buffered", rounds.median(_SLOW, "buffered"), _SLOW_BUFFER, at_least=False),
-        Target("slow disk: throughput, of what group commit allows", rounds.median(_SLOW, "of allowed"), 0.9, "×"),
+        Target(
+            "slow disk: longest lag of the loop",
+            rounds.median(_SLOW, "lag") * 1e3,
+            5,
+            " ms",
+            at_least=False,
+        ),
+        Target(
+            "slow disk: most records buffered",
+            rounds.median(_SLOW, "buffered"),
+            _SLOW_BUFFER,
+            at_least=False,
+        ),
+        Target(
+            "slow disk: throughput, of what group commit allows",
+            rounds.median(_SLOW, "of allowed"),
+            0.9,
+            "×",
+        ),
         Target("idle store: CPU", rounds.median(_IDLE, "cpu") * 100, 0.05, " %", at_least=False),
     ]

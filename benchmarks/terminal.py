@@ -1,4 +1,6 @@
-"""What is seen while a benchmark runs (on standard error), and when it has run (on standard output)."""
+"""What is seen while a benchmark runs (on standard error), and when it has run (on standard
+output).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ class ProgressBar(Progress):
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=0)
         self._name = ""
@@ -55,7 +62,10 @@ class ProgressBar(Progress):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
 
@@ -80,7 +90,9 @@ def show(report: Report, console: Console) -> None:
 
 
 def _is_wide(console: Console) -> bool:
-    """Whether there is room for every name on one line; cutting it off would be worse than breaking it."""
+    """Whether there is room for every name on one line; cutting it off would be worse than breaking
+    it.
+    """
     return console.width >= _WIDTH_MIN
 
 
@@ -88,7 +100,10 @@ def _rich(table: Table, console: Console) -> RichTable:
     rich_table = RichTable(box=rich.box.SIMPLE_HEAD)
     for number, column in enumerate(table.columns):
         rich_table.add_column(
-            Text(column), justify="right" if number else "left", overflow="fold", no_wrap=not number and _is_wide(console)
+            Text(column),
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=not number and _is_wide(console),
         )
     for row in table.rows:
         rich_table.add_row(*map(Text, row))
@@ -98,10 +113,14 @@ def _rich(table: Table, console: Console) -> RichTable:
 def _rich_targets(targets: list[Target], console: Console) -> RichTable:
     rich_table = RichTable(box=rich.box.SIMPLE_HEAD)
     for column in ("target", "at least", "at most", "measured", ""):
-        rich_table.add_column(column, justify="right" if column != "target" else "left", no_wrap=_is_wide(console))
+        rich_table.add_column(
+            column, justify="right" if column != "target" else "left", no_wrap=_is_wide(console)
+        )
     for target in targets:
         bound = f"{count(target.bound)}{target.unit}"
         bounds = (bound, "") if target.at_least else ("", bound)
         verdict = Text("met", "green") if target.met else Text("not met", "yellow")
-        rich_table.add_row(Text(target.what), *bounds, f"{count(target.measured)}{target.unit}", verdict)
+        rich_table.add_row(
+            Text(target.what), *bounds, f"{count(target.measured)}{target.unit}", verdict
+        )
     return rich_table

@@ -17,11 +17,17 @@ def run(settings: Settings, progress: Progress) -> Report:
     try:
         package = import_module("uvloop")
     except ImportError:
-        return Report("uvloop", notes=["uvloop left out: uvloop is not installed (pip install 'aquipu[uvloop]')"])
+        return Report(
+            "uvloop",
+            notes=["uvloop left out: uvloop is not installed (pip install 'aquipu[uvloop]')"],
+        )
     measured = append.run(replace(settings, loop_factory=package.new_event_loop), progress)
     return Report(
         "uvloop",
-        tables=[replace(table, title=f"uvloop {version('uvloop')}: {table.title}") for table in measured.tables],
+        tables=[
+            replace(table, title=f"uvloop {version('uvloop')}: {table.title}")
+            for table in measured.tables
+        ],
         curves=[replace(curve, plot=f"uvloop {curve.plot}") for curve in measured.curves],
         rounds=measured.rounds,
     )

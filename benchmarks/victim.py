@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from aquipu import Store
-from aquipu.frame import HEADER_BYTES
-from aquipu.layout import SEGMENT_HEADER_BYTES
+from aquipu.local.format.frame import HEADER_BYTES
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from benchmarks.contender import POLICIES
 from benchmarks.settings import RECORD
 
@@ -21,8 +21,18 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def leave_behind(path: Path, size: int, records: int, policy: str) -> None:
-    """A store whose only segment is full, in commits of so many records, and whose process was killed (SIGKILL)."""
-    command = [sys.executable, "-m", "benchmarks.victim", str(path), str(size), str(records), policy]
+    """A store whose only segment is full, in commits of so many records, and whose process was
+    killed (SIGKILL).
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.victim",
+        str(path.resolve()),
+        str(size),
+        str(records),
+        policy,
+    ]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

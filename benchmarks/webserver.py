@@ -1,6 +1,8 @@
-"""A FastAPI application under uvicorn, in a process of its own: ``python -m benchmarks.webserver ENGINE DIRECTORY PORT``.
+"""A FastAPI application under uvicorn, in a process of its own: ``python -m benchmarks.webserver
+ENGINE DIRECTORY PORT``.
 
-It answers ``/busy`` with a page of JSON, which keeps the loop computing, and ``/append`` when a record is durable.
+It answers ``/busy`` with a page of JSON, which keeps the loop computing, and ``/append`` when a
+record is durable.
 """
 
 from __future__ import annotations
@@ -27,14 +29,20 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def serving(engine: str, directory: Path) -> Iterator[tuple[int, int]]:
-    """The application with this engine, for the time of the block: its port and its pid. Raises LeftOut."""
+    """The application with this engine, for the time of the block: its port and its pid.
+
+    Raises LeftOut.
+    """
     with served_by("benchmarks.webserver", engine, str(directory)) as served:
         yield served
 
 
 @contextmanager
 def served_by(module: str, *words: str) -> Iterator[tuple[int, int]]:
-    """What ``python -m MODULE WORD ... PORT`` serves, for the time of the block: its port and its pid. Raises LeftOut."""
+    """What ``python -m MODULE WORD ...
+
+    PORT`` serves, for the time of the block: its port and its pid. Raises LeftOut.
+    """
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", module, *words, str(port)], cwd=_ROOT)
     try:

@@ -1,4 +1,6 @@
-"""Callers in a closed loop: each awaits its own append before it begins the next, as a request handler does."""
+"""Callers in a closed loop: each awaits its own append before it begins the next, as a request
+handler does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from benchmarks.latency import Latencies
 from benchmarks.settings import RECORD
 
 Append = Callable[[bytes], Awaitable[object]]
-"""`Store.append`, or what stands in its place; it returns when the record is as safe as was configured."""
+"""`Store.append`, or what stands in its place; it returns when the record is as safe as was
+configured.
+"""
 
 _WARM_UP = 0.1  # of the time of the run
 
@@ -47,7 +51,9 @@ async def throughput(append: Append, callers: int, seconds: float, data: bytes =
     return done / (perf_counter() - began)
 
 
-async def latencies(append: Append, callers: int, seconds: float, data: bytes = RECORD) -> Latencies:
+async def latencies(
+    append: Append, callers: int, seconds: float, data: bytes = RECORD
+) -> Latencies:
     """How long each append took. Looking at the clock costs too: `throughput` does not."""
     await closed_loop(append, callers, seconds * _WARM_UP, data)
     taken = Latencies()

@@ -13,7 +13,8 @@ wrk.method = "POST"
 wrk.body = '%s'
 wrk.headers["Content-Type"] = "application/json"
 done = function(summary, latency, requests)
-   local bad = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout
+   local bad = summary.errors.status + summary.errors.connect
+      + summary.errors.read + summary.errors.timeout
    io.write(string.format("\\nfigures %%d %%d %%d %%d %%d\\n",
       bad, latency:percentile(50), latency:percentile(99), summary.requests, summary.duration))
 end
@@ -25,10 +26,25 @@ def is_installed() -> bool:
 
 
 def post(url: str, body: bytes, connections: int, seconds: int, directory: Path) -> Sample:
-    """POST this JSON on so many connections: how many answers there were a second, and how long they took."""
+    """POST this JSON on so many connections: how many answers there were a second, and how long
+    they took.
+    """
     script = directory / "post.lua"
     script.write_text(_SCRIPT % body.decode())
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s", "-s", str(script), url]
+    command = [
+        "wrk",
+        "-t",
+        "1",
+        "-c",
+        str(connections),
+        "-d",
+        f"{seconds}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(script),
+        url,
+    ]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     bad, p50, p99, answers, duration = map(int, shown.partition("figures ")[2].split())
     if bad:

@@ -2,17 +2,81 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+import sys
+from collections.abc import Generator
+from importlib import import_module
+from pathlib import Path
 
 import pytest
+
+_TESTS = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Python keep what it compiles, also where the environment asks it not to.
+
+    The suite starts hundreds of programs, and a worker for each half of a core or so: each of them
+    would compile the package anew, which takes as long as all that they are started for.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two cores: what one of them waits for, the disk or a program that it
+    started, leaves a core to another. More of them collect the tests more often than they gain.
+    """
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Each worker compiles its share of the test files first, for the others as well.
+
+    They all collect all tests, in one order: in a new checkout, each would compile all files.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is not None and session.config.args == session.config.getini("testpaths"):
+        number = int(worker["workerid"].removeprefix("gw"))
+        for file in sorted(_TESTS.rglob("test_*.py"))[number :: worker["workercount"]]:
+            import_module(".".join(file.relative_to(_TESTS.parent).with_suffix("").parts))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there for all of the run out of the sight of the garbage collector.
+
+    Half a million objects of seven thousand tests and of all that they import: many a test
+    collects garbage, and would look through them for a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _heeded_signals() -> None:
-    """The programs that tests start heed signals, also where the tests themselves were started to ignore them.
+    """The programs that tests start heed signals, also where the tests themselves were started to
+    ignore them.
 
-    What a process ignores, its children ignore as well: under nohup SIGHUP, in the background of a script SIGINT.
+    What a process ignores, its children ignore as well: under nohup SIGHUP, in the background of a
+    script SIGINT.
     """
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test has logged may be no UTF-8; its report goes to another process, and must be."""
+    report = yield
+    report.sections = [(name, _utf8(text)) for name, text in report.sections]
+    return report
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

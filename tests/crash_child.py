@@ -1,7 +1,9 @@
-"""The process that `test_crash` kills: it appends from several tasks and reports each acknowledgement on a pipe.
+"""The process that `test_crash` kills: it appends from several tasks and reports each
+acknowledgement on a pipe.
 
-A line ``number sequence`` is written for each record as soon as its caller has been told. What the record with this number
-holds follows from the number alone, so that the parent can tell what must be found. Numbers are never used twice.
+A line ``number sequence`` is written for each record as soon as its caller has been told. What the
+record with this number holds follows from the number alone, so that the parent can tell what must
+be found. Numbers are never used twice.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ TASKS = 8
 STAGES = (None, None, Stage.FLUSHED, None, Stage.SYNCED)
 """What the records ask for, by turns."""
 BATCH = 3
-"""Records of one append_many. Their numbers follow one another, and the first one is divisible by this number."""
+"""Records of one append_many.
+
+Their numbers follow one another, and the first one is divisible by this number.
+"""
 
 
 def data_of(number: int) -> bytes:
-    """What the record with this number holds: its number, then bytes that nobody else would write."""
+    """Return what this record holds: its number, then bytes that nothing else would write."""
     filler = sha256(b"%d" % number).digest() * (number % 23)
     return b"%d:" % number + filler
 
@@ -40,7 +45,10 @@ def is_batch(number: int) -> bool:
 
 
 class Child:
-    """One life of the store. With ``acknowledgements`` it ends itself after so many; without, it waits to be killed."""
+    """One life of the store.
+
+    With ``acknowledgements`` it ends itself after so many; without, it waits to be killed.
+    """
 
     def __init__(self, store: Store, numbers: Iterable[int], acknowledgements: int | None) -> None:
         self._store = store
@@ -58,12 +66,16 @@ class Child:
                 rest = [next(self._numbers) for _ in range(BATCH - 1)]
                 batch = [data_of(one) for one in (number, *rest)]
                 for one, receipt in zip(
-                    (number, *rest), await self._store.append_many(batch, relations=labels_of(number)), strict=True
+                    (number, *rest),
+                    await self._store.append_many(batch, relations=labels_of(number)),
+                    strict=True,
                 ):
                     self._report(one, receipt)
             else:
                 receipt = await self._store.append(
-                    data_of(number), relations=labels_of(number), durability=STAGES[number % len(STAGES)]
+                    data_of(number),
+                    relations=labels_of(number),
+                    durability=STAGES[number % len(STAGES)],
                 )
                 self._report(number, receipt)
 
@@ -75,10 +87,14 @@ class Child:
                 os._exit(7)
 
 
-async def main(path: str, policy: str, first: str, max_segment_bytes: str, acknowledgements: str) -> None:
+async def main(
+    path: str, policy: str, first: str, max_segment_bytes: str, acknowledgements: str
+) -> None:
     """Open, and append until the end."""
     os.write(sys.stdout.fileno(), b"begin\n")
-    store = await Store.open(path, sync_policy=POLICIES[policy], max_segment_bytes=int(max_segment_bytes))
+    store = await Store.open(
+        path, sync_policy=POLICIES[policy], max_segment_bytes=int(max_segment_bytes)
+    )
     os.write(sys.stdout.fileno(), b"open\n")
     await Child(store, count(int(first)), int(acknowledgements) or None).live()
 

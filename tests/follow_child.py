@@ -1,8 +1,10 @@
-"""The processes of `test_reader`: one that writes, and those that follow. Each reports on its standard output.
+"""The processes of `test_reader`: one that writes, and those that follow. Each reports on its
+standard output.
 
-A line ``sequence moment`` for each record: of the writer when its caller has been told, of a follower when it was given.
-Moments are of the clock that all processes share (CLOCK_MONOTONIC), in nanoseconds. The lines come in one piece at the end,
-so that nobody waits for the pipe; a writer that is to be killed reports at once.
+A line ``sequence moment`` for each record: of the writer when its caller has been told, of a
+follower when it was given. Moments are of the clock that all processes share (CLOCK_MONOTONIC), in
+nanoseconds. The lines come in one piece at the end, so that nobody waits for the pipe; a writer
+that is to be killed reports at once.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def say(line: str) -> None:
 
 
 async def write(path: str, count: str) -> None:
-    """From many tasks, so many records each, in all the ways to append; with a count of 0, until it is killed.
+    """From many tasks, so many records each, in all the ways to append; with a count of 0, until it
+    is killed.
 
     Three followers in the same process hold what they are given against what was told.
     """
@@ -87,7 +90,9 @@ async def follow(path: str, count: str) -> None:
 
 
 async def leave(path: str, count: str) -> Store:
-    """Accept so many records, and give up the loop with the store open: they are written when the interpreter ends."""
+    """Accept so many records, and give up the loop with the store open: they are written when the
+    interpreter ends.
+    """
     store = await Store.open(path, max_segment_bytes=SEGMENT_BYTES)
     await store.append(b"acknowledged")
     for _ in range(int(count)):

@@ -30,8 +30,9 @@ from aquipu import (
     UnsupportedFormatError,
     WrongLoopError,
 )
-from aquipu.checksum import extend
-from aquipu.layout import LOCK, MANIFEST, VERSION, segment_name
+from aquipu.local.format.checksum import extend
+from aquipu.local.format.names import LOCK, MANIFEST, segment_name
+from aquipu.local.format.structure import VERSION
 from tests.support import untimed
 
 Call = Callable[[Store], Awaitable[object]]
@@ -41,11 +42,17 @@ ROOT = Path(__file__).parent.parent
 
 
 def snapshot(path: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Everything below a path that a write would change: names, modes, times of modification and contents."""
+    """Everything below a path that a write would change: names, modes, times of modification and
+    contents.
+    """
     found = {}
     for item in [path, *sorted(path.rglob("*"))]:
         status = item.lstat()
-        found[str(item)] = (status.st_mode, status.st_mtime_ns, item.read_bytes() if item.is_file() else b"")
+        found[str(item)] = (
+            status.st_mode,
+            status.st_mtime_ns,
+            item.read_bytes() if item.is_file() else b"",
+        )
     return found
 
 
@@ -61,7 +68,9 @@ async def first_of_scan(store: Store) -> object:
 
 
 async def check_refused(path: Path, call: Call, kind: type[Exception], **options: Any) -> Exception:
-    """Make a call that must be refused on a store that holds one record, and see that the refusal left no trace."""
+    """Make a call that must be refused on a store that holds one record, and see that the refusal
+    left no trace.
+    """
     async with Store.open(path, **options) as store:
         await store.append(b"before")
         before = snapshot(path), untimed(store.statistics())._replace(errors={})
@@ -96,13 +105,17 @@ async def test_data_that_is_not_bytes(tmp_path: Path, data: Any) -> None:
 @pytest.mark.parametrize("data", NO_DATA)
 async def test_one_bad_record_in_a_batch(tmp_path: Path, data: Any) -> None:
     """One record of a batch that is no bytes refuses the whole batch."""
-    await check_refused(tmp_path, lambda store: store.append_many([b"good", data, b"good"]), TypeError)
+    await check_refused(
+        tmp_path, lambda store: store.append_many([b"good", data, b"good"]), TypeError
+    )
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), memoryview(b"abc"), "abc", None, 7])
 async def test_a_batch_that_is_no_collection_of_records(tmp_path: Path, data: Any) -> None:
-    """`append_many` refuses one record in the place of a collection: iterating it would give numbers."""
+    """`append_many` refuses one record in the place of a collection: iterating it would give
+    numbers.
+    """
     await check_refused(tmp_path, lambda store: store.append_many(data), TypeError)
 
 
@@ -120,7 +133,9 @@ async def test_a_batch_whose_generator_raises(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_a_record_one_byte_too_large(tmp_path: Path, kind: Callable[[bytes], Any]) -> None:
-    """A record of `max_record_bytes` is stored; one byte more is RecordTooLargeError, also as a ValueError."""
+    """A record of `max_record_bytes` is stored; one byte more is RecordTooLargeError, also as a
+    ValueError.
+    """
     largest, larger = kind(bytes(100)), kind(bytes(101))
     calls: list[Call] = [
         lambda store: store.append(larger),
@@ -128,7 +143,9 @@ async def test_a_record_one_byte_too_large(tmp_path: Path, kind: Callable[[bytes
         lambda store: store.append_many([largest, larger]),
     ]
     for number, call in enumerate(calls):
-        error = await check_refused(tmp_path / str(number), call, RecordTooLargeError, max_record_bytes=100)
+        error = await check_refused(
+            tmp_path / str(number), call, RecordTooLargeError, max_record_bytes=100
+        )
         assert isinstance(error, ValueError)
         assert isinstance(error, RecordTooLargeError)
         assert (error.size, error.limit) == (101, 100)
@@ -142,7 +159,9 @@ async def test_a_record_one_byte_too_large(tmp_path: Path, kind: Callable[[bytes
 async def test_a_batch_larger_than_the_buffer(tmp_path: Path, batch: list[bytes]) -> None:
     """A batch that the buffer can never hold is refused at once: it would wait for ever."""
     limits = {"buffer_records": 4, "buffer_bytes": 60, "max_record_bytes": 60}
-    error = await check_refused(tmp_path, lambda store: store.append_many(batch), BatchTooLargeError, **limits)
+    error = await check_refused(
+        tmp_path, lambda store: store.append_many(batch), BatchTooLargeError, **limits
+    )
     assert isinstance(error, ValueError)
 
 
@@ -168,11 +187,17 @@ BAD_RELATIONS = [
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("relations", "kind"), BAD_RELATIONS)
-async def test_a_label_that_cannot_be_stored(tmp_path: Path, relations: Any, kind: type[Exception]) -> None:
+async def test_a_label_that_cannot_be_stored(
+    tmp_path: Path, relations: Any, kind: type[Exception]
+) -> None:
     """A label that is not a non-empty, printable str of at most 1,024 bytes is refused."""
     await check_refused(tmp_path / "1", lambda store: store.append(b"x", relations=relations), kind)
-    await check_refused(tmp_path / "2", lambda store: nowait(store, b"x", relations=relations), kind)
-    await check_refused(tmp_path / "3", lambda store: store.append_many([b"x"], relations=relations), kind)
+    await check_refused(
+        tmp_path / "2", lambda store: nowait(store, b"x", relations=relations), kind
+    )
+    await check_refused(
+        tmp_path / "3", lambda store: store.append_many([b"x"], relations=relations), kind
+    )
 
 
 @pytest.mark.asyncio
@@ -180,11 +205,19 @@ async def test_a_label_that_cannot_be_stored(tmp_path: Path, relations: Any, kin
     ("durability", "kind"),
     [(Stage.BUFFERED, ValueError), (3, TypeError), ("synced", TypeError), (True, TypeError)],
 )
-async def test_a_durability_that_is_no_stage_to_wait_for(tmp_path: Path, durability: Any, kind: type[Exception]) -> None:
+async def test_a_durability_that_is_no_stage_to_wait_for(
+    tmp_path: Path, durability: Any, kind: type[Exception]
+) -> None:
     """`durability` is FLUSHED or SYNCED: nobody waits for BUFFERED."""
-    await check_refused(tmp_path / "1", lambda store: store.append(b"x", durability=durability), kind)
-    await check_refused(tmp_path / "2", lambda store: nowait(store, b"x", durability=durability), kind)
-    await check_refused(tmp_path / "3", lambda store: store.append_many([b"x"], durability=durability), kind)
+    await check_refused(
+        tmp_path / "1", lambda store: store.append(b"x", durability=durability), kind
+    )
+    await check_refused(
+        tmp_path / "2", lambda store: nowait(store, b"x", durability=durability), kind
+    )
+    await check_refused(
+        tmp_path / "3", lambda store: store.append_many([b"x"], durability=durability), kind
+    )
 
 
 @pytest.mark.asyncio
@@ -206,7 +239,9 @@ async def test_a_durability_that_is_no_stage_to_wait_for(tmp_path: Path, durabil
     ],
 )
 async def test_a_sequence_that_cannot_be(tmp_path: Path, call: Call, kind: type[Exception]) -> None:
-    """A sequence is a whole number from 0 on, below the next one, and a scan's start is not after its stop."""
+    """A sequence is a whole number from 0 on, below the next one, and a scan's start is not after
+    its stop.
+    """
     await check_refused(tmp_path, call, kind)
 
 
@@ -254,8 +289,12 @@ def test_a_policy_that_cannot_be(n: Any, within: Any, kind: type[Exception]) -> 
     ],
     ids=str,
 )
-def test_an_option_that_cannot_be(tmp_path: Path, options: dict[str, Any], kind: type[Exception]) -> None:
-    """An option that cannot be is refused by `Store.open` at once, before it is awaited, and no directory is made."""
+def test_an_option_that_cannot_be(
+    tmp_path: Path, options: dict[str, Any], kind: type[Exception]
+) -> None:
+    """An option that cannot be is refused by `Store.open` at once, before it is awaited, and no
+    directory is made.
+    """
     with pytest.raises(kind):
         Store.open(tmp_path / "store", **options)
     assert not (tmp_path / "store").exists()
@@ -271,11 +310,15 @@ def test_a_path_that_is_no_path(path: Any) -> None:
 # what stands at the path
 
 
-async def check_not_opened(path: Path, kind: type[AquipuError] | tuple[type[AquipuError], ...], *but: Path) -> None:
+async def check_not_opened(
+    path: Path, kind: type[AquipuError] | tuple[type[AquipuError], ...], *but: Path
+) -> None:
     """Opening fails with an error that names the path, and leaves everything as it was."""
 
     def state() -> dict[str, object]:
-        return {name: found for name, found in snapshot(path.parent).items() if Path(name) not in but}
+        return {
+            name: found for name, found in snapshot(path.parent).items() if Path(name) not in but
+        }
 
     before = state()
     with pytest.raises(kind) as caught:
@@ -306,7 +349,7 @@ async def test_a_path_below_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "1.segment", "lock.old"])
+@pytest.mark.parametrize("name", ["notes.txt", "1.segment", "lock.old"])
 async def test_a_directory_that_holds_something_else(tmp_path: Path, name: str) -> None:
     """A directory with a file that no store has is left alone."""
     path = tmp_path / "home"
@@ -325,7 +368,9 @@ async def test_a_directory_that_holds_a_directory(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_directory_with_a_manifest_of_something_else(tmp_path: Path) -> None:
-    """A file that is called manifest and is none of ours does not make a directory a store: nothing is written there."""
+    """A file that is called manifest and is none of ours does not make a directory a store: nothing
+    is written there.
+    """
     path = tmp_path / "home"
     path.mkdir()
     (path / MANIFEST).write_bytes(b'{"name": "a web application"}')
@@ -335,7 +380,9 @@ async def test_a_directory_with_a_manifest_of_something_else(tmp_path: Path) -> 
 
 @pytest.mark.asyncio
 async def test_a_stray_file_beside_a_store(tmp_path: Path) -> None:
-    """A file that someone has put beside the files of a store does not keep it from opening, and is left alone."""
+    """A file that someone has put beside the files of a store does not keep it from opening, and is
+    left alone.
+    """
     async with Store.open(tmp_path) as store:
         await store.append(b"x")
     (tmp_path / "notes.txt").write_bytes(b"content")
@@ -352,7 +399,9 @@ def later_version(structure: bytes, seed: int) -> bytes:
 
 @pytest.mark.asyncio
 async def test_a_store_of_a_later_format_version(tmp_path: Path) -> None:
-    """A store of a later version is UnsupportedFormatError before anything is written: not even a lock file is made."""
+    """A store of a later version is UnsupportedFormatError before anything is written: not even a
+    lock file is made.
+    """
     path = tmp_path / "store"
     async with Store.open(path) as store:
         await store.append(b"x")
@@ -365,13 +414,17 @@ async def test_a_store_of_a_later_format_version(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_segment_of_a_later_format_version(tmp_path: Path) -> None:
-    """One segment of a later version is enough to leave the whole store as it is, but for the lock that examining takes."""
+    """One segment of a later version is enough to leave the whole store as it is, but for the lock
+    that examining takes.
+    """
     path = tmp_path / "store"
     async with Store.open(path) as store:
         await store.append(b"x")
     segment = path / segment_name(0)
     content = segment.read_bytes()
-    segment.write_bytes(later_version(content[:64], 0) + content[64:])  # the version is looked at before the checksum
+    segment.write_bytes(
+        later_version(content[:64], 0) + content[64:]
+    )  # the version is looked at before the checksum
     await check_not_opened(path, UnsupportedFormatError, path / LOCK)
 
 
@@ -420,7 +473,9 @@ def check_cannot_be_written(path: Path) -> None:
 
 
 def test_a_read_only_directory(open_to_all: Path) -> None:
-    """A directory in which nothing can be made is StoreUnavailableError, with the reason of the operating system."""
+    """A directory in which nothing can be made is StoreUnavailableError, with the reason of the
+    operating system.
+    """
     path = open_to_all / "empty"
     path.mkdir()
     path.chmod(0o555)
@@ -437,7 +492,9 @@ def test_a_missing_directory_in_a_read_only_one(open_to_all: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_store_that_may_only_be_read(open_to_all: Path) -> None:
-    """A store whose files may not be written is StoreUnavailableError to the one who wants to write it."""
+    """A store whose files may not be written is StoreUnavailableError to the one who wants to write
+    it.
+    """
     path = open_to_all / "store"
     async with Store.open(path) as store:
         await store.append(b"x")
@@ -485,7 +542,7 @@ async def opened(path: Path) -> Store:
 
 @pytest.mark.asyncio
 async def test_any_call_after_the_close(tmp_path: Path) -> None:
-    """After `aclose` every call is StoreClosedError and writes nothing; closing again does nothing."""
+    """After `aclose` a call is StoreClosedError and writes nothing; closing again does nothing."""
     store = await opened(tmp_path)
     scan = store.scan()
     await store.aclose()
@@ -498,7 +555,9 @@ async def test_any_call_after_the_close(tmp_path: Path) -> None:
 
 
 def test_any_call_from_another_loop_in_the_same_thread(tmp_path: Path) -> None:
-    """A store belongs to one loop: from another one every call, also `aclose`, is WrongLoopError and does nothing."""
+    """A store belongs to one loop: from another one every call, also `aclose`, is WrongLoopError
+    and does nothing.
+    """
     with asyncio.Runner() as home, asyncio.Runner() as other:
         store = home.run(opened(tmp_path))
         before = snapshot(tmp_path)
@@ -525,7 +584,9 @@ async def test_any_call_from_another_loop_in_another_thread(tmp_path: Path) -> N
 
 @pytest.mark.asyncio
 async def test_a_call_from_a_thread_without_a_loop(tmp_path: Path) -> None:
-    """A call that needs no `await` can come from a thread without any loop: that too is WrongLoopError."""
+    """A call that needs no `await` can come from a thread without any loop: that too is
+    WrongLoopError.
+    """
     async with Store.open(tmp_path) as store:
         with pytest.raises(WrongLoopError):
             await asyncio.to_thread(store.append_nowait, b"x")
@@ -561,7 +622,10 @@ if child == 0:
     sys.exit(0)  # through everything that runs at exit
 _, status = os.waitpid(child, 0)
 assert status == 0
-sequences = [loop.run_until_complete(waiting).sequence, loop.run_until_complete(store.append(b"after")).sequence]
+sequences = [
+    loop.run_until_complete(waiting).sequence,
+    loop.run_until_complete(store.append(b"after")).sequence,
+]
 loop.run_until_complete(store.aclose())
 print(json.dumps(sequences))
 """
@@ -569,9 +633,13 @@ print(json.dumps(sequences))
 
 @pytest.mark.asyncio
 async def test_any_call_after_a_fork(tmp_path: Path) -> None:
-    """In a forked child every call, also `aclose`, is ForkedStoreError; the parent's store goes on undisturbed."""
+    """In a forked child every call, also `aclose`, is ForkedStoreError; the parent's store goes on
+    undisturbed.
+    """
     command = [sys.executable, "-c", FORK, str(tmp_path)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     child, parent = map(json.loads, done.stdout.splitlines())
     assert set(child.values()) == {"ForkedStoreError"}
@@ -579,4 +647,8 @@ async def test_any_call_after_a_fork(tmp_path: Path) -> None:
     assert parent == [1, 2]
     async with Store.open(tmp_path) as store:
         assert store.recovery.clean
-        assert [record.data async for record in store.scan()] == [b"before", b"accepted before the fork", b"after"]
+        assert [record.data async for record in store.scan()] == [
+            b"before",
+            b"accepted before the fork",
+            b"after",
+        ]

@@ -1,4 +1,7 @@
-"""The benchmarks: that figures are taken as they say, and that each of them runs. What the figures are is not tested."""
+"""The benchmarks: that figures are taken as they say, and that each of them runs.
+
+What the figures are is not tested.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ TITLES = {
         "append_many of 1,000",
         "acknowledged records that a power cut can take",
     ),
-    "peers": ("configured so that a power cut takes nothing acknowledged", "Versions and configurations"),
+    "peers": (
+        "configured so that a power cut takes nothing acknowledged",
+        "Versions and configurations",
+    ),
     "saturated": ("burns 50 µs", "burns 200 µs", "burns 1000 µs"),
     "steady": ("in 3 spans", "What a roll does", "A disk whose sync takes 100 ms", "nothing to do"),
     "following": (
@@ -53,7 +59,12 @@ TITLES = {
         "One Reader in another process",
     ),
     "daemon": ("through the daemon and in its process",),
-    "finding": ("Finding in 10,000 records of 40 bytes", "How large the tables are", "What building tables costs"),
+    "synchronous": ("under Always, without asyncio",),
+    "finding": (
+        "Finding in 10,000 records of 40 bytes",
+        "How large the tables are",
+        "What building tables costs",
+    ),
     "reading": ("Reading 2,000 records of 256 bytes",),
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),
     "imports": ("A whole process that only imports",),
@@ -102,7 +113,9 @@ def measuring(values: dict[str, list[float]]) -> dict[str, Callable[[], Sample]]
 
 
 def test_rounds_are_interleaved_and_every_second_one_runs_backwards() -> None:
-    """Every round measures each contender once, so that a drift of the machine meets all of them alike."""
+    """Every round measures each contender once, so that a drift of the machine meets all of them
+    alike.
+    """
     steps = Steps()
     interleaved(measuring({"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2, 3]}), 3, steps)
     assert steps.done == ["a", "b", "c", "c", "b", "a", "a", "b", "c"]
@@ -141,7 +154,9 @@ def test_rounds_of_two_parts_are_joined() -> None:
     assert joined.median("b", "speed") == 2
 
 
-@pytest.mark.parametrize(("percent", "expected"), [(0.1, 1), (50, 500), (99, 990), (99.9, 999), (100, 1000)])
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(0.1, 1), (50, 500), (99, 990), (99.9, 999), (100, 1000)]
+)
 def test_a_percentile_is_a_duration_that_was_measured(percent: float, expected: int) -> None:
     """The nearest rank: no duration is made up between two others."""
     taken = Latencies()
@@ -151,12 +166,18 @@ def test_a_percentile_is_a_duration_that_was_measured(percent: float, expected: 
 
 
 def test_a_long_duration_is_kept_as_it_was() -> None:
-    """What takes longer than the table of microseconds reaches still counts in the percentiles, in its order."""
+    """What takes longer than the table of microseconds reaches still counts in the percentiles, in
+    its order.
+    """
     taken = Latencies()
     for seconds in (7.25, 0.001, 2.5):
         taken.note(seconds)
     assert len(taken) == 3
-    assert [taken.percentile(percent) for percent in (1, 50, 100)] == [pytest.approx(0.001), 2.5, 7.25]
+    assert [taken.percentile(percent) for percent in (1, 50, 100)] == [
+        pytest.approx(0.001),
+        2.5,
+        7.25,
+    ]
 
 
 def test_nothing_finished_has_no_percentile() -> None:
@@ -166,18 +187,30 @@ def test_nothing_finished_has_no_percentile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured", "at_least", "met"), [(2.0, True, True), (1.9, True, False), (2.0, False, True), (2.1, False, False)]
+    ("measured", "at_least", "met"),
+    [(2.0, True, True), (1.9, True, False), (2.0, False, True), (2.1, False, False)],
 )
-def test_a_target_is_met_at_its_bound_and_not_beyond(measured: float, at_least: bool, met: bool) -> None:
+def test_a_target_is_met_at_its_bound_and_not_beyond(
+    measured: float, at_least: bool, met: bool
+) -> None:
     """At least and at most both count the bound itself."""
     assert Target("it", measured, 2.0, at_least=at_least).met is met
 
 
 def test_numbers_are_written_with_three_digits_that_mean_something() -> None:
     """A table does not pretend to know more than the machine can tell."""
-    assert [count(value) for value in (0.123456, 12.34, 171_499, 1_523_000)] == ["0.123", "12.3", "171,000", "1,520,000"]
+    assert [count(value) for value in (0.123456, 12.34, 171_499, 1_523_000)] == [
+        "0.123",
+        "12.3",
+        "171,000",
+        "1,520,000",
+    ]
     assert [times(value) for value in (0.8512, 12.34, 1234)] == ["0.85×", "12.3×", "1,234×"]
-    assert [milliseconds(value) for value in (0.0001234, 0.0123, 2.0)] == ["0.123 ms", "12.3 ms", "2,000 ms"]
+    assert [milliseconds(value) for value in (0.0001234, 0.0123, 2.0)] == [
+        "0.123 ms",
+        "12.3 ms",
+        "2,000 ms",
+    ]
 
 
 def test_a_report_as_json_holds_every_round_and_no_infinity() -> None:
@@ -195,7 +228,7 @@ def test_a_report_as_json_holds_every_round_and_no_infinity() -> None:
 
 @pytest.mark.asyncio
 async def test_callers_wait_for_their_own_append_before_the_next() -> None:
-    """The loop is closed: never more appends under way than callers, and each of them is counted."""
+    """The loop is closed: never more appends under way than callers, and each is counted."""
     under_way, most, appended = 0, 0, 0
 
     async def append(data: bytes) -> None:
@@ -265,7 +298,9 @@ def test_what_a_run_has_written_goes_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_the_batcher_writes_what_gathers_together_in_order() -> None:
-    """The peer is as good as the one that a careful user writes: one write for all that gathered meanwhile."""
+    """The peer is as good as the one that a careful user writes: one write for all that gathered
+    meanwhile.
+    """
     batches: list[list[bytes]] = []
 
     async def write(batch: list[bytes]) -> None:
@@ -320,7 +355,9 @@ def test_a_watched_disk_sees_each_call_that_makes_something_durable(tmp_path: Pa
     disk.close(descriptor)
 
 
-def test_a_slow_disk_is_slow_only_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_is_slow_only_when_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Opening a store on it takes no longer than elsewhere."""
     slept: list[float] = []
     monkeypatch.setattr("benchmarks.disks.sleep", slept.append)
@@ -337,10 +374,16 @@ def test_a_slow_disk_is_slow_only_when_told(tmp_path: Path, monkeypatch: pytest.
 # each benchmark, from the command line to its tables
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("no_extras")
 @pytest.mark.parametrize("name", TITLES)
-def test_each_benchmark_runs_and_shows_its_tables(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without any extra, what needs one is left out with a line. A target that is not met fails nothing."""
+def test_each_benchmark_runs_and_shows_its_tables(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without any extra, what needs one is left out with a line.
+
+    A target that is not met fails nothing.
+    """
     assert main([name, "--smallest", "--no-servers", "--directory", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for title in TITLES[name]:
@@ -351,7 +394,9 @@ def test_each_benchmark_runs_and_shows_its_tables(name: str, tmp_path: Path, cap
     assert list(tmp_path.iterdir()) == []
 
 
-def test_services_are_loaded_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_services_are_loaded_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each way to audit is served and loaded over real HTTP."""
     assert main(["services", "--smallest", "--directory", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -367,7 +412,9 @@ def test_every_benchmark_has_a_test() -> None:
 
 @pytest.mark.usefixtures("no_extras")
 def test_figures_are_saved_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A JSON file with the machine, every figure and its rounds; without matplotlib a line says that there are no plots."""
+    """A JSON file with the machine, every figure and its rounds; without matplotlib a line says
+    that there are no plots.
+    """
     place, out = tmp_path / "scratch", tmp_path / "out"
     place.mkdir()
     assert main(["imports", "--smallest", "--directory", str(place), "--out", str(out)]) == 0
@@ -383,7 +430,9 @@ def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as caught:
         main(["apend"])
     assert caught.value.code == 2
-    assert "there is no benchmark 'apend'; there are append, profile, peers" in capsys.readouterr().err
+    assert (
+        "there is no benchmark 'apend'; there are append, profile, peers" in capsys.readouterr().err
+    )
 
 
 def test_a_run_that_is_interrupted_leaves_nothing_behind(
@@ -417,4 +466,6 @@ def test_appends_can_be_measured_as_a_module() -> None:
 
 
 def python(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=directory, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )

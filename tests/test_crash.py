@@ -1,4 +1,6 @@
-"""Killed again and again: whatever was acknowledged is there, as it was written, under every policy."""
+"""Killed again and again: whatever was acknowledged is there, as it was written, under every
+policy.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ EXITS = 6
 """For each policy: processes that end themselves with os._exit."""
 ACKNOWLEDGEMENTS_MAX = 120
 NUMBERS_PER_LIFE = 1_200_000
-"""Every life begins its own numbers at a multiple of this, which is one of `BATCH` and of the step of `is_batch` too."""
+"""Every life begins its own numbers at a multiple of this, which is one of `BATCH` and of the step
+of `is_batch` too.
+"""
 
 
 class History:
@@ -41,11 +45,15 @@ class History:
     def live(self, *, kill: bool) -> None:
         """One process more: it opens the store, appends, and ends in the middle of that."""
         self.lives += 1
-        acknowledgements = self.random.choice([1, 2, self.random.randrange(1, ACKNOWLEDGEMENTS_MAX)])
+        acknowledgements = self.random.choice(
+            [1, 2, self.random.randrange(1, ACKNOWLEDGEMENTS_MAX)]
+        )
         with self._start(0 if kill else acknowledgements) as process:
             assert process.stdout is not None
             if kill:
-                lines = self.random.choice([1, 2, *[2 + acknowledgements] * 3])  # 1: it is killed while it opens the store
+                lines = self.random.choice(
+                    [1, 2, *[2 + acknowledgements] * 3]
+                )  # 1: it is killed while it opens the store
                 for _ in range(lines):
                     self._note(process.stdout.readline())
                 process.send_signal(signal.SIGKILL)
@@ -56,19 +64,30 @@ class History:
     def _start(self, acknowledgements: int) -> subprocess.Popen[str]:
         first = self.lives * NUMBERS_PER_LIFE
         segment_bytes = self.random.choice([4096, 16_384, 64 << 20])
-        arguments = [str(self.path), self.policy, str(first), str(segment_bytes), str(acknowledgements)]
+        arguments = [
+            str(self.path),
+            self.policy,
+            str(first),
+            str(segment_bytes),
+            str(acknowledgements),
+        ]
         return subprocess.Popen(
-            [sys.executable, "-m", crash_child.__name__, *arguments], stdout=subprocess.PIPE, text=True, env=_environment()
+            [sys.executable, "-m", crash_child.__name__, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(),
         )
 
     def _note(self, line: str) -> None:
         assert line.endswith("\n"), f"the process ended by itself: {line!r}"
         if line not in ("begin\n", "open\n"):
             number, sequence = map(int, line.split())
-            assert self.acknowledged.setdefault(sequence, number) == number, "a sequence was given twice"
+            assert self.acknowledged.setdefault(sequence, number) == number, (
+                "a sequence was given twice"
+            )
 
     def check(self) -> None:
-        """Open the store and hold everything that it has against everything that was acknowledged."""
+        """Open the store and hold all that it has against all that was acknowledged."""
         records = asyncio.run(_read(self.path))
         assert [record.sequence for record in records] == list(range(len(records)))
         assert len(records) >= self.reached
@@ -79,7 +98,9 @@ class History:
         self._check_contents(records)
 
     def _check_contents(self, records: list[Record]) -> None:
-        """Also what was never acknowledged is as it was written; nothing is there twice; a batch is whole."""
+        """Also what was never acknowledged is as it was written; nothing is there twice; a batch is
+        whole.
+        """
         numbers = [int(record.data.partition(b":")[0]) for record in records]
         assert len(set(numbers)) == len(numbers)
         times = [record.timestamp for record in records]
@@ -89,7 +110,9 @@ class History:
             first = number - number % BATCH
             if is_batch(first):
                 assert record.relations == labels_of(first)
-                assert numbers[record.sequence - number % BATCH :][:BATCH] == list(range(first, first + BATCH))
+                assert numbers[record.sequence - number % BATCH :][:BATCH] == list(
+                    range(first, first + BATCH)
+                )
             else:
                 assert record.relations == labels_of(number)
 
@@ -106,9 +129,12 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("policy", POLICIES)
 def test_killed_again_and_again(tmp_path: Path, policy: str) -> None:
-    """SIGKILL at any moment, and os._exit, take no acknowledged record, under no policy, however often they come."""
+    """SIGKILL at any moment, and os._exit, take no acknowledged record, under no policy, however
+    often they come.
+    """
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"{policy}: seed {seed}")  # noqa: T201 - pytest shows it when the test fails
     history = History(tmp_path / "store", policy, seed)
@@ -116,7 +142,9 @@ def test_killed_again_and_again(tmp_path: Path, policy: str) -> None:
     history.random.shuffle(ends)
     for kill in ends:
         history.live(kill=kill)
-        if history.random.random() < 0.5:  # otherwise the next process finds the store as the last one left it
+        if (
+            history.random.random() < 0.5
+        ):  # otherwise the next process finds the store as the last one left it
             history.check()
     history.check()
     assert history.acknowledged
@@ -124,7 +152,9 @@ def test_killed_again_and_again(tmp_path: Path, policy: str) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_process_ends_itself(tmp_path: Path, policy: str) -> None:
-    """os._exit in the middle of the work takes no acknowledged record, and no later one takes its sequence."""
+    """os._exit in the middle of the work takes no acknowledged record, and no later one takes its
+    sequence.
+    """
     history = History(tmp_path / "store", policy, seed=1)
     history.live(kill=False)
     history.check()

@@ -15,14 +15,18 @@ from aquipu.errors import (
     AquipuError,
     BatchTooLargeError,
     BufferFullError,
+    ConflictError,
     CorruptionError,
     ForkedStoreError,
     NoSuchRecordError,
     NotAStoreError,
     OutcomeUnknownError,
+    PositionLostError,
     RecordNotWrittenError,
     RecordPurgedError,
     RecordTooLargeError,
+    StaleKeyError,
+    StoreAlreadyOpenError,
     StoreClosedError,
     StoreFailedError,
     StoreFullError,
@@ -30,7 +34,7 @@ from aquipu.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
     WrongLoopError,
-    twin,
+    copy_error,
 )
 
 PATH = "/srv/audit"
@@ -40,6 +44,7 @@ SAMPLES: list[AquipuError] = [
     UnsupportedFormatError(PATH, "format version 9 is not known here"),
     CorruptionError(PATH, 4711, "the header of a frame does not check"),
     StoreLockedError(PATH, 815),
+    StoreAlreadyOpenError(PATH, 815),
     StoreLockedError(PATH, None),
     StoreClosedError(PATH),
     WrongLoopError(PATH),
@@ -47,6 +52,9 @@ SAMPLES: list[AquipuError] = [
     StoreFailedError(PATH, "fdatasync: Input/output error"),
     StoreFullError(PATH, 42, "No space left on device"),
     OutcomeUnknownError(PATH, "it hung up"),
+    ConflictError(PATH, 7, 9),
+    StaleKeyError(PATH, 4711, 4720),
+    PositionLostError(PATH, 12, 5),
     BufferFullError(PATH, 65536, 123456),
     RecordTooLargeError(PATH, 1025, 1024),
     BatchTooLargeError(PATH, 70000, 7000000),
@@ -54,11 +62,14 @@ SAMPLES: list[AquipuError] = [
     RecordPurgedError(PATH, 3, 7),
     RecordNotWrittenError(PATH, 9, 7),
 ]
-RAISED = [sample for sample in SAMPLES if not type(sample).__subclasses__()]  # the others are there to be caught
+RAISED = [
+    sample for sample in SAMPLES if not type(sample).__subclasses__()
+]  # the others are there to be caught
 
 # The second and the third part of every message: what was lost, and what to do next.
 LOST = re.compile(
-    r"(nothing (was (lost|changed|written)|else was lost|of it is kept and nothing before it is lost)"
+    r"(nothing (was (lost|changed|written)|else was lost"
+    r"|of it is kept and nothing before it is lost)"
     r"|this call did nothing|this record was not taken|it was not taken|none was taken"
     r"|outcome unknown for what was not yet acknowledged)"
 )
@@ -72,7 +83,7 @@ def every_class(root: type[AquipuError] = AquipuError) -> Iterator[type[AquipuEr
 
 
 def tree_of_docstring() -> dict[str, tuple[str, ...]]:
-    """Each class drawn in the docstring, with its bases: the one above it, and the one in brackets."""
+    """Each class drawn in the docstring, with its bases: the one above, and the one in brackets."""
     drawn: dict[str, tuple[str, ...]] = {"AquipuError": ("Exception",)}
     above: dict[int, str] = {-1: "AquipuError"}
     for line in (errors.__doc__ or "").splitlines():
@@ -86,7 +97,9 @@ def tree_of_docstring() -> dict[str, tuple[str, ...]]:
 
 
 def bases_of_classes() -> dict[str, tuple[str, ...]]:
-    return {kind.__name__: tuple(base.__name__ for base in kind.__bases__) for kind in every_class()}
+    return {
+        kind.__name__: tuple(base.__name__ for base in kind.__bases__) for kind in every_class()
+    }
 
 
 def name_of(error: AquipuError) -> str:
@@ -134,41 +147,48 @@ def test_the_arguments_are_the_attributes(error: AquipuError) -> None:
 @pytest.mark.parametrize(
     "duplicate",
     [
-        twin,
+        copy_error,
         copy.copy,
         copy.deepcopy,
-        *(pytest.param(pickled(number), id=f"pickle-{number}") for number in range(pickle.HIGHEST_PROTOCOL + 1)),
+        *(
+            pytest.param(pickled(number), id=f"pickle-{number}")
+            for number in range(pickle.HIGHEST_PROTOCOL + 1)
+        ),
     ],
 )
-def test_an_error_is_copied(error: AquipuError, duplicate: Callable[[AquipuError], AquipuError]) -> None:
-    """A copy is another object of the same class with the same arguments, attributes and message."""
+def test_an_error_is_copied(
+    error: AquipuError, duplicate: Callable[[AquipuError], AquipuError]
+) -> None:
+    """A copy is another object of the same class with its arguments, attributes and message."""
     other = duplicate(error)
     assert other is not error
     assert type(other) is type(error)
     assert (other.args, vars(other), str(other)) == (error.args, vars(error), str(error))
 
 
-def test_a_twin_has_the_same_cause() -> None:
-    """The OSError behind an error is the cause of each of its twins."""
+def test_a_copy_has_the_same_cause() -> None:
+    """The OSError behind an error is the cause of each of its copies."""
     error = StoreFailedError(PATH, "fdatasync: Input/output error")
     error.__cause__ = OSError(5, "Input/output error")
-    assert twin(error).__cause__ is error.__cause__
-    assert twin(twin(error)).__cause__ is error.__cause__
+    assert copy_error(error).__cause__ is error.__cause__
+    assert copy_error(copy_error(error)).__cause__ is error.__cause__
 
 
-def test_a_twin_collects_no_traceback_of_another() -> None:
+def test_a_copy_collects_no_traceback_of_another() -> None:
     """What is raised in one waiter leaves no trace in the error of the next."""
     error = StoreClosedError(PATH)
     with pytest.raises(StoreClosedError) as caught:
-        raise twin(error)
+        raise copy_error(error)
     assert caught.value.__traceback__ is not None
     assert error.__traceback__ is None
-    assert twin(caught.value).__traceback__ is None
+    assert copy_error(caught.value).__traceback__ is None
 
 
 @by_raised
 def test_a_message_names_every_argument(error: AquipuError) -> None:
-    """The path, and each offset, sequence, size, reason and pid that is known, stands in the message."""
+    """The path, and each offset, sequence, size, reason and pid that is known, stands in the
+    message.
+    """
     assert PATH in error.args
     for argument in error.args:
         assert argument is None or str(argument) in str(error)
@@ -196,13 +216,16 @@ def test_a_failed_store_says_that_the_outcome_is_unknown() -> None:
 
 @pytest.mark.parametrize("kind", list(every_class()))
 def test_no_error_can_hold_data(kind: type[AquipuError]) -> None:
-    """No class takes bytes: only places, counts and reasons, so no message can hold a record's data."""
+    """No class takes bytes: only places, counts and reasons, so no message can hold a record's
+    data.
+    """
     if kind is AquipuError:
         return
     parameters = inspect.signature(kind).parameters.values()
     assert {parameter.name for parameter in parameters} <= {
         *("path", "action", "reason", "pid", "offset", "sequence", "bound"),
-        *("records", "bytes", "size", "limit"),
+        *("records", "bytes", "size", "limit", "resume"),
+        *("expected", "next_sequence", "number", "last"),
     }
     assert {parameter.annotation for parameter in parameters} <= {"str", "int", "int | None"}
 
@@ -217,6 +240,8 @@ def test_no_error_can_hold_data(kind: type[AquipuError]) -> None:
     ],
     ids=name_of,
 )
-def test_an_error_is_also_what_python_would_raise(error: AquipuError, builtin: type[Exception]) -> None:
+def test_an_error_is_also_what_python_would_raise(
+    error: AquipuError, builtin: type[Exception]
+) -> None:
     """Who catches the builtin exception of the situation catches the error of the tree."""
     assert isinstance(error, builtin)

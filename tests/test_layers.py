@@ -1,10 +1,12 @@
-"""The house: which room may import what. Read from the source of the package, also imports inside functions."""
+"""The layers of the package: which folder may import which, read from the source, also within
+functions.
+"""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -12,216 +14,277 @@ import pytest
 
 import aquipu
 
-LAYERS: dict[str, tuple[str, ...]] = {
-    "pure": (
-        *("errors", "value", "policy", "retention", "record", "checksum", "options", "statistics", "tally"),
-        *("frame", "layout", "lost", "postings", "commit", "daemon.wire", "cli.lines"),
-    ),
-    "blocking": (
-        *("disk", "lock", "durable", "manifest", "bookmark", "acknowledged"),
-        *("purge", "segment", "journal", "relations", "rest", "view", "tail", "daemon.keyed", "finding"),
-        *("recovery", "inspection", "indexes", "repair"),
-        "catalogue",
-    ),
-    "waiting": (
-        "handoff",
-        "waiter",
-        "worker",
-        "owner",
-        "closing",
-        "writing",
-        "indexer",
-        "scan",
-        "follow",
-        "cursor",
-        "reading",
-        "reader",
-        "opening",
-        "daemon.connection",
-        "daemon.remote",
-        "store",
-        "daemon.answers",
-        "daemon.server",
-    ),
-    "edge": (
-        *("cli.console", "cli.app", "cli.export", "cli.metrics", "cli.queries", "cli.changes", "cli.serve", "cli.main"),
-        "__main__",
-    ),
-}
-"""From the top of the house to the bottom: a room may import only rooms that stand before it here."""
-ROOMS = [room for rooms in LAYERS.values() for room in rooms]
-FOLDERS = sorted({room.rpartition(".")[0] for room in ROOMS} - {""})
-"""Of rooms that belong together. A folder is no room: nobody imports it, only what stands in it."""
+PACKAGE = Path(aquipu.__file__).parent
+WORDS = frozenset({"errors", "policy", "record", "labels", "options", "statistics"})
+"""The words of the log: files at the top that every folder may import."""
 
-FORBIDDEN: dict[str, frozenset[str]] = {
-    # what the rooms of a layer may not import from outside of the package
-    "pure": frozenset(
-        {
-            *("os", "posix", "io", "fcntl", "mmap", "pathlib", "shutil", "tempfile", "subprocess"),
-            *("threading", "_thread", "queue", "concurrent", "multiprocessing", "signal", "select", "selectors", "socket"),
-            *("time", "datetime", "random", "secrets", "logging"),
-            *("asyncio", "anyio", "aiofiles"),
-        }
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "words": frozenset({"local/retain"}),
+    "runtime": frozenset({"words"}),
+    "reading": frozenset({"words", "runtime"}),
+    "engine": frozenset({"words", "reading"}),
+    "commit": frozenset({"words", "engine", "runtime"}),
+    "local/format": frozenset({"words"}),
+    "local/disk": frozenset({"words", "local/format"}),
+    "local/retain": frozenset({"words", "local/format", "local/disk"}),
+    "local/read": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "reading", "runtime"}
     ),
-    "blocking": frozenset({"asyncio", "anyio", "aiofiles"}),
-    "waiting": frozenset(),
-    "edge": frozenset(),
+    "local/index": frozenset({"words", "local/format", "local/disk", "local/read", "runtime"}),
+    "local/write": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "local/read", "local/preload"}
+        | {"reading", "engine", "runtime"}
+    ),
+    "local/check": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "local/write", "local/index"}
+        | {"local/read"}
+    ),
+    "local/preload": frozenset({"local/index", "words", "runtime"}),
+    "local": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
+        | {"local/index", "reading", "engine", "commit", "runtime"}
+    ),
+    "remote": frozenset(
+        {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
+        | {"local/retain"}
+    ),
+    "reader": frozenset(
+        {"words", "reading", "runtime", "local", "local/disk", "local/read", "local/index"}
+        | {"local/preload"}
+    ),
+    "store": frozenset(
+        {"words", "reading", "engine", "commit", "runtime", "local", "remote", "shared"}
+        | {"local/disk", "local/retain", "local/write"}
+    ),
+    "daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
+    "sync": frozenset({"face", "engine", "words"}),
+    "shared": frozenset(
+        {"words", "engine", "store", "remote", "daemon", "local", "local/disk", "local/format"}
+        | {"local/read", "local/write"}
+    ),
+    "contrib/shared": frozenset({"face"}),
+    "contrib/auditing": frozenset({"face", "contrib/shared"}),
+    "contrib/testing": frozenset({"face", "sync"}),
+    "contrib": frozenset({"face", "contrib/shared", "contrib/auditing", "contrib/testing", "sync"}),
+    "examples": frozenset({"face", "contrib", "sync"}),
+    "cli": frozenset(
+        {"words", "face", "contrib", "daemon", "remote", "store", "reader", "reading", "runtime"}
+        | {"commit", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
+        | {"local/index", "local/check"}
+    ),
+    "__main__": frozenset({"cli"}),
 }
+"""For each folder, and for the files at the top that are no words, what else of the package it may
+import. ``face`` is the package itself: the public names.
+"""
+
+PURE = frozenset(
+    {
+        *WORDS,
+        *(
+            "local/format",
+            "local/retain/retention",
+            "local/index/postings",
+            "local/index/meter",
+            "local/check/placeholder",
+        ),
+        *(
+            "runtime/allowance",
+            "runtime/trouble",
+            "commit/group",
+            "commit/keys",
+            "remote/protocol",
+            "cli/lines",
+        ),
+    }
+)
+"""Folders and files that know no file, thread, clock or event loop."""
+IMPURE_PACKAGES = frozenset(
+    {
+        *("os", "posix", "io", "fcntl", "mmap", "pathlib", "shutil", "tempfile", "subprocess"),
+        *(
+            "threading",
+            "_thread",
+            "queue",
+            "concurrent",
+            "multiprocessing",
+            "signal",
+            "select",
+            "selectors",
+            "socket",
+        ),
+        *("time", "datetime", "random", "secrets", "logging"),
+        *("asyncio", "anyio", "aiofiles"),
+    }
+)
+CALENDAR = frozenset({"record"})
+"""Pure files that give times as datetimes all the same: the calendar, and not the clock."""
+BLOCKING = frozenset({"local/disk", "local/retain", "local/check"})
+"""Folders that know no event loop."""
+LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})
+
 ONLY_IN: dict[str, frozenset[str]] = {
-    # what only these rooms may import
-    "os": frozenset({"disk"}),
+    "os": frozenset(
+        f"local/disk/{file}"
+        for file in ("disk", "open_files", "paths", "pins", "rights", "sockets", "system")
+    ),
     "posix": frozenset(),
-    "fcntl": frozenset({"disk"}),
-    "mmap": frozenset({"disk"}),
+    "fcntl": frozenset({"local/disk/disk"}),
+    "mmap": frozenset(),
     "importlib": frozenset(),
-    "google_crc32c": frozenset({"checksum"}),
-    "typer": frozenset({"cli.app", "cli.queries", "cli.changes", "cli.serve"}),
+    "google_crc32c": frozenset({"local/format/checksum"}),
+    "typer": frozenset(
+        f"cli/{file}" for file in ("app", "changes", "check", "export", "queries", "serve")
+    ),
     "click": frozenset(),
-    "rich": frozenset({"cli.console"}),
+    "rich": frozenset({"cli/console"}),
 }
+"""What only these files may import. Those of contrib stand outside: each meets a framework."""
 
-HOUSE = Path(aquipu.__file__).parent
-
-
-def name_of(path: Path) -> str:
-    """The name of a room in the table: ``store``, ``cli.app``."""
-    return ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in PACKAGE.rglob("*.py")}
 
 
-SOURCES = {name_of(path): path for place in (HOUSE, *map(HOUSE.joinpath, FOLDERS)) for path in place.glob("*.py")}
-OUTSIDE = {name_of(path): path for place in ("contrib", "examples") for path in (HOUSE / place).glob("*.py")}
-"""What stands before the house and knows its face only: one room a framework, and the example services."""
+@cache
+def imports_of_file(file: str) -> list[tuple[str, str]]:
+    """Return the imports of a file of the package: many rules ask for them, and it is read once."""
+    return list(imports_of(FILES[file].read_text(), package_of(file)))
 
 
-def imports_of(source: str, package: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each import, wherever in the source of a file of ``package``: the module, and the names that are taken from it."""
+def imports_of(source: str, package: str) -> Iterator[tuple[str, str]]:
+    """Yield each import of a source as the module and the name taken from it, or an empty name."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, ()) for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield resolve_name("." * node.level + (node.module or ""), package), tuple(alias.name for alias in node.names)
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            yield from ((module, alias.name) for alias in node.names)
 
 
-def rooms_in(source: str, package: str) -> set[str]:
-    """The rooms of the house that the source imports; ``aquipu`` stands for the face of the package itself, and a folder
-    for whatever is taken of it that is no room."""
-    rooms = set()
-    for module, names in imports_of(source, package):
-        top, _, place = module.partition(".")
-        if top == "aquipu" and place in ROOMS:
-            rooms.add(place)
-        elif top == "aquipu":
-            inner = [".".join(filter(None, (place, name))) for name in names or ("",)]
-            rooms |= {name if name in ROOMS + FOLDERS else place or "aquipu" for name in inner}
-    return rooms
+def place_of(file: str) -> str:
+    """Return the row of the table to which a file of the package belongs."""
+    if file in WORDS:
+        return "words"
+    if file == "__init__":
+        return "face"
+    if file in MAY_IMPORT:
+        return file
+    folder = file.rpartition("/")[0]
+    return folder or file
 
 
-def packages_in(source: str, package: str) -> set[str]:
-    """The top-level names of everything that the source imports."""
-    return {module.partition(".")[0] for module, _ in imports_of(source, package)}
+def file_of(module: str, name: str) -> str | None:
+    """Return the file of the package that an import reads;
+
+    None for what is no part of the package.
+    """
+    top, *rest = module.split(".")
+    if top != "aquipu":
+        return None
+    for parts in ([*rest, name], rest):
+        for file in ("/".join(parts), "/".join([*parts, "__init__"])):
+            if file.strip("/") in FILES:
+                return file.strip("/")
+    return "__init__"
 
 
-def package_of(room: str) -> str:
-    """Of a room, or of what stands outside: from where its relative imports start."""
-    return f"aquipu.{room}".rpartition(".")[0]
+def package_of(file: str) -> str:
+    """Return the package from which relative imports of a file start."""
+    parts = ("aquipu", *Path(file).parts)
+    return ".".join(parts[:-1])
 
 
-def rooms_of(room: str) -> set[str]:
-    """What a room of the house imports of the house."""
-    return rooms_in(SOURCES[room].read_text(), package_of(room))
+def places_in(file: str) -> set[str]:
+    """Return the rows of the table that a file imports."""
+    files = (file_of(module, name) for module, name in imports_of_file(file))
+    return {place_of(found) for found in files if found is not None}
 
 
-def packages_of(room: str) -> set[str]:
-    """What a room of the house imports of everything."""
-    return packages_in(SOURCES[room].read_text(), package_of(room))
+def packages_in(file: str) -> set[str]:
+    """Return the top-level names of everything that a file imports."""
+    return {module.partition(".")[0] for module, _ in imports_of_file(file)}
+
+
+def stands_in(file: str, places: frozenset[str]) -> bool:
+    """Return whether a file is one of these places, or stands in one of these folders."""
+    return file in places or file.rpartition("/")[0] in places
 
 
 @pytest.mark.parametrize(
-    ("source", "rooms", "packages"),
+    ("source", "places"),
     [
-        ("import os.path", set(), {"os"}),
-        ("def late():\n    import os as system", set(), {"os"}),
-        ("if TYPE_CHECKING:\n    from aquipu.store import Store", {"store"}, {"aquipu"}),
-        ("from aquipu.store import frame", {"store"}, {"aquipu"}),
-        ("import aquipu.disk, time", {"disk"}, {"aquipu", "time"}),
-        ("from aquipu import commit, Store", {"commit", "aquipu"}, {"aquipu"}),
-        ("import aquipu", {"aquipu"}, {"aquipu"}),
-        ("from . import frame", {"frame"}, {"aquipu"}),
-        ("from .disk import Disk", {"disk"}, {"aquipu"}),
-        ("from aquipu.cellar import wine", {"cellar"}, {"aquipu"}),
-        ("from aquipu.disk.cellar import wine", {"disk.cellar"}, {"aquipu"}),
-        ("import aquipu.cli.app", {"cli.app"}, {"aquipu"}),
-        ("def late():\n    from aquipu.cli import app, wine", {"cli.app", "cli"}, {"aquipu"}),
-        ("from aquipu.cli import *", {"cli"}, {"aquipu"}),
-        ("from aquipu import cli, Store", {"cli", "aquipu"}, {"aquipu"}),
-        ("from .cli.app import say", {"cli.app"}, {"aquipu"}),
-        ("from .cli import app", {"cli.app"}, {"aquipu"}),
+        ("import os.path", set()),
+        ("def late():\n    from aquipu.errors import AquipuError", {"words"}),
+        ("if TYPE_CHECKING:\n    from aquipu.store import Store", {"store"}),
+        ("import aquipu.local.disk.disk, time", {"local/disk"}),
+        ("from aquipu.local.disk import disk", {"local/disk"}),
+        ("from aquipu import Store, errors", {"face", "words"}),
+        ("import aquipu", {"face"}),
+        ("from . import errors", {"words"}),
+        ("from .local.disk.disk import Disk", {"local/disk"}),
+        ("from aquipu.cli import *", {"cli"}),
     ],
 )
-def test_every_way_to_import(source: str, rooms: set[str], packages: set[str]) -> None:
+def test_every_way_to_import_is_seen(source: str, places: set[str]) -> None:
     """An import is seen however it is written, also within a function."""
-    assert rooms_in(source, "aquipu") == rooms
-    assert packages_in(source, "aquipu") == packages
+    files = [file_of(module, name) for module, name in imports_of(source, "aquipu")]
+    assert {place_of(file) for file in files if file is not None} == places
 
 
-@pytest.mark.parametrize(
-    ("source", "rooms"),
-    [
-        ("from . import app", {"cli.app"}),
-        ("from .app import say", {"cli.app"}),
-        ("from . import frame", {"cli"}),
-        ("from .frame import Flag", {"cli.frame"}),
-        ("from .. import frame, Store", {"frame", "aquipu"}),
-        ("from ..frame import Flag", {"frame"}),
-        ("from ..cli import app", {"cli.app"}),
-    ],
-)
-def test_every_way_to_import_from_within_a_folder(source: str, rooms: set[str]) -> None:
-    """One dot is the folder, two are the house."""
-    assert rooms_in(source, "aquipu.cli") == rooms
+def test_every_folder_stands_in_the_table() -> None:
+    """A file belongs to one row of the table, and no row is without a file."""
+    places = {place_of(file) for file in FILES}
+    folders = {folder for folder in MAY_IMPORT if (PACKAGE / folder).is_dir()}
+    assert places - {"face"} == set(MAY_IMPORT)
+    assert folders == {place for place in places if (PACKAGE / place).is_dir()}
 
 
-def test_every_room_stands_in_the_table() -> None:
-    """A file of the package is a room of the table, or stands outside of the house; the table names no other."""
-    assert set(SOURCES) == {*ROOMS, "__init__", *(f"{folder}.__init__" for folder in FOLDERS)}
-    assert set(HOUSE.rglob("*.py")) == {*SOURCES.values(), *OUTSIDE.values()}
-    assert len(ROOMS) == len(set(ROOMS))
+@pytest.mark.parametrize("file", sorted(set(FILES) - {"__init__", "local/__init__"}))
+def test_a_file_imports_only_what_its_folder_may(file: str) -> None:
+    """A folder knows only the folders that the table gives it."""
+    place = place_of(file)
+    assert places_in(file) <= MAY_IMPORT[place] | {place}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_says_which_room_is_which(folder: str) -> None:
-    """It opens with a table of its rooms, from the top of the house to the bottom. It holds nothing else, so that who wants
-    one of them does not load the others."""
-    theory, *rest = ast.parse(SOURCES[f"{folder}.__init__"].read_text()).body
-    told = re.findall(r"^`(\w+)`", ast.literal_eval(theory.value) if isinstance(theory, ast.Expr) else "", re.MULTILINE)
-    assert [f"{folder}.{room}" for room in told] == [room for room in ROOMS if room.startswith(f"{folder}.")]
-    assert rest == []
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_rooms_above_it(room: str) -> None:
-    """No room knows of one that stands below it, and only the edge knows the face of the package and what stands on it."""
-    above = set(ROOMS[: ROOMS.index(room)])
-    if room in LAYERS["edge"]:
-        above |= {"aquipu", *OUTSIDE}
-    assert rooms_of(room) <= above
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_keeps_away_from_the_others_tools(layer: str) -> None:
-    """The pure rooms know no file, thread, clock or loop; the blocking rooms no loop."""
-    for room in LAYERS[layer]:
-        assert not packages_of(room) & FORBIDDEN[layer], room
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_a_file_keeps_away_from_the_tools_of_others(file: str) -> None:
+    """What is pure knows no file, thread, clock or event loop; what blocks knows no event loop."""
+    if stands_in(file, PURE):
+        calendar = {"datetime"} if file in CALENDAR else set()
+        assert not (packages_in(file) - calendar) & IMPURE_PACKAGES
+    if stands_in(file, BLOCKING):
+        assert not packages_in(file) & LOOP_PACKAGES
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_one_door_to_each_thing_outside(package: str) -> None:
-    """Only disk.py imports os and fcntl, only cli/console.py what draws on a terminal: each thing outside has one door."""
-    importers = {room for room in SOURCES if package in packages_of(room)}
-    assert importers <= ONLY_IN[package]
+    """The operating system, checksums and the terminal are each reached through one file."""
+    importers = {file for file in FILES if package in packages_in(file)}
+    outside = {file for file in importers if file.startswith(("contrib/", "examples/"))}
+    assert importers - outside <= ONLY_IN[package]
 
 
-@pytest.mark.parametrize("place", OUTSIDE)
-def test_what_stands_outside_knows_only_the_face(place: str) -> None:
-    """A room of contrib/ and an example import the public face of the package, and what else stands outside."""
-    assert rooms_in(OUTSIDE[place].read_text(), package_of(place)) <= {"aquipu", "contrib", *OUTSIDE}
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        file
+        for file in FILES
+        if file.endswith("__init__") and "/" in file and file != "sync/__init__"
+    ),
+)
+def test_a_folder_loads_nothing_by_itself(file: str) -> None:
+    """The `__init__` of a folder holds its theory and no code, so that who wants one file does not
+    load the others.
+    """
+    theory, *rest = ast.parse(FILES[file].read_text()).body
+    assert isinstance(theory, ast.Expr)
+    assert isinstance(theory.value, ast.Constant)
+    assert rest == []
+
+
+def test_the_synchronous_face_gathers_its_names() -> None:
+    """`aquipu.sync` is imported as a whole: its theory, and its names from its own files."""
+    theory, *imports, names = ast.parse(FILES["sync/__init__"].read_text()).body
+    assert isinstance(theory, ast.Expr)
+    assert all(isinstance(node, ast.ImportFrom) for node in imports)
+    assert ast.unparse(names).startswith("__all__ = ")
+    assert places_in("sync/__init__") == {"sync"}

@@ -36,10 +36,14 @@ MIB = 1024 * 1024
 
 
 def test_memory_after_many_appends(tmp_path: Path) -> None:
-    """After 200,000 appends of 256 bytes the process is at most 32 MiB larger than after 20,000; segments roll too."""
+    """After 200,000 appends of 256 bytes the process is at most 32 MiB larger than after 20,000;
+    segments roll too.
+    """
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), "20000", "200000"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    (early, early_bytes), (late, late_bytes) = (map(int, line.split()) for line in output.splitlines())
+    (early, early_bytes), (late, late_bytes) = (
+        map(int, line.split()) for line in output.splitlines()
+    )
     assert early >= 19_000
     assert late >= 199_000
     assert late_bytes - early_bytes <= 32 * MIB

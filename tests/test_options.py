@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from math import inf, nan
 from typing import Any
 
 import pytest
 
+from aquipu.local.retain.retention import Retention
 from aquipu.options import MIB, Options
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
-from aquipu.retention import Retention
 
 USUAL = Options(
     sync_policy=EveryN(64),
@@ -43,6 +44,8 @@ def with_changes(changes: dict[str, Any]) -> Options:
         {"lock_timeout": inf},
         {"retention": None},
         {"retention": Retention(max_bytes=1)},
+        {"max_segment_age": 1e-9},
+        {"max_segment_age": timedelta(days=1)},
     ],
     ids=str,
 )
@@ -52,10 +55,12 @@ def test_options_up_to_their_bounds(changes: dict[str, Any]) -> None:
     assert options.checked() is options
 
 
-@pytest.mark.parametrize("name", ["max_segment_bytes", "max_record_bytes", "buffer_records", "buffer_bytes"])
+@pytest.mark.parametrize(
+    "name", ["max_segment_bytes", "max_record_bytes", "buffer_records", "buffer_bytes"]
+)
 @pytest.mark.parametrize("value", [1e6, "1000000", None, True, b"1", [1]], ids=repr)
 def test_a_size_that_is_no_whole_number(name: str, value: object) -> None:
-    """A size or count is an int and nothing like it; the TypeError names the option and the type."""
+    """A size or count is an int and nothing like it; the TypeError names option and type."""
     with pytest.raises(TypeError, match=f"{name} is a whole number, not {type(value).__name__}"):
         with_changes({name: value}).checked()
 
@@ -89,7 +94,9 @@ def test_a_number_out_of_its_bounds(changes: dict[str, Any], words: str) -> None
     ids=lambda policy: getattr(policy, "__name__", type(policy).__name__),
 )
 def test_a_policy_that_is_none(policy: object) -> None:
-    """sync_policy is an instance of one of the three policies: not its class, not its name, not their base."""
+    """sync_policy is an instance of one of the three policies: not its class, not its name, not
+    their base.
+    """
     with pytest.raises(TypeError, match=r"sync_policy is Always\(\), EveryN\(\) or OsManaged\(\)"):
         with_changes({"sync_policy": policy}).checked()
 
@@ -97,12 +104,37 @@ def test_a_policy_that_is_none(policy: object) -> None:
 @pytest.mark.parametrize("timeout", ["20", None, True, 1j], ids=repr)
 def test_a_lock_timeout_that_is_no_number(timeout: object) -> None:
     """lock_timeout is a number of seconds."""
-    with pytest.raises(TypeError, match=f"lock_timeout is in seconds, not {type(timeout).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"lock_timeout is in seconds, not {type(timeout).__name__}"
+    ):
         with_changes({"lock_timeout": timeout}).checked()
 
 
 @pytest.mark.parametrize("retention", [0, 3600.0, "1 day", Retention, {"max_bytes": 1}], ids=repr)
 def test_a_retention_that_is_none(retention: object) -> None:
     """retention is a Retention, and not what could be made into one."""
-    with pytest.raises(TypeError, match=f"retention is a Retention or None, not {type(retention).__name__}"):
+    with pytest.raises(
+        TypeError, match=f"retention is a Retention or None, not {type(retention).__name__}"
+    ):
         with_changes({"retention": retention}).checked()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (nan, ValueError),
+        (inf, ValueError),
+        (timedelta(0), ValueError),
+        ("60", TypeError),
+        (True, TypeError),
+    ],
+    ids=repr,
+)
+def test_an_age_that_no_segment_reaches(value: object, kind: type[Exception]) -> None:
+    """The age of a segment is a positive time, in seconds or as a timedelta; the error names the
+    option.
+    """
+    with pytest.raises(kind, match="max_segment_age"):
+        with_changes({"max_segment_age": value}).checked()

@@ -39,7 +39,9 @@ def test_later_stages_are_greater() -> None:
     ids=repr,
 )
 def test_what_an_append_waits_for(policy: SyncPolicy, stage: Stage, within: float | None) -> None:
-    """Always waits for SYNCED, the others for FLUSHED; only EveryN bounds the age of a record, by default at a second."""
+    """Always waits for SYNCED, the others for FLUSHED; only EveryN bounds the age of a record, by
+    default at a second.
+    """
     assert policy.stage is stage
     assert policy.within == within
 
@@ -52,7 +54,9 @@ def test_every_n_without_a_number() -> None:
 @unhurried
 @given(counts, counts)
 def test_always_and_os_managed_owe_nothing_by_count(unsynced: int, arriving: int) -> None:
-    """Under Always each record asks by itself, under OsManaged none does: their number decides nothing."""
+    """Under Always each record asks by itself, under OsManaged none does: their number decides
+    nothing.
+    """
     assert not Always().owes_sync(unsynced, arriving)
     assert not OsManaged().owes_sync(unsynced, arriving)
 
@@ -60,7 +64,9 @@ def test_always_and_os_managed_owe_nothing_by_count(unsynced: int, arriving: int
 @unhurried
 @given(st.integers(1, 100), st.lists(st.integers(0, 120), max_size=40))
 def test_every_n_through_many_commits(n: int, commits: list[int]) -> None:
-    """However the records are spread over commits, at most n - 1 are told and not synced; a sync comes only at the n-th."""
+    """However the records are spread over commits, at most n - 1 are told and not synced; a sync
+    comes only at the n-th.
+    """
     unsynced = 0
     for arriving in commits:
         owed = EveryN(n).owes_sync(unsynced, arriving)
@@ -88,8 +94,12 @@ def test_every_n_through_many_commits(n: int, commits: list[int]) -> None:
         ({"within": True}, TypeError, "not bool"),
     ],
 )
-def test_every_n_of_something_that_cannot_be(arguments: dict[str, Any], error: type[Exception], words: str) -> None:
-    """n is a whole number from 1 on, within a positive number of seconds or None; a bool is neither."""
+def test_every_n_of_something_that_cannot_be(
+    arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    """n is a whole number from 1 on, within a positive number of seconds or None; a bool is
+    neither.
+    """
     with pytest.raises(error, match=words):
         EveryN(**arguments)
 
@@ -102,7 +112,9 @@ def test_the_base_is_no_policy() -> None:
 
 @by_policy
 def test_a_policy_is_a_value(policy: SyncPolicy) -> None:
-    """A policy is equal to its copy, hashes like it, survives pickling, and is unequal to each of the others."""
+    """A policy is equal to its copy, hashes like it, survives pickling, and is unequal to each of
+    the others.
+    """
     for again in (copy.copy(policy), copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
         assert again == policy
         assert hash(again) == hash(policy)
@@ -112,5 +124,5 @@ def test_a_policy_is_a_value(policy: SyncPolicy) -> None:
 @pytest.mark.parametrize("field", ["n", "within"])
 def test_a_policy_does_not_change(field: str) -> None:
     """A policy that a store was opened with cannot be changed under it."""
-    with pytest.raises(AttributeError, match="does not change"):
+    with pytest.raises(AttributeError, match=f"cannot assign to field '{field}'"):
         setattr(EveryN(), field, 1)

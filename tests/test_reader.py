@@ -1,4 +1,6 @@
-"""reader, catalogue, cursor: another process sees exactly what has been acknowledged, and changes nothing."""
+"""reader, catalogue, cursor: another process sees exactly what has been acknowledged, and changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ import sys
 from asyncio import create_task, sleep
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
+from contextlib import suppress
+from errno import EIO
 from pathlib import Path
 
 import pytest
@@ -30,14 +34,17 @@ from aquipu import (
     Store,
     StoreClosedError,
     StoreFailedError,
+    StoreUnavailableError,
     UnsupportedFormatError,
     WrongLoopError,
-    acknowledged,
 )
-from aquipu.layout import ACKNOWLEDGED, MANIFEST, SEGMENT_HEADER_BYTES
+from aquipu.local.format.names import ACKNOWLEDGED, MANIFEST
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
+from aquipu.local.read import progress_reader
 from tests import follow_child
+from tests.disk import FailingDisk
 from tests.follow_child import TASKS
-from tests.support import FailingDisk, flip, segment_in, segments_in, snapshot
+from tests.support import flip, segment_in, segments_in, snapshot
 
 LABELS = ("user:7", "document:42")
 
@@ -105,7 +112,9 @@ async def opened(path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_no_store(tmp_path: Path) -> None:
-    """Nothing, a file, an empty directory, a directory of something else: no store, and nothing is made there."""
+    """Nothing, a file, an empty directory, a directory of something else: no store, and nothing is
+    made there.
+    """
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
@@ -177,7 +186,10 @@ async def test_damage_of_the_segment_that_is_written(tmp_path: Path) -> None:
         flip(segment_in(tmp_path), SEGMENT_HEADER_BYTES + 20)
         with pytest.raises(CorruptionError) as caught:
             await reader.get(5)
-        assert (caught.value.path, caught.value.offset) == (str(segment_in(tmp_path)), SEGMENT_HEADER_BYTES)
+        assert (caught.value.path, caught.value.offset) == (
+            str(segment_in(tmp_path)),
+            SEGMENT_HEADER_BYTES,
+        )
 
 
 # what is seen
@@ -185,7 +197,7 @@ async def test_damage_of_the_segment_that_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_what_a_reader_offers(tmp_path: Path) -> None:
-    """A Reader reads as the store does, and changes no byte, no name and no time of the directory."""
+    """A Reader reads as the store does, and changes no byte, name or time of the directory."""
     records = await filled(tmp_path)
     before = snapshot(tmp_path)
     async with Reader.open(tmp_path) as reader:
@@ -204,9 +216,12 @@ async def test_what_a_reader_offers(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_commit_under_way_is_not_seen(tmp_path: Path) -> None:
-    """A commit that stands whole in the file is not seen before its callers were told; then it is."""
+    """A commit that stands whole in the file is not seen before its callers go on; then it is."""
     disk = FailingDisk(writes_synced=False)
-    async with Store.open(tmp_path, sync_policy=Always(), disk=disk) as store, Reader.open(tmp_path) as reader:
+    async with (
+        Store.open(tmp_path, sync_policy=Always(), disk=disk) as store,
+        Reader.open(tmp_path) as reader,
+    ):
         await store.append(b"told")
         await until(lambda: reader.next_sequence == 1)
         follow = reader.follow(0)
@@ -246,7 +261,9 @@ async def test_a_writer_that_failed(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_frames_written_anew(tmp_path: Path) -> None:
-    """Where a dead writer's last frames were lost and its successor wrote others, a reader that knew them finds those."""
+    """Where a dead writer's last frames were lost and its successor wrote others, a reader that
+    knew them finds those.
+    """
     async with Store.open(tmp_path / "original", sync_policy=OsManaged()) as store:
         for _ in range(7):
             await store.append(b"x" * 100)
@@ -267,7 +284,10 @@ async def test_frames_written_anew(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_purges(tmp_path: Path) -> None:
     """After a purge a reader begins where the store does; what is gone is an error of its own."""
-    async with Store.open(tmp_path, max_segment_bytes=4096) as store, Reader.open(tmp_path) as reader:
+    async with (
+        Store.open(tmp_path, max_segment_bytes=4096) as store,
+        Reader.open(tmp_path) as reader,
+    ):
         late, at_the_end = reader.follow(0), reader.follow(0)
         for _ in range(10):
             await store.append(b"x" * 4096)
@@ -288,7 +308,9 @@ async def test_purges(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_purge_that_nobody_has_told_of(tmp_path: Path) -> None:
-    """Segments that the retention removes after the last commit are missed: the reader looks where the log begins now."""
+    """Segments that the retention removes after the last commit are missed: the reader looks where
+    the log begins now.
+    """
     disk, keep = FailingDisk(), Retention(max_bytes=1)
     async with (
         Store.open(tmp_path, max_segment_bytes=4096, retention=keep, disk=disk) as store,
@@ -300,7 +322,10 @@ async def test_a_purge_that_nobody_has_told_of(tmp_path: Path) -> None:
         hold = disk.hold("rename", of=MANIFEST)
         await store.append(b"x" * 4096)
         await until(lambda: hold.reached.is_set() and reader.next_sequence == 2)
-        assert sequences(await everything(reader)) == [0, 1]  # the reader knows the segments as they are now
+        assert sequences(await everything(reader)) == [
+            0,
+            1,
+        ]  # the reader knows the segments as they are now
         hold.released.set()
         await until(lambda: segments_in(tmp_path) == [segment_in(tmp_path, 2)])
         with pytest.raises(RecordPurgedError) as caught:
@@ -313,8 +338,9 @@ async def test_a_purge_that_nobody_has_told_of(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_writers_and_followers_in_processes(tmp_path: Path) -> None:
-    """64 tasks append in one process; three followers there and two in others get each record once, in order, and none
-    before its own writer was told."""
+    """64 tasks append in one process; three followers there and two in others get each record once,
+    in order, and none before its own writer was told.
+    """
     await filled(tmp_path / "store", 0)
     count = 40
     readers = [await child("follow", tmp_path / "store", TASKS * count) for _ in range(2)]
@@ -329,7 +355,9 @@ async def test_writers_and_followers_in_processes(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_the_writer_is_killed_and_started_anew(tmp_path: Path) -> None:
-    """A follower goes on through the deaths of its writers: all that they reported, in order, and nothing twice."""
+    """A follower goes on through the deaths of its writers: all that they reported, in order, and
+    nothing twice.
+    """
     await filled(tmp_path, 0)
     async with Reader.open(tmp_path) as reader:
         follow, following, told = reader.follow(0), 0, 0
@@ -345,15 +373,21 @@ async def test_the_writer_is_killed_and_started_anew(tmp_path: Path) -> None:
         async with Store.open(tmp_path) as store:
             expected = [record async for record in store.scan()]
         assert told < len(expected)
-        assert sequences(await take(follow, len(expected) - following)) == list(range(following, len(expected)))
+        assert sequences(await take(follow, len(expected) - following)) == list(
+            range(following, len(expected))
+        )
         assert await everything(reader) == expected
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a dead writer can be told from a slow one")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only there a dead writer can be told from a slow one"
+)
 @pytest.mark.parametrize("count", [1, 2, 300])
 @pytest.mark.asyncio
 async def test_the_writer_dies_in_the_hands_of_a_caller(tmp_path: Path, count: int) -> None:
-    """What was acknowledged is seen, by old readers and new, also when the first caller who is told ends the process."""
+    """What was acknowledged is seen, by old readers and new, also when the first caller who is told
+    ends the process.
+    """
     await filled(tmp_path, 0)
     async with Reader.open(tmp_path) as reader, reader.follow(0) as follow:
         process = await child("die", tmp_path, count)
@@ -367,7 +401,9 @@ async def test_the_writer_dies_in_the_hands_of_a_caller(tmp_path: Path, count: i
 
 @pytest.mark.asyncio
 async def test_a_writer_that_never_closed(tmp_path: Path) -> None:
-    """What a program left to be written at its end was told to nobody, but is on the disk, and is seen."""
+    """What a program left to be written at its end was told to nobody, but is on the disk, and is
+    seen.
+    """
     await filled(tmp_path, 0)
     async with Reader.open(tmp_path) as reader:
         process = await child("leave", tmp_path, 500)
@@ -401,12 +437,15 @@ async def test_cancelled_at_every_step(tmp_path: Path) -> None:
                 except asyncio.CancelledError:
                     continue
         assert got == list(range(200))
-        await until(lambda: not disk.open_files)
+        await until(lambda: set(disk.open_files.values()) == {str(tmp_path / ACKNOWLEDGED)})
+    assert not disk.open_files
 
 
 @pytest.mark.asyncio
 async def test_at_rest_it_touches_no_file(tmp_path: Path) -> None:
-    """A follower at the end that nothing comes for makes no call on the disk; what then comes, it gives."""
+    """A follower at the end that nothing comes for looks at the page that the writer shares, and at
+    no other file; what then comes, it gives.
+    """
     disk = FailingDisk()
     async with Store.open(tmp_path) as store, Reader.open(tmp_path, disk=disk) as reader:
         waiting = create_task(take(reader.follow(), 1))
@@ -419,8 +458,30 @@ async def test_at_rest_it_touches_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_page_is_cut_off_while_it_is_used(tmp_path: Path) -> None:
+    """Whoever empties the page that the writer shares (logrotate's copytruncate) ends neither the
+    writer nor its readers: a follower gives all that is appended, and a new Reader sees it.
+    """
+    async with (
+        Store.open(tmp_path) as store,
+        Reader.open(tmp_path) as reader,
+        reader.follow(0) as follow,
+    ):
+        for number in range(20):
+            if number % 3 == 1:
+                os.truncate(tmp_path / ACKNOWLEDGED, 0)
+                assert reader.next_sequence == number
+            await store.append(b"x")
+            assert (await anext(follow)).sequence == number
+        async with Reader.open(tmp_path) as late:
+            assert late.next_sequence == 20
+
+
+@pytest.mark.asyncio
 async def test_the_end_of_a_follower(tmp_path: Path) -> None:
-    """A follower that waits ends when it is closed, and when its Reader is; the writer's end is none for it."""
+    """A follower that waits ends when it is closed, and when its Reader is; the writer's end is
+    none for it.
+    """
     async with Store.open(tmp_path) as store:
         reader = await Reader.open(tmp_path)
         first, second = reader.follow(), reader.follow()
@@ -490,8 +551,12 @@ async def test_another_file_with_the_writers_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_word_from_before_the_machine_was_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was said before a power cut counts as far as the frames are there: what is lost is no damage."""
+async def test_a_word_from_before_the_machine_was_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said before a power cut counts as far as the frames are there: what is lost is no
+    damage.
+    """
     original = tmp_path / "original"
     async with Store.open(original, sync_policy=OsManaged()) as store:
         for number in range(10):
@@ -500,7 +565,7 @@ async def test_a_word_from_before_the_machine_was_started_anew(tmp_path: Path, m
         await sleep(0.01)
         cut = Path(shutil.copytree(original, tmp_path / "cut"))
     whole = segment_in(cut).stat().st_size
-    monkeypatch.setattr(acknowledged, "machine_life", lambda: bytes(range(16)))
+    monkeypatch.setattr(progress_reader, "machine_life", lambda: bytes(range(16)))
     for lost in (0, 1, 60, 200):
         os.truncate(segment_in(cut), whole - lost)
         async with Reader.open(cut) as reader:
@@ -515,17 +580,128 @@ async def test_a_word_from_before_the_machine_was_started_anew(tmp_path: Path, m
 
 @pytest.mark.asyncio
 async def test_a_cursor(tmp_path: Path) -> None:
-    """What is saved under a name is there afterwards: for the store, for readers, after reopening."""
+    """What is saved under a name stays there: for the store, for readers, after reopening."""
+    await filled(tmp_path)
     async with Store.open(tmp_path) as store, Reader.open(tmp_path) as reader:
         assert await store.cursor("billing").load() is None
         await reader.cursor("billing").save(17)
         assert await store.cursor("billing").load() == 17
-        await store.cursor("billing").save(2**64 - 1)
+        await store.cursor("billing").save(20)
         await store.cursor("mail").save(0)
         assert store.cursor("mail").name == "mail"
     async with Store.open(tmp_path) as store, Reader.open(tmp_path) as reader:
-        assert await reader.cursor("billing").load() == 2**64 - 1
+        assert await reader.cursor("billing").load() == 20
         assert await store.cursor("mail").load() == 0
+
+
+@pytest.mark.parametrize("of_reader", [False, True])
+@pytest.mark.asyncio
+async def test_a_cursor_waits_for_the_log(tmp_path: Path, of_reader: bool) -> None:
+    """What lies before a cursor is on the disk before the cursor is, whoever saves it; and it is
+    synced once.
+    """
+    disk = FailingDisk()
+    async with (
+        Store.open(tmp_path, sync_policy=OsManaged(), disk=disk) as store,
+        Reader.open(tmp_path, disk=disk) as reader,
+    ):
+        await store.append_many([b"x"] * 3)
+        cursor = (reader if of_reader else store).cursor("billing")
+        await until(lambda: reader.next_sequence == 3)
+        disk.calls.clear()
+        await cursor.save(3)
+        synced = disk.steps("sync", "rename")
+        assert synced[0] == ("sync", segment_in(tmp_path).name)
+        assert synced[-1][0] == "rename"
+        disk.calls.clear()
+        await cursor.save(2)
+        assert not [name for method, name in disk.steps("sync") if name.endswith(".segment")]
+        assert store.synced_sequence == (0 if of_reader else 3)
+
+
+@pytest.mark.parametrize("of_reader", [False, True])
+@pytest.mark.asyncio
+async def test_a_log_that_cannot_be_synced(tmp_path: Path, of_reader: bool) -> None:
+    """Then the cursor stays where it was: an error of the tree."""
+    disk = FailingDisk()
+    async with Store.open(tmp_path, sync_policy=OsManaged()) as store:
+        await store.append(b"x")
+    store = await Store.open(tmp_path, sync_policy=OsManaged(), disk=disk)
+    async with Reader.open(tmp_path, disk=disk) as reader:
+        cursor = (reader if of_reader else store).cursor("billing")
+        await cursor.save(1)
+        await store.append(b"y")
+        await until(lambda: reader.next_sequence == 2)
+        disk.fail("sync", EIO, of=".segment")
+        with pytest.raises(StoreUnavailableError if of_reader else StoreFailedError):
+            await cursor.save(2)
+        assert await cursor.load() == 1
+    with suppress(StoreFailedError):
+        await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_cursor_of_a_store_that_is_closed(tmp_path: Path) -> None:
+    """A follower ends when its store is closed, and then its consumer saves where it was: closing
+    has synced that.
+    """
+    store = await Store.open(tmp_path, sync_policy=OsManaged())
+    follow = store.follow(0)
+    await store.append_many([b"x"] * 3)
+    closing = create_task(store.aclose())
+    async for record in follow:
+        await store.cursor("billing").save(record.sequence + 1)
+    await closing
+    assert await store.cursor("billing").load() == 3
+
+
+@pytest.mark.parametrize("of_reader", [False, True])
+@pytest.mark.asyncio
+async def test_a_cursor_beyond_the_end(tmp_path: Path, of_reader: bool) -> None:
+    """It would pass over what comes: refused, and nothing is written."""
+    async with Store.open(tmp_path) as store, Reader.open(tmp_path) as reader:
+        await store.append(b"x")
+        await until(lambda: reader.next_sequence == 1)
+        cursor = (reader if of_reader else store).cursor("billing")
+        for sequence in (2, 2**64 - 1):
+            with pytest.raises(RecordNotWrittenError):
+                await cursor.save(sequence)
+        assert await cursor.load() is None
+
+
+@pytest.mark.asyncio
+async def test_a_start_beyond_the_end(tmp_path: Path) -> None:
+    """An error, as in a Store: at once where a writer says how far the log reaches, and otherwise
+    as soon as one does.
+    """
+    await filled(tmp_path)
+    async with Store.open(tmp_path), Reader.open(tmp_path) as reader:
+        with pytest.raises(RecordNotWrittenError):
+            await anext(reader.follow(21))
+    (tmp_path / "acknowledged").unlink()
+    async with Reader.open(tmp_path) as reader:
+        step = create_task(anext(reader.follow(21)))
+        await sleep(0.1)
+        assert not step.done()
+        async with Store.open(tmp_path):
+            with pytest.raises(RecordNotWrittenError):
+                await step
+
+
+@pytest.mark.asyncio
+async def test_the_earliest_and_where_a_purge_was_quicker(tmp_path: Path) -> None:
+    """A consumer starts on any store; one that was overtaken raises, or passes over and tells how
+    many.
+    """
+    await filled(tmp_path)
+    async with Store.open(tmp_path) as store, Reader.open(tmp_path) as reader:
+        first = (await store.purge(before=15)).first_sequence
+        assert sequences(await take(reader.follow("earliest"), 2)) == [first, first + 1]
+        with pytest.raises(RecordPurgedError):
+            await anext(reader.follow(2))
+        follow = reader.follow(2, on_purged="skip")
+        assert sequences(await take(follow, 20 - first)) == list(range(first, 20))
+        assert follow.skipped == first - 2
 
 
 @pytest.mark.asyncio
@@ -545,7 +721,11 @@ async def test_a_consumer_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_damaged_cursor(tmp_path: Path) -> None:
-    """A cursor that does not check is damage: a consumer must not begin anew because of it. Saving mends it."""
+    """A cursor that does not check is damage: a consumer must not begin anew because of it.
+
+    Saving mends it.
+    """
+    await filled(tmp_path)
     async with Store.open(tmp_path) as store:
         cursor = store.cursor("billing")
         await cursor.save(17)
@@ -568,9 +748,12 @@ async def test_a_name_that_is_none(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("sequence", "error"), [(-1, ValueError), (2**64, ValueError), ("1", TypeError), (True, TypeError)]
+    ("sequence", "error"),
+    [(-1, ValueError), (2**64, ValueError), ("1", TypeError), (True, TypeError)],
 )
-async def test_a_sequence_that_is_none(tmp_path: Path, sequence: int, error: type[Exception]) -> None:
+async def test_a_sequence_that_is_none(
+    tmp_path: Path, sequence: int, error: type[Exception]
+) -> None:
     """A cursor keeps nothing but a sequence."""
     async with Store.open(tmp_path) as store:
         with pytest.raises(error, match="a cursor keeps a sequence"):

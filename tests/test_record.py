@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable
 from typing import Any, cast
@@ -10,8 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aquipu.labels import is_label
 from aquipu.policy import Stage
-from aquipu.record import LABEL_BYTES_MAX, LABELS_MAX, Receipt, Record, checked_data, checked_relations
+from aquipu.record import (
+    LABEL_BYTES_MAX,
+    LABELS_MAX,
+    Receipt,
+    Record,
+    checked_data,
+    checked_labels,
+    checked_relations,
+)
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -47,7 +57,9 @@ def test_a_view_with_gaps_or_wide_items() -> None:
     assert checked_data(memoryview(wide)) == wide.tobytes()
 
 
-@pytest.mark.parametrize("data", ["secret", None, ["secret"], [115, 101], 7, 0.5, array("B", b"secret"), object()])
+@pytest.mark.parametrize(
+    "data", ["secret", None, ["secret"], [115, 101], 7, 0.5, array("B", b"secret"), object()]
+)
 def test_data_that_is_no_bytes(data: object) -> None:
     """Anything else is a TypeError that names the type and tells nothing of the data."""
     with pytest.raises(TypeError, match=type(data).__name__) as caught:
@@ -84,21 +96,74 @@ def test_labels_as_any_collection(relations: tuple[str, ...]) -> None:
         (("user:7", None), TypeError, "not NoneType"),
         (("user:7", 7), TypeError, "not int"),
         (("user:7", ""), ValueError, "not empty"),
-        (("two\nlines",), ValueError, "printable"),
-        (("\x00",), ValueError, "printable"),
-        (("half \ud800",), ValueError, "printable"),
+        (("two\nlines",), ValueError, "control character"),
+        (("\x00",), ValueError, "control character"),
+        (("half \ud800",), ValueError, "lone surrogate"),
         (("x" * (LABEL_BYTES_MAX + 1),), ValueError, "at most 1024 bytes"),
         (("é" * (LABEL_BYTES_MAX // 2) + "x",), ValueError, "at most 1024 bytes"),
+        (("😀" * (LABEL_BYTES_MAX // 4) + "x",), ValueError, "at most 1024 bytes"),
         (("x",) * (LABELS_MAX + 1), ValueError, "at most 255 labels"),
+        (("aquipu:lost",), ValueError, "does not begin with 'aquipu:'"),
+        (("user:7", "aquipu:"), ValueError, "does not begin with 'aquipu:'"),
     ],
 )
-def test_labels_that_cannot_be_stored(relations: object, error: type[Exception], words: str) -> None:
-    """A label is a printable, non-empty str of at most 1,024 bytes, and a record has at most 255 of them."""
+def test_labels_that_cannot_be_stored(
+    relations: object, error: type[Exception], words: str
+) -> None:
+    """A label is a non-empty str of at most 1,024 bytes, on one line and without control
+    characters; a record has at most 255 of them, and none that only the engine gives.
+    """
     with pytest.raises(error, match=words):
         checked_relations(cast("Iterable[str]", relations))
 
 
-@pytest.mark.parametrize("label", ["secret\n", "secret" * 200])
+def test_what_is_a_label_is_the_same_everywhere() -> None:
+    """Of all code points, those that stand in no label are a fixed list, whatever the interpreter's
+    Unicode knows.
+    """
+    refused = {point for point in range(sys.maxunicode + 1) if not is_label(f"x{chr(point)}")}
+    assert refused == {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
+
+
+@pytest.mark.parametrize(
+    "point", [*range(0x110), *range(0x2000, 0x2070), *range(0xFE00, 0xFF00), 0xE0001, 0x1FAE8]
+)
+def test_what_was_a_label_is_one(point: int) -> None:
+    """Earlier versions took what is printable: a store that holds such labels can still be asked
+    for them.
+    """
+    assert not chr(point).isprintable() or is_label(chr(point))
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "علی\u200cرضا",  # ZWNJ, without which it is another name
+        "👩\u200d💻",  # ZWJ
+        "10\u00a0km",  # NBSP
+        "\ufeffmarked",  # BOM
+        "\u202eright to left",
+        "\u00adsoft",
+        "e\u0301",
+        "\u0378",  # assigned to nothing
+        "\U0010ffff",
+        "\ue000",  # private use
+        "mood:\U0001fae8",  # since Unicode 15
+        "Aquipu:lost",
+        "aquipu",
+    ],
+)
+def test_names_are_labels(label: str) -> None:
+    """What people and things are called needs no printable characters of a version of Unicode."""
+    assert checked_relations((label,)) == (label,)
+
+
+def test_labels_of_the_engine_can_be_asked_for() -> None:
+    """Nobody gives them to a record, and everybody may look for the records that carry them."""
+    assert checked_labels(("aquipu:lost",)) == ("aquipu:lost",)
+
+
+@pytest.mark.parametrize("label", ["secret\n", "secret" * 200, "aquipu:secret"])
 def test_a_refused_label_is_not_repeated(label: str) -> None:
     """The message about a label does not hold it: it belongs to the record."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
@@ -107,8 +172,19 @@ def test_a_refused_label_is_not_repeated(label: str) -> None:
 
 
 def test_the_fields_in_their_order() -> None:
-    """Receipt and Record are tuples whose fields have a fixed order; a record has no relations unless it was given some."""
-    assert Receipt(7, 8, Stage.SYNCED)._asdict() == {"sequence": 7, "timestamp": 8, "stage": Stage.SYNCED}
-    assert Record(7, 8, b"one")._asdict() == {"sequence": 7, "timestamp": 8, "data": b"one", "relations": ()}
+    """Receipt and Record are tuples whose fields have a fixed order; a record has no relations
+    unless it was given some.
+    """
+    assert Receipt(7, 8, Stage.SYNCED)._asdict() == {
+        "sequence": 7,
+        "timestamp": 8,
+        "stage": Stage.SYNCED,
+    }
+    assert Record(7, 8, b"one")._asdict() == {
+        "sequence": 7,
+        "timestamp": 8,
+        "data": b"one",
+        "relations": (),
+    }
     fields: dict[str, Any] = Record(7, 8, b"one", ("user:7",))._asdict()
     assert fields["relations"] == ("user:7",)

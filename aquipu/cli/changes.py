@@ -1,13 +1,11 @@
-"""The commands that change a store: append, purge, hold, index, repair.
+"""The commands that change a store while it works: append, purge, hold.
 
-append and purge write through a `Store`, and so hold its lock; index and repair hold it themselves. hold needs none: it
-works while a service writes the store.
+append and purge write through a `Store`, and so hold its lock. hold needs none: it works while a
+service writes the store.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from datetime import datetime
 from re import fullmatch
 from time import sleep
@@ -16,30 +14,29 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.bookmark import checked_name, list_bookmarks, remove_bookmark, set_hold
 from aquipu.cli.app import (
-    DAMAGED,
     EPILOG,
     SIGNALLED,
     USAGE,
     JsonOption,
     LockTimeoutOption,
+    ModeOption,
     StoreArgument,
     absolute,
     app,
     as_json,
+    bounds,
+    checked_rights,
     checked_timeout,
+    connecting,
     exit_codes,
     sequence_or_time,
     usage,
 )
 from aquipu.cli.console import (
-    PIECE_BYTES,
     Advance,
     Input,
     bar,
-    can_ask,
-    confirmed,
     counted,
     say,
     standard_output,
@@ -47,23 +44,23 @@ from aquipu.cli.console import (
     write_line,
 )
 from aquipu.cli.lines import LINE_BYTES_MAX, Lines
-from aquipu.disk import Disk, explained
-from aquipu.errors import AquipuError, RecordNotWrittenError, StoreLockedError
-from aquipu.indexes import build_indexes
-from aquipu.inspection import examined, segment_bytes
-from aquipu.layout import BookmarkKind
-from aquipu.lock import Lock, holder_of
-from aquipu.manifest import read_manifest
+from aquipu.errors import RecordNotWrittenError
+from aquipu.local.check.rights import keep_rights
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.disk.paths import address_in, is_shared
+from aquipu.local.format.names import BookmarkKind
+from aquipu.local.retain.bookmarks import checked_name, list_bookmarks, remove_bookmark, set_hold
+from aquipu.local.retain.manifest import read_manifest
+from aquipu.local.write.recovery import RecoveryReport
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.purge import Purged
 from aquipu.reader import Reader
-from aquipu.record import checked_relations
-from aquipu.recovery import RecoveryReport
-from aquipu.repair import Mended, Repair, repairing
-from aquipu.store import Store
+from aquipu.record import Purged, checked_relations
+from aquipu.runtime.closing import Opening
+from aquipu.store import RemoteStore, Store
 
+_BATCH_RECORDS = 16_384  # fewer than any buffer holds that was opened without saying otherwise
 _BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a hold
-_YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 # append
@@ -71,39 +68,61 @@ _YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command("append", epilog=EPILOG)
 def append_command(
-    store: Annotated[str, typer.Argument(metavar="STORE", help="The directory of the store; made if it is missing.")],
-    sync_policy: Annotated[
+    store: Annotated[
         str,
+        typer.Argument(
+            metavar="STORE",
+            help="The directory of the store, made if it is missing; or unix:PATH for the one that"
+            " a daemon has.",
+        ),
+    ],
+    sync_policy: Annotated[
+        str | None,
         typer.Option(
             metavar="always|every:N[/SECONDS]|os",
-            help="When records are synced to the disk: each commit; after N records, or SECONDS ('none': whenever) at"
-            " the latest; by the operating system. At the end everything is synced.",
+            show_default="every:64",
+            help="When records are synced to the disk: each commit; after N records, or SECONDS"
+            " ('none': whenever) at the latest; by the operating system. At the end everything is"
+            " synced.",
         ),
-    ] = "every:64",
+    ] = None,
     relation: Annotated[
         list[str] | None,
-        typer.Option("--relation", metavar="LABEL", help="Store each line with this label; may be repeated."),
+        typer.Option(
+            "--relation", metavar="LABEL", help="Store each line with this label; may be repeated."
+        ),
+    ] = None,
+    mode: ModeOption = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The group that the files belong to, and may read them."),
     ] = None,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
     """Store standard input, a record per line.
 
-    Each line is stored with its line end, as soon as it comes, so that `aquipu cat` gives back exactly what was read. At
-    the end, one line on standard error says how many records were stored, the last sequence, and how safe they are.
+    Each line is stored with its line end, as soon as it comes, so that `aquipu cat` gives back
+    exactly what was read. At the end, one line on standard error says how many records were stored,
+    the last sequence, and how safe they are.
 
-    Ctrl-C, SIGTERM and SIGHUP end it as the end of the input does: what was read is stored and synced.
+    Ctrl-C, SIGTERM and SIGHUP end it as the end of the input does: what was read is stored and
+    synced.
     """
-    policy, seconds = sync_policy_of(sync_policy), checked_timeout(lock_timeout)
+    seconds = checked_timeout(lock_timeout)
     with usage("--relation"):
         labels = checked_relations(relation or ())
+    opening = _opening_for_append(store, sync_policy, seconds, checked_rights(mode), group)
     with exit_codes():
-        stopped_by = anyio.run(_append, absolute(store), policy, labels, seconds)
+        stopped_by = anyio.run(_append, opening, labels)
         if stopped_by is not None:
             raise typer.Exit(SIGNALLED + stopped_by)
 
 
 def sync_policy_of(text: str) -> SyncPolicy:
-    """always, os, every:N, every:N/SECONDS or every:N/none; a usage error for anything else."""
+    """Return the policy of always, os, every:N, every:N/SECONDS or every:N/none.
+
+    Anything else is a usage error.
+    """
     if text in ("always", "os"):
         return Always() if text == "always" else OsManaged()
     match = fullmatch(r"every:([0-9]+)(?:/(none|[0-9]*\.?[0-9]+))?", text)
@@ -117,20 +136,40 @@ def sync_policy_of(text: str) -> SyncPolicy:
         raise typer.BadParameter(str(error), param_hint="--sync-policy") from None
 
 
-async def _append(path: str, policy: SyncPolicy, labels: tuple[str, ...], lock_timeout: float) -> int | None:
-    """Append standard input. The signal that ended it, if one did."""
+def _opening_for_append(
+    store: str, sync_policy: str | None, seconds: float, mode: int | None, group: str | None
+) -> Opening[Store] | Opening[RemoteStore]:
+    if address_in(store) is None:
+        policy = sync_policy_of(sync_policy or "every:64")
+        with usage("--group"):
+            return Store.open(
+                absolute(store),
+                sync_policy=policy,
+                max_record_bytes=LINE_BYTES_MAX,
+                lock_timeout=seconds,
+                mode=mode,
+                group=group,
+                shared=is_shared(absolute(store)),
+            )
+    for option, value in (("--sync-policy", sync_policy), ("--mode", mode), ("--group", group)):
+        if value is not None:
+            raise typer.BadParameter(
+                f"the daemon at {store} has its own: see serve", param_hint=option
+            )
+    return connecting(store, seconds)
+
+
+async def _append(
+    opening: Opening[Store] | Opening[RemoteStore], labels: tuple[str, ...]
+) -> int | None:
+    """Append standard input; return the signal that ended it, if one did."""
     source = Input()
     try:
-        store = await Store.open(
-            path,
-            sync_policy=policy,
-            max_record_bytes=LINE_BYTES_MAX,
-            buffer_records=PIECE_BYTES,  # a piece holds no more lines than bytes, so each can be one commit
-            lock_timeout=lock_timeout,
-        )
+        store = await opening
         with until_signalled(source.stop):
             try:
-                say_what_was_cut(store.recovery)
+                if not isinstance(store, RemoteStore):  # the daemon has said it
+                    say_what_was_cut(store.recovery)
                 with bar(source.size, counts_records=True, shown=not source.is_terminal) as advance:
                     await _append_lines(store, source, labels, advance)
             finally:
@@ -140,11 +179,14 @@ async def _append(path: str, policy: SyncPolicy, labels: tuple[str, ...], lock_t
     return source.stopped_by
 
 
-async def _append_lines(store: Store, source: Input, labels: tuple[str, ...], advance: Advance) -> None:
+async def _append_lines(
+    store: Store | RemoteStore, source: Input, labels: tuple[str, ...], advance: Advance
+) -> None:
     lines = Lines()
     while piece := await source.read():
         records = lines.feed(piece)
-        await store.append_many(records, relations=labels)
+        for first in range(0, len(records), _BATCH_RECORDS):
+            await store.append_many(records[first : first + _BATCH_RECORDS], relations=labels)
         advance(len(piece), len(records))
     rest = lines.rest()
     if rest:
@@ -152,7 +194,7 @@ async def _append_lines(store: Store, source: Input, labels: tuple[str, ...], ad
         advance(0, 1)
 
 
-async def _close(store: Store) -> None:
+async def _close(store: Store | RemoteStore) -> None:
     """Close it, and say how far its records have come, whatever happens."""
     try:
         await store.aclose()
@@ -166,8 +208,9 @@ async def _close(store: Store) -> None:
 def say_what_was_cut(report: RecoveryReport) -> None:
     if report.cut_bytes:
         say(
-            f"aquipu: a torn tail of {counted(report.cut_bytes, 'byte')} was cut from {report.cut_from} at offset "
-            f"{report.cut_offset}: {report.cut_reason}; it is kept in {report.cut_kept_in}"
+            f"aquipu: a torn tail of {counted(report.cut_bytes, 'byte')} was cut from "
+            f"{report.cut_from} at offset {report.cut_offset}: {report.cut_reason}; "
+            f"it is kept in {report.cut_kept_in}"
         )
 
 
@@ -178,15 +221,22 @@ def say_what_was_cut(report: RecoveryReport) -> None:
 def purge_command(
     store: StoreArgument,
     before: Annotated[
-        str, typer.Option(metavar="SEQUENCE|TIME", help="What lies before it may go: a sequence, or ISO 8601 with a zone.")
+        str,
+        typer.Option(
+            metavar="SEQUENCE|TIME",
+            help="What lies before it may go: a sequence, or ISO 8601 with a zone.",
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     lock_timeout: LockTimeoutOption = 20.0,
     json_object: JsonOption = False,
 ) -> None:
-    """Let go of the oldest records: whole sealed segments, in which everything lies before the sequence or time.
+    """Delete the oldest records, in whole sealed segments.
 
-    What a hold keeps stays, and so does the segment that is being written. No other process may be writing the store.
+    A segment goes when everything in it lies before the sequence or time.
+
+    What a hold keeps stays, and so does the segment that is being written. No other process may be
+    writing the store, but for the daemon that is asked to do it.
 
     \b
     With --json, one object:
@@ -200,35 +250,56 @@ def purge_command(
     bound, seconds = sequence_or_time(before, "--before"), checked_timeout(lock_timeout)
     with exit_codes():
         output = standard_output()
-        purged = anyio.run(_purge, absolute(store), bound, dry_run, seconds)
+        purged = anyio.run(_purge, store, bound, dry_run, seconds)
         if json_object:
             write_line(output, as_json({**purged._asdict(), "dry_run": dry_run}))
         else:
             write_line(output, _purged_text(purged, dry_run=dry_run))
 
 
-async def _purge(path: str, before: int | datetime, dry_run: bool, lock_timeout: float) -> Purged:
+async def _purge(store: str, before: int | datetime, dry_run: bool, lock_timeout: float) -> Purged:
+    if address_in(store) is not None:
+        async with connecting(store, lock_timeout) as remote:
+            return await _purge_before(remote, before, dry_run)
+    path = absolute(store)
     async with Reader.open(path):
         pass  # a store that is not there must not be made
-    async with Store.open(path, lock_timeout=lock_timeout) as store:
-        if isinstance(before, int):
-            return await store.purge(before=before, dry_run=dry_run)
-        return await store.purge(before_time=before, dry_run=dry_run)
+    disk = Disk()
+    keep_rights(disk, path)
+    shared = is_shared(path)
+    async with Store.open(path, lock_timeout=lock_timeout, shared=shared, disk=disk) as local:
+        return await _purge_before(local, before, dry_run)
+
+
+async def _purge_before(
+    store: Store | RemoteStore, before: int | datetime, dry_run: bool
+) -> Purged:
+    if isinstance(before, int):
+        return await store.purge(before=before, dry_run=dry_run)
+    return await store.purge(before_time=before, dry_run=dry_run)
 
 
 @app.command("hold", epilog=EPILOG)
 def hold_command(
     store: StoreArgument,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without: list the holds.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Without: list the holds.")
+    ] = None,
     sequence: Annotated[
-        int | None, typer.Argument(metavar="[SEQUENCE]", min=0, help="Keep everything from here on; without: all there is.")
+        int | None,
+        typer.Argument(
+            metavar="[SEQUENCE]", min=0, help="Keep everything from here on; without: all there is."
+        ),
     ] = None,
     release: Annotated[bool, typer.Option("--release", help="Remove the hold.")] = False,
     json_object: JsonOption = False,
 ) -> None:
-    """Keep records from being purged, whatever the retention says. Also while a service writes the store.
+    """Keep records from being purged, whatever the retention says.
 
-    Without a name, the holds are listed: sequence, tab, name. With --json, one object: the sequence by name.
+    This works also while a service writes the store.
+
+    Without a name, the holds are listed: sequence, tab, name. With --json, one object: the sequence
+    by name.
     """
     if (name is None and release) or (release and sequence is not None):
         raise typer.BadParameter("takes a name, and nothing else", param_hint="--release")
@@ -236,36 +307,62 @@ def hold_command(
         with usage("NAME"):
             checked_name(name)
     with exit_codes():
-        output, disk, path = standard_output(), Disk(), absolute(store)
-        first, following = anyio.run(_bounds, path)
-        if name is not None and release:
-            _release(disk, path, name)
-        elif name is not None:
-            _hold(disk, path, name, first if sequence is None else sequence, following)
-        holds = _holds(disk, path)
+        output = standard_output()
+        if address_in(store) is None:
+            holds = _hold_in_files(absolute(store), name, sequence, release)
+        else:
+            holds = anyio.run(_hold_by_daemon, store, name, sequence, release)
         if json_object:
             write_line(output, as_json(holds))
         elif name is None and holds:
-            write_line(output, "\n".join(f"{kept_from}\t{name}" for name, kept_from in holds.items()))
+            write_line(
+                output, "\n".join(f"{kept_from}\t{name}" for name, kept_from in holds.items())
+            )
 
 
-async def _bounds(path: str) -> tuple[int, int]:
-    async with Reader.open(path) as reader:
-        return reader.first_sequence, reader.next_sequence
+def _hold_in_files(
+    path: str, name: str | None, sequence: int | None, release: bool
+) -> dict[str, int]:
+    """Set or remove a hold, if there is a name; return the holds that there are then."""
+    disk = Disk()
+    first, following = anyio.run(bounds, path)
+    if name is not None and release:
+        with translate_os_errors(path, "remove a hold from"):
+            _say_released(path, name, remove_bookmark(disk, path, BookmarkKind.HOLD, name))
+    elif name is not None:
+        _hold(disk, path, name, first if sequence is None else sequence, following)
+    return _holds(disk, path)
+
+
+async def _hold_by_daemon(
+    address: str, name: str | None, sequence: int | None, release: bool
+) -> dict[str, int]:
+    """Hold records through the daemon that writes the store."""
+    async with connecting(address) as store:
+        if name is not None and release:
+            _say_released(address, name, await store.release(name))
+        elif name is not None:
+            kept_from = store.first_sequence if sequence is None else sequence
+            await store.hold(name, kept_from)
+            _say_held(name, kept_from)
+        return await store.holds()
 
 
 def _hold(disk: Disk, path: str, name: str, sequence: int, following: int) -> None:
     if sequence > following:
         raise RecordNotWrittenError(path, sequence, following)
-    with explained(path, "set a hold in"):
+    with translate_os_errors(path, "set a hold in"):
+        keep_rights(disk, path)
         while not set_hold(disk, path, name, sequence):
             sleep(_BUSY_PAUSE)
+    _say_held(name, sequence)
+
+
+def _say_held(name: str, sequence: int) -> None:
     say(f"{name} keeps everything from sequence {sequence} on")
 
 
-def _release(disk: Disk, path: str, name: str) -> None:
-    with explained(path, "remove a hold from"):
-        was_there = remove_bookmark(disk, path, BookmarkKind.HOLD, name)
+def _say_released(path: str, name: str, was_there: bool) -> None:
     if not was_there:
         say(f"aquipu: {path} has no hold of the name {name}")
         raise typer.Exit(USAGE)
@@ -273,114 +370,17 @@ def _release(disk: Disk, path: str, name: str) -> None:
 
 
 def _holds(disk: Disk, path: str) -> dict[str, int]:
-    with explained(path, "read the holds of"):
+    with translate_os_errors(path, "read the holds of"):
         return list_bookmarks(disk, path, read_manifest(disk, path).store_id, BookmarkKind.HOLD)
-
-
-# index
-
-
-@app.command("index", epilog=EPILOG)
-def index_command(
-    store: StoreArgument,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build all of them anew, also those that are sound.")] = False,
-) -> None:
-    """Build the indexes of the sealed segments that are missing or damaged. No other process may be writing the store.
-
-    A service does this by itself, in the background. An index only makes finding faster: nothing is lost with it.
-    """
-    with exit_codes():
-        disk, path = Disk(), absolute(store)
-        anyio.run(_bounds, path)  # a store must be there, before its lock is made
-        with explained(path, "lock"):
-            lock = Lock.take(disk, path)
-        if lock is None:
-            raise StoreLockedError(path, holder_of(disk, path))
-        try:
-            sealed = examined(disk, path).sealed
-            with explained(path, "index"), bar(segment_bytes(disk, path)) as advance:
-                built = build_indexes(disk, sealed, anew=rebuild, progress=advance)
-        finally:
-            lock.release()
-        say(f"{counted(len(sealed), 'sealed segment')}, indexes built: {built:,}")
-
-
-# repair
-
-
-@app.command("repair", epilog=EPILOG)
-def repair_command(store: StoreArgument, yes: _YesOption = False, json_object: JsonOption = False) -> None:
-    """Make a damaged store whole. What is sound stays as it is; the damaged bytes are kept in files beside.
-
-    What would be done is shown, and done after a yes: on a terminal, or with --yes. Where a record is lost, an empty one
-    with the label aquipu:lost stands in for it: `aquipu find STORE aquipu:lost --json` lists them. Copy the directory away
-    first, if it matters. No other process may be using the store.
-
-    Exit code 1 when something is damaged and nothing was done.
-
-    \b
-    With --json, one object:
-      path          the directory, absolute
-      done          whether it was done; false: this is what would be
-      lost_records  how many
-      mended        a list of objects: path, offset, bytes, reason, action,
-                    kept_in (the file with the damaged bytes, or null),
-                    lost_from, lost_before (sequences, or null)
-    """
-    with exit_codes():
-        output, disk, path = standard_output(), Disk(), absolute(store)
-        with ExitStack() as held:
-            with bar(_bytes_of(disk, path)) as advance:
-                repair = held.enter_context(repairing(disk, path, advance))
-            done = bool(repair.plan) and (yes or _agreed(repair))
-            mended = _carried_out(repair, disk) if done else repair.plan
-        if json_object:
-            lost = sum(one.lost for one in mended)
-            found = {"path": path, "done": done, "lost_records": lost, "mended": [asdict(one) for one in mended]}
-            write_line(output, as_json(found))
-        else:
-            write_line(output, _mended_text(mended) if mended else "nothing to repair")
-        if mended and not done:
-            say("aquipu: nothing was changed" + ("" if can_ask() else "; give --yes to have it done"))
-            raise typer.Exit(DAMAGED)
-
-
-def _agreed(repair: Repair) -> bool:
-    """Whether the user says yes to the plan; not where nobody can be asked."""
-    if not can_ask():
-        return False
-    say(_mended_text(repair.plan))
-    return confirmed("Repair it so?")
-
-
-def _carried_out(repair: Repair, disk: Disk) -> list[Mended]:
-    with bar(_bytes_of(disk, repair.path)) as advance:
-        return repair.carry_out(advance)
-
-
-def _bytes_of(disk: Disk, path: str) -> int | None:
-    with suppress(AquipuError):  # whoever repairs it says what is wrong
-        return segment_bytes(disk, path)
-    return None
 
 
 # texts
 
 
 def _purged_text(purged: Purged, *, dry_run: bool) -> str:
-    what = f"{counted(purged.segments, 'segment')}, {counted(purged.records, 'record')}, {counted(purged.bytes, 'byte')}"
+    what = (
+        f"{counted(purged.segments, 'segment')}, {counted(purged.records, 'record')}, "
+        f"{counted(purged.bytes, 'byte')}"
+    )
     went, begins = ("would go", "would begin") if dry_run else ("purged", "begins")
     return f"{what} {went}; the log {begins} with sequence {purged.first_sequence}"
-
-
-def _mended_text(mended: list[Mended]) -> str:
-    return "\n".join(map(_one_mended_text, mended))
-
-
-def _one_mended_text(mended: Mended) -> str:
-    parts = [f"{mended.path} at offset {mended.offset}: {mended.reason}: {mended.action}"]
-    if mended.lost:
-        parts.append(f"{counted(mended.lost, 'record')} lost, from sequence {mended.lost_from}")
-    if mended.kept_in is not None:
-        parts.append(f"{counted(mended.bytes, 'byte')} kept in {mended.kept_in}")
-    return "; ".join(parts)

@@ -1,7 +1,7 @@
 """Where the command line meets the outside: the standard streams, the progress bar, and signals.
 
-Data goes to standard output, everything else to standard error. The streams are used without Python's buffers: what has
-come is there at once, and nothing is left that could fail at exit.
+Data goes to standard output, everything else to standard error. The streams are used without
+Python's buffers: what has come is there at once, and nothing is left that could fail at exit.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from io import FileIO
 from select import select
 from signal import SIG_DFL, SIG_IGN, SIGHUP, SIGINT, SIGTERM, default_int_handler, getsignal, signal
 from socket import socketpair
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
+import rich  # noqa: F401 # so that a command that lacks it says so at once
 from anyio import to_thread
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TransferSpeedColumn
-from rich.text import Text
 
-from aquipu.disk import Disk
+from aquipu.local.disk.disk import Disk
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
+    from rich.text import Text
 
 PIECE_BYTES = 256 * 1024
 """The most that is read from standard input, or written to standard output, at a time."""
@@ -36,12 +38,17 @@ def standard_output() -> FileIO:
     return _standard(sys.stdout, "standard output", "wb")
 
 
-def write(output: FileIO, data: bytes) -> None:
-    """Write all of it to what `standard_output` gave."""
+def write(output: FileIO, data: bytes, name: str = "standard output") -> None:
+    """Write all of it to a file from `standard_output`, or one that errors call by this name."""
     left = memoryview(data)
-    with _naming("standard output"):
+    with naming(name):
         while left:
             left = left[output.write(left) or 0 :]
+
+
+def readable(text: str) -> str:
+    r"""Return text that any encoding of Unicode takes: a byte that is no UTF-8 is shown as \xff."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def write_line(output: FileIO, text: str) -> None:
@@ -50,22 +57,22 @@ def write_line(output: FileIO, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line on standard error. When nobody listens there, the work goes on."""
+    """Write a line to standard error; if that is closed, the work goes on."""
     with suppress(OSError):
         write_line(_standard(sys.stderr, "standard error", "wb"), text)
 
 
 def _standard(stream: TextIO | None, name: str, mode: str) -> FileIO:
-    """A standard stream without its buffer."""
+    """Return a standard stream without its buffer."""
     if stream is None:
         raise OSError(EBADF, "it is closed", name)
-    with _naming(name):
+    with naming(name):
         return FileIO(stream.fileno(), mode, closefd=False)
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Have an OSError say which stream it is about."""
+def naming(name: str) -> Iterator[None]:
+    """Have an OSError say which stream or file it is about."""
     try:
         yield
     except OSError as error:
@@ -73,7 +80,10 @@ def _naming(name: str) -> Iterator[None]:
 
 
 class Input:
-    """Standard input, as it comes. `stop` ends a read that waits, and all later ones; nothing that was read is dropped."""
+    """Standard input, as it comes.
+
+    `stop` ends a read that waits, and all later ones; nothing that was read is dropped.
+    """
 
     def __init__(self) -> None:
         self.stopped_by: int | None = None
@@ -93,12 +103,13 @@ class Input:
         return self._file.isatty()
 
     async def read(self) -> bytes:
-        """What has come, at least one byte; nothing at the end of the input, or after `stop`."""
-        with _naming("standard input"):
+        """Return what has come, at least one byte; nothing at the end of input, or after `stop`."""
+        with naming("standard input"):
             return await to_thread.run_sync(self._read)
 
     def _read(self) -> bytes:
-        # A thread that waits in read() alone could not be called back, and would hold up the exit of the interpreter.
+        # A thread that waits in read() alone could not be called back, and would hold up the exit
+        # of the interpreter.
         while True:
             ready, _, _ = select([self._file.fileno(), self._ear.fileno()], [], [])
             if self._ear.fileno() in ready:
@@ -120,12 +131,12 @@ class Input:
 
 
 def can_ask() -> bool:
-    """Whether somebody is there to ask: standard input and standard error are terminals."""
+    """Return whether a user can answer: standard input and standard error are terminals."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def confirmed(question: str) -> bool:
-    """Whether the user answers yes; anything else is no."""
+    """Return whether the user answers yes; anything else is no."""
     write(_standard(sys.stderr, "standard error", "wb"), f"{question} [y/N] ".encode())
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -134,14 +145,17 @@ def confirmed(question: str) -> bool:
 
 
 def let_interrupt_kill() -> None:
-    """Have Ctrl-C end the program at once, as it does others: a write that blocks must not hold it up."""
+    """Have Ctrl-C end the program at once, as it does others: no blocking write may delay it."""
     if getsignal(SIGINT) is default_int_handler:
         signal(SIGINT, SIG_DFL)
 
 
 @contextmanager
 def until_signalled(stop: Callable[[int], None]) -> Iterator[None]:
-    """Give the first signal that asks the program to end to ``stop``; a second one does what it would have done anyway."""
+    """Give the first signal that asks the program to end to ``stop``.
+
+    A second one does what it would have done anyway.
+    """
     loop = get_running_loop()
     heeded = [number for number in (SIGINT, SIGTERM, SIGHUP) if getsignal(number) is not SIG_IGN]
 
@@ -165,22 +179,20 @@ def until_signalled(stop: Callable[[int], None]) -> Iterator[None]:
 
 
 class Advance(Protocol):
-    """Tells a bar how many bytes, and how many records, have been done since it was told last."""
+    """Updates a bar with the bytes, and the records, that were done since the last time."""
 
     def __call__(self, size: int, records: int = 0) -> None: ...
 
 
 @contextmanager
-def bar(total: int | None, *, counts_records: bool = False, shown: bool = True) -> Iterator[Advance]:
-    """A progress bar in bytes on standard error, if that is a terminal."""
+def bar(
+    total: int | None, *, counts_records: bool = False, shown: bool = True
+) -> Iterator[Advance]:
+    """Show a progress bar in bytes on standard error, if that is a terminal."""
     if not shown or sys.stderr is None or not sys.stderr.isatty():
         yield _unseen
         return
-    column = _RecordsColumn() if counts_records else TransferSpeedColumn()
-    progress = Progress(
-        BarColumn(), DownloadColumn(), column, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False
-    )
-    with progress:
+    with _progress(counts_records) as progress:
         task = progress.add_task("", total=total, records=0)
         records_done = 0
 
@@ -192,16 +204,41 @@ def bar(total: int | None, *, counts_records: bool = False, shown: bool = True) 
         yield advance
 
 
+def _progress(counts_records: bool) -> Progress:
+    """Make the bar: only for a terminal is what paints it loaded, a third of what a command loads.
+
+    That rich is there at all is certain since this module was loaded.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        ProgressColumn,
+        TransferSpeedColumn,
+    )
+    from rich.text import Text
+
+    class RecordsColumn(ProgressColumn):
+        """How many records, and how many a second."""
+
+        def render(self, task: Task) -> Text:
+            records: int = task.fields["records"]
+            speed = records / (task.elapsed or 1)
+            return Text(f"{counted(records, 'record')} {speed:,.0f} records/s")
+
+    return Progress(
+        BarColumn(),
+        DownloadColumn(),
+        RecordsColumn() if counts_records else TransferSpeedColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 def _unseen(size: int, records: int = 0) -> None:
-    """The bar that nobody would see."""
-
-
-class _RecordsColumn(ProgressColumn):
-    """How many records, and how many a second."""
-
-    def render(self, task: Task) -> Text:
-        records: int = task.fields["records"]
-        return Text(f"{counted(records, 'record')} {records / (task.elapsed or 1):,.0f} records/s")
+    """Ignore the progress: there is no terminal to show a bar on."""
 
 
 def counted(number: int, noun: str) -> str:

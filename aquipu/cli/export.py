@@ -10,8 +10,8 @@
 ``relations``  ndjson: a list; csv: the same as JSON      list of strings
 =============  =========================================  ==========================
 
-In csv a field that holds a line end, a comma or a quote is quoted, and lines end with a line feed. Parquet needs pyarrow
-(the extra ``parquet``).
+In csv a field that holds a line feed, a carriage return, a comma or a quote is quoted, and lines
+end with a line feed. Parquet needs pyarrow (the extra ``parquet``).
 """
 
 from __future__ import annotations
@@ -24,14 +24,20 @@ from collections.abc import AsyncIterable, Callable
 from enum import StrEnum
 from typing import Any, Protocol
 
-from aquipu.cli.app import MissingPackageError
-from aquipu.inspection import iso_time
+import anyio
+import typer
+
+from aquipu.cli.app import SIGNALLED, Filters, MissingPackageError, opened_for_reading
+from aquipu.cli.console import bar, counted, say, until_signalled
+from aquipu.cli.output import Output
+from aquipu.local.check.inspect import iso_time
 from aquipu.record import Record
 
 PIECE_BYTES = 256 * 1024
 """About how much data is exported at a time."""
 _RECORD_BYTES = 64  # what a record counts beside its data
 _GROUP_BYTES = 16 * 1024 * 1024  # of data in a row group of parquet
+_CSV_LINE_ENDS = "\r\n"
 _COLUMNS = ("sequence", "time", "encoding", "data", "relations")
 
 
@@ -50,14 +56,17 @@ class Exporter(Protocol):
     """Turns records into the bytes of one format."""
 
     def take(self, records: list[Record]) -> None:
-        """The next records."""
+        """Take the next records."""
 
     def end(self) -> None:
-        """There are no more."""
+        """Finish: there are no more records."""
 
 
 def exporter(format: Format, write: Write) -> Exporter:
-    """One that gives its bytes to ``write``. Raises MissingPackageError before anything is written."""
+    """Return an exporter that gives its bytes to ``write``.
+
+    Raises MissingPackageError before anything is written.
+    """
     if format is Format.NDJSON:
         return _Ndjson(write)
     return _Csv(write) if format is Format.CSV else _Parquet(write)
@@ -79,8 +88,55 @@ async def drain(records: AsyncIterable[Record], take: Callable[[list[Record]], N
             take(piece)
 
 
+def export(path: str, filters: Filters, format: Format, output: Output) -> None:
+    """Export the records of a store that pass the filters, as the command does."""
+    into = exporter(format, output.write)
+    shown = not output.file.isatty()
+    stopped_by: list[int] = []
+
+    async def read() -> int:
+        async with opened_for_reading(path) as reader, filters.scan(reader) as records:
+            return await _drain(records, into.take, shown=shown)
+
+    async def read_until_signalled() -> int:
+        with anyio.CancelScope() as scope:
+
+            def stop(number: int) -> None:
+                stopped_by.append(number)
+                scope.cancel()
+
+            with until_signalled(stop):
+                return await read()
+        return 0
+
+    try:
+        number = anyio.run(read_until_signalled if output.is_put_into_place else read)
+    finally:  # what stands before a damage is sound
+        into.end()
+    if stopped_by:
+        raise typer.Exit(SIGNALLED + stopped_by[0])
+    say(f"{counted(number, 'record')} exported")
+
+
+async def _drain(
+    records: AsyncIterable[Record], take: Callable[[list[Record]], None], *, shown: bool
+) -> int:
+    """Give them all to ``take``, under a bar. How many they were."""
+    number = 0
+    with bar(None, counts_records=True, shown=shown) as advance:
+
+        def counted_take(piece: list[Record]) -> None:
+            nonlocal number
+            take(piece)
+            number += len(piece)
+            advance(sum(len(record.data) for record in piece), len(piece))
+
+        await drain(records, counted_take)
+    return number
+
+
 def ndjson(record: Record) -> bytes:
-    """The line of one record."""
+    """Return the line of one record."""
     encoding, text = _text(record.data)
     fields = (record.sequence, iso_time(record.timestamp), encoding, text, record.relations)
     line = json.dumps(dict(zip(_COLUMNS, fields, strict=True)), ensure_ascii=False)
@@ -88,7 +144,7 @@ def ndjson(record: Record) -> bytes:
 
 
 def _text(data: bytes) -> tuple[str, str]:
-    """The encoding and the text."""
+    """Return the encoding and the text."""
     try:
         return "utf-8", data.decode()
     except UnicodeDecodeError:
@@ -107,8 +163,17 @@ class _Ndjson:
 
 
 class _Csv:
+    """Rows of CSV.
+
+    What ends a line is up to Python's version of the module: all of them quote what stands in the
+    line terminator, so that holds both characters, and the one that is meant is put at the end of
+    each row.
+    """
+
     def __init__(self, write: Write) -> None:
         self._write = write
+        self._lines: list[str] = []
+        self._writer = csv.writer(self, lineterminator=_CSV_LINE_ENDS)
         self._put([_COLUMNS])
 
     def take(self, records: list[Record]) -> None:
@@ -117,10 +182,14 @@ class _Csv:
     def end(self) -> None:
         pass
 
+    def write(self, row: str) -> None:
+        """Keep the text of one row, from the csv module."""
+        self._lines.append(row.removesuffix(_CSV_LINE_ENDS) + "\n")
+
     def _put(self, rows: list[tuple[object, ...]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._write(text.getvalue().encode())
+        self._writer.writerows(rows)
+        text, self._lines[:] = "".join(self._lines), []
+        self._write(text.encode())
 
 
 def _fields(record: Record) -> tuple[object, ...]:
@@ -133,7 +202,9 @@ class _Parquet:
         try:
             pyarrow: Any = __import__("pyarrow.parquet")  # it has no types, and need not be there
         except ModuleNotFoundError as error:
-            raise MissingPackageError(f"parquet needs {error.name}: pip install 'aquipu[parquet]'") from None
+            raise MissingPackageError(
+                f"parquet needs {error.name}: pip install 'aquipu[parquet]'"
+            ) from None
         self._schema: Any = pyarrow.schema(
             [
                 ("sequence", pyarrow.uint64()),

@@ -1,7 +1,8 @@
 """Lines out of pieces: bytes in, lines out. Pure.
 
-A line is a record of `aquipu append`, so it keeps its line end, and what was taken apart can be put together again. Only a
-line feed ends a line: a carriage return may stand anywhere in one, and the last line may have no end at all.
+A line is a record of `aquipu append`, so it keeps its line end, and what was taken apart can be put
+together again. Only a line feed ends a line: a carriage return may stand anywhere in one, and the
+last line may have no end at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ LINE_BYTES_MAX = 16 * MIB
 
 
 class LineTooLongError(ValueError):
-    """The line of this number, counted from 1, has more than ``limit`` bytes. It was refused; those before it were not."""
+    """The line of this number, counted from 1, has more than ``limit`` bytes.
+
+    It was refused; those before it were not.
+    """
 
     def __init__(self, number: int, limit: int) -> None:
         super().__init__(number, limit)
@@ -21,13 +25,13 @@ class LineTooLongError(ValueError):
 
     def __str__(self) -> str:
         return (
-            f"line {self.number} of standard input is longer than {self.limit:,} bytes; it was not stored; "
-            "everything before it was"
+            f"line {self.number} of standard input is longer than {self.limit:,} bytes; "
+            "it was not stored; everything before it was"
         )
 
 
 class Lines:
-    """Lines out of pieces, none of them larger than a line may be: so all lines before one that is too long are given."""
+    """Lines out of pieces, up to the first line that is longer than it may be."""
 
     def __init__(self, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         self._line_bytes_max = line_bytes_max
@@ -36,7 +40,10 @@ class Lines:
         self._held_bytes = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that this piece completes. Raises LineTooLongError as soon as a line is over the limit."""
+        """Return the lines that this piece completes.
+
+        Raises LineTooLongError as soon as a line is over the limit.
+        """
         *ended, begun = piece.split(b"\n")
         lines = [line + b"\n" for line in ended]
         if lines:
@@ -47,7 +54,7 @@ class Lines:
         return lines
 
     def rest(self) -> bytes:
-        """What has come of a line that is not complete; nothing is left of it here."""
+        """Return, and drop, what has come of a line that is not complete."""
         line = b"".join(self._held)
         self._held.clear()
         self._held_bytes = 0

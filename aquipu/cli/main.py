@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aquipu.cli import changes, queries, serve
+from aquipu.cli import changes, check, queries, serve
 from aquipu.cli.app import app
 
-__all__ = ["changes", "queries", "run", "serve"]
+__all__ = ["changes", "check", "queries", "run", "serve"]
 
 
 def run() -> None:

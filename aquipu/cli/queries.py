@@ -1,88 +1,68 @@
-"""The commands that read.
+"""The commands that read: cat, tail, follow, find, relations, export and cursors.
 
-cat, tail, follow, find, relations and export go through a `Reader`: they see what is acknowledged, also while a service
-writes the store. info and verify look at a store at rest: they hold its lock shared, and examine it as opening would. None
-of them changes a byte.
+They go through a `Reader`: they see what is acknowledged, also while a service writes the store.
+None of them changes a byte, but for the cursor that follow is told to keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
 from io import FileIO
-from pathlib import Path
-from typing import Annotated, NamedTuple
+from time import time_ns
+from typing import Annotated, Literal
 
 import anyio
 import typer
 
 from aquipu.cli.app import (
-    DAMAGED,
     EPILOG,
-    WELL,
+    AnyOption,
+    DirectoryArgument,
+    Filters,
     JsonLinesOption,
     JsonOption,
+    RelationOption,
+    ReverseOption,
+    SinceOption,
+    StartOption,
+    StopOption,
     StoreArgument,
+    UntilOption,
     absolute,
     app,
     as_json,
+    directory,
     exit_codes,
-    time_of,
+    opened_for_reading,
     usage,
 )
-from aquipu.cli.console import bar, counted, let_interrupt_kill, say, standard_output, write, write_line
-from aquipu.cli.export import Format, drain, exporter, ndjson
-from aquipu.disk import Disk
-from aquipu.errors import CorruptionError
-from aquipu.indexes import damaged_indexes
-from aquipu.inspection import Damage, Info, TornTail, Verdict, at_rest, examined, inspect, segment_bytes, verify_all
+from aquipu.cli.console import (
+    let_interrupt_kill,
+    standard_output,
+    write,
+    write_line,
+)
+from aquipu.cli.export import Format, drain, export, ndjson
+from aquipu.cli.output import check_outside, to_file, to_standard_output
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import address_in
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.cursor import lags
+from aquipu.local.retain.bookmarks import checked_name
 from aquipu.reader import Reader
 from aquipu.record import Record
-from aquipu.scan import Scan
+from aquipu.runtime.closing import Records
+from aquipu.store import RemoteStore
 
-_StartOption = Annotated[int | None, typer.Option(metavar="SEQUENCE", help="From this record on.")]
-_StopOption = Annotated[int | None, typer.Option(metavar="SEQUENCE", help="Up to, not including, this record.")]
-_SinceOption = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Accepted at this time or later: ISO 8601 with a zone."),
-]
-_UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Accepted before this time.")]
-_RelationOption = Annotated[
-    list[str] | None, typer.Option("--relation", metavar="LABEL", help="Only records with this label; repeated: with all.")
-]
-_AnyOption = Annotated[bool, typer.Option("--any", help="Only one of several labels need be there.")]
-_ReverseOption = Annotated[bool, typer.Option("--reverse", help="The newest first.")]
 _OutputOption = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file, which is there when it is whole.")
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this file, which is there when it is whole; or to a pipe or device.",
+    ),
 ]
-
-
-class _Filters(NamedTuple):
-    """Which records, as the options say."""
-
-    start: int | None = None
-    stop: int | None = None
-    since: str | None = None
-    until: str | None = None
-    labels: tuple[str, ...] = ()
-    any_of: bool = False
-    reverse: bool = False
-
-    def scan(self, reader: Reader) -> Scan:
-        since = None if self.since is None else time_of(self.since, "--since")
-        until = None if self.until is None else time_of(self.until, "--until")
-        labels = self.labels or None
-        with usage():
-            return reader.scan(
-                self.start,
-                self.stop,
-                since=since,
-                until=until,
-                relation=None if self.any_of else labels,
-                any_of=labels if self.any_of else None,
-                reverse=self.reverse,
-            )
 
 
 # records
@@ -91,59 +71,89 @@ class _Filters(NamedTuple):
 @app.command("cat", epilog=EPILOG)
 def cat_command(
     store: StoreArgument,
-    start: _StartOption = None,
-    stop: _StopOption = None,
-    since: _SinceOption = None,
-    until: _UntilOption = None,
-    relation: _RelationOption = None,
-    any_of: _AnyOption = False,
-    reverse: _ReverseOption = False,
+    start: StartOption = None,
+    stop: StopOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    relation: RelationOption = None,
+    any_of: AnyOption = False,
+    reverse: ReverseOption = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
     """Write records to standard output as they were, one behind another with nothing in between.
 
-    The store may be written meanwhile: what was acknowledged before is written. A torn tail (see info) is not part of it.
+    The store may be written meanwhile: what was acknowledged before is written. A torn tail (see
+    info) is not part of it.
     """
-    filters = _Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse)
+    filters = Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse)
     _write_records(store, filters.scan, json_lines=json_lines)
 
 
 @app.command("find", epilog=EPILOG)
 def find_command(
     store: StoreArgument,
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="Labels that were given with the record.")],
-    any_of: _AnyOption = False,
-    reverse: _ReverseOption = False,
+    labels: Annotated[
+        list[str],
+        typer.Argument(metavar="LABEL...", help="Labels that were given with the record."),
+    ],
+    any_of: AnyOption = False,
+    reverse: ReverseOption = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
     """Write the records that carry all of the labels, as `aquipu cat --relation` does."""
-    _write_records(store, _Filters(labels=tuple(labels), any_of=any_of, reverse=reverse).scan, json_lines=json_lines)
+    _write_records(
+        store,
+        Filters(labels=tuple(labels), any_of=any_of, reverse=reverse).scan,
+        json_lines=json_lines,
+    )
 
 
 @app.command("follow", epilog=EPILOG)
 def follow_command(
     store: StoreArgument,
     start: Annotated[
-        int | None, typer.Option(metavar="SEQUENCE", help="From this record on; without: only what is still to come.")
+        int | None,
+        typer.Option(
+            metavar="SEQUENCE", help="From this record on; without: only what is still to come."
+        ),
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on where this cursor is, and save it after each record that is out. A new one"
+            " begins with the first record kept, or at --start.",
+        ),
     ] = None,
     json_lines: JsonLinesOption = False,
 ) -> None:
-    """Write each record as soon as it is acknowledged, until Ctrl-C; while a service writes the store, and when it comes
-    back.
+    """Write each record as soon as it is acknowledged, until Ctrl-C.
+
+    It goes on while a service writes the store, and when the service comes back.
+
+    With a cursor, each record is written at least once, however this ends: the place is kept when
+    the line is out, so after a crash the last one may be written again.
     """
-    _follow(store, lambda reader: start, json_lines=json_lines)
+    if cursor is not None:
+        with usage("--cursor"):
+            checked_name(cursor)
+    _follow(store, lambda reader: start, cursor=cursor, json_lines=json_lines)
 
 
 @app.command("tail", epilog=EPILOG)
 def tail_command(
     store: StoreArgument,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="NUMBER", help="How many records.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="And then go on as `aquipu follow`.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="NUMBER", help="How many records.")
+    ] = 10,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="And then go on as `aquipu follow`.")
+    ] = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
     """Write the last records."""
 
-    def start(reader: Reader) -> int:
+    def start(reader: Reader | RemoteStore) -> int:
         return max(reader.next_sequence - lines, reader.first_sequence)
 
     if follow:
@@ -152,38 +162,54 @@ def tail_command(
         _write_records(store, lambda reader: reader.scan(start(reader)), json_lines=json_lines)
 
 
-def _write_records(path: str, scan: Callable[[Reader], Scan], *, json_lines: bool) -> None:
+def _write_records(
+    path: str, scan: Callable[[Reader | RemoteStore], Records], *, json_lines: bool
+) -> None:
     let_interrupt_kill()  # there is nothing to lose
     with exit_codes():
         take = _taker(standard_output(), json_lines=json_lines)
 
         async def read() -> None:
-            async with Reader.open(absolute(path)) as reader, scan(reader) as records:
+            async with opened_for_reading(path) as reader, scan(reader) as records:
                 await drain(records, take)
 
         anyio.run(read)
 
 
-def _follow(path: str, start: Callable[[Reader], int | None], *, json_lines: bool) -> None:
+def _follow(
+    path: str,
+    start: Callable[[Reader | RemoteStore], int | None],
+    *,
+    cursor: str | None = None,
+    json_lines: bool,
+) -> None:
     let_interrupt_kill()
     with exit_codes():
         take = _taker(standard_output(), json_lines=json_lines)
 
         async def read() -> None:
-            async with Reader.open(absolute(path)) as reader:
-                first = start(reader)
+            async with opened_for_reading(path) as reader:
+                first: int | Literal["earliest"] | None = start(reader)
+                place = None if cursor is None else reader.cursor(cursor)
+                if place is not None:
+                    saved = await place.load()
+                    first = saved if saved is not None else "earliest" if first is None else first
                 with usage("--start"):
                     followed = reader.follow(first)
                 async with followed as records:
                     async for record in records:  # each at once: the next one may be long in coming
                         take([record])
+                        if place is not None:
+                            await place.save(record.sequence + 1)
 
         anyio.run(read)
 
 
 def _taker(output: FileIO, *, json_lines: bool) -> Callable[[list[Record]], None]:
     def take(records: list[Record]) -> None:
-        write(output, b"".join([ndjson(record) if json_lines else record.data for record in records]))
+        write(
+            output, b"".join([ndjson(record) if json_lines else record.data for record in records])
+        )
 
     return take
 
@@ -196,13 +222,13 @@ def export_command(
     store: StoreArgument,
     format: Annotated[Format, typer.Option("--format", help="What to write.")],
     output: _OutputOption = None,
-    start: _StartOption = None,
-    stop: _StopOption = None,
-    since: _SinceOption = None,
-    until: _UntilOption = None,
-    relation: _RelationOption = None,
-    any_of: _AnyOption = False,
-    reverse: _ReverseOption = False,
+    start: StartOption = None,
+    stop: StopOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    relation: RelationOption = None,
+    any_of: AnyOption = False,
+    reverse: ReverseOption = False,
 ) -> None:
     """Write records as ndjson, csv or parquet, for other programs.
 
@@ -214,54 +240,16 @@ def export_command(
       data       as text, or base64 when it is no UTF-8; in parquet binary
       relations  a list of labels; in csv the same as JSON
     """
-    filters = _Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse)
+    filters = Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse)
     with exit_codes():
         if output is None:
-            target = standard_output()
-            _export(store, filters, format, lambda data: write(target, data), shown=not target.isatty())
+            export(store, filters, format, to_standard_output())
             return
-        unfinished = Path(f"{output}.part")
-        try:
-            with unfinished.open("wb", buffering=0) as file:
-                _export(store, filters, format, lambda data: _write_all(file, data), shown=True)
-            unfinished.replace(output)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def _export(path: str, filters: _Filters, format: Format, put: Callable[[bytes], None], *, shown: bool) -> None:
-    into = exporter(format, put)
-
-    async def read() -> int:
-        async with Reader.open(absolute(path)) as reader, filters.scan(reader) as records:
-            return await _drain(records, into.take, shown=shown)
-
-    try:
-        number = anyio.run(read)
-    finally:  # what stands before a damage is sound
-        into.end()
-    say(f"{counted(number, 'record')} exported")
-
-
-async def _drain(records: AsyncIterable[Record], take: Callable[[list[Record]], None], *, shown: bool) -> int:
-    """Give them all to ``take``, under a bar. How many they were."""
-    number = 0
-    with bar(None, counts_records=True, shown=shown) as advance:
-
-        def counted_take(piece: list[Record]) -> None:
-            nonlocal number
-            take(piece)
-            number += len(piece)
-            advance(sum(len(record.data) for record in piece), len(piece))
-
-        await drain(records, counted_take)
-    return number
-
-
-def _write_all(file: FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+        with usage("--output"):
+            if address_in(store) is None:
+                check_outside(output, absolute(store))
+        with to_file(output) as target:
+            export(store, filters, format, target)
 
 
 @app.command("relations", epilog=EPILOG)
@@ -279,7 +267,7 @@ def relations_command(
         output = standard_output()
 
         async def count() -> dict[str, int]:
-            async with Reader.open(absolute(store)) as reader:
+            async with opened_for_reading(store) as reader:
                 return await reader.relations(prefix)
 
         counts = anyio.run(count)
@@ -289,107 +277,40 @@ def relations_command(
             write_line(output, "\n".join(f"{number}\t{label}" for label, number in counts.items()))
 
 
-# the store itself
+# consumers
 
 
-@app.command("info", epilog=EPILOG)
-def info_command(store: StoreArgument, json_object: JsonOption = False) -> None:
-    """Say what a store holds. The store cannot be written meanwhile.
+@app.command("cursors", epilog=EPILOG)
+def cursors_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
+    """List the cursors, and how far each consumer is behind.
 
-    \b
-    With --json, one object:
-      path            the directory, absolute
-      store_id        32 hexadecimal digits
-      format_version  a number
-      first_sequence  of the first record kept
-      next_sequence   one past the last record
-      records         their number
-      segments        the number of segment files
-      bytes           of all files of the store
-      first_time      of the first record, ISO 8601 in UTC; null without any
-      last_time       of the last record
-      clean           whether it was closed, and nothing is to be mended
-      torn_tail       null, or an object: path, offset, bytes, reason,
-                      records (that it may hold), possibly_acknowledged
-      holds           an object: from which sequence on each keeps everything
-    """
-    with exit_codes():
-        output, disk, path = standard_output(), Disk(), absolute(store)
-        with at_rest(disk, path):
-            info = inspect(disk, path)
-        write_line(output, as_json(info) if json_object else _info_text(info))
+    This works also while a service writes the store.
 
-
-@app.command("verify", epilog=EPILOG)
-def verify_command(store: StoreArgument, json_object: JsonOption = False) -> None:
-    """Read every byte of a store and check it. Exit code 1 when anything is damaged; a torn tail is no damage.
-
-    The store cannot be written meanwhile. A damaged index is damage, though no record depends on it.
+    Each in a line: records behind, age of the oldest of these in seconds, sequence, name, with tabs
+    between. One whose file does not check is left out; follow says what is wrong with it.
 
     \b
-    With --json, one object:
-      path       the directory, absolute
-      records    their number; null when damage keeps them from being counted
-      frames     commits and marks, as records
-      segments   the number of segment files
-      bytes      of the segment files
-      damages    a list of objects: path, offset, reason
-      torn_tail  null, or an object: path, offset, bytes, reason,
-                 records (that it may hold), possibly_acknowledged
+    With --json, one object: by name, an object:
+      sequence  that it reads next
+      records   that were acknowledged, and that it has not passed yet
+      seconds   age of the oldest of these that is kept; 0 without any
     """
+    path = directory(store)
+    let_interrupt_kill()
     with exit_codes():
-        output, disk, path = standard_output(), Disk(), absolute(store)
-        with at_rest(disk, path), bar(segment_bytes(disk, path)) as advance:
-            verdict = verify_all(disk, path, advance)
-            indexes = list(_damaged_indexes(disk, path))
-        verdict = replace(verdict, damages=[*verdict.damages, *indexes])
-        with suppress(BrokenPipeError):  # the exit code says it all the same
-            write_line(output, as_json(verdict) if json_object else _verdict_text(verdict))
-        raise typer.Exit(DAMAGED if verdict.damages else WELL)
-
-
-def _damaged_indexes(disk: Disk, path: str) -> Iterator[Damage]:
-    with suppress(CorruptionError):  # of the log: that was said
-        for error in damaged_indexes(disk, examined(disk, path).sealed):
-            yield Damage(error.path, error.offset, error.reason)
-
-
-# texts
-
-
-def _info_text(info: Info) -> str:
-    lines = {
-        "path": info.path,
-        "store id": info.store_id,
-        "format version": info.format_version,
-        "records": f"{info.records:,}",
-        "sequences": f"{info.first_sequence} to {info.next_sequence - 1}" if info.records else "none",
-        "next sequence": info.next_sequence,
-        "segments": f"{info.segments:,}",
-        "bytes": f"{info.bytes:,}",
-        "first record": info.first_time or "none",
-        "last record": info.last_time or "none",
-        "closed cleanly": "yes" if info.clean else "no",
-        "torn tail": _torn_text(info.torn_tail) if info.torn_tail else "none",
-        "holds": ", ".join(f"{name} from {sequence}" for name, sequence in info.holds.items()) or "none",
-    }
-    return "\n".join(f"{name:<16}{value}" for name, value in lines.items())
-
-
-def _verdict_text(verdict: Verdict) -> str:
-    where = f"{counted(verdict.segments, 'segment')}, {counted(verdict.bytes, 'byte')}"
-    if verdict.records is None or verdict.frames is None:
-        lines = [f"the records cannot be counted; {where}"]
-    else:
-        lines = [f"{counted(verdict.records, 'record')} in {counted(verdict.frames, 'frame')}, {where}"]
-    if verdict.torn_tail is not None:
-        lines.append(f"torn tail: {_torn_text(verdict.torn_tail)}")
-    lines += [f"damaged: {damage.path} at offset {damage.offset}: {damage.reason}" for damage in verdict.damages]
-    return "\n".join(lines if verdict.damages else [*lines, "no damage"])
-
-
-def _torn_text(torn: TornTail) -> str:
-    return (
-        f"{counted(torn.bytes, 'byte')} of {torn.path} from offset {torn.offset}: {torn.reason}; "
-        "the next append cuts them off and keeps them aside"
-    )
+        output, disk = standard_output(), Disk()
+        catalog = Catalog(disk, path)
+        try:
+            found = lags(path, catalog.store_id, catalog.look(), time_ns())
+        finally:
+            catalog.close()
+        if json_object:
+            write_line(output, as_json({name: lag._asdict() for name, lag in found.items()}))
+        elif found:
+            write_line(
+                output,
+                "\n".join(
+                    f"{lag.records}\t{lag.seconds:.3f}\t{lag.sequence}\t{name}"
+                    for name, lag in found.items()
+                ),
+            )

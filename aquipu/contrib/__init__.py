@@ -1,1 +1,1 @@
-"""aquipu at home in other people's frameworks: one room each, and each framework an extra."""
+"""Aquipu in other people's frameworks: one module and one extra for each framework."""

@@ -4,113 +4,120 @@
         with exported(store, name="audit"):
             ...
 
-Nothing is counted twice: each scrape takes one snapshot of each store (`Store.statistics`), in whatever thread
-``prometheus_client`` answers it, and waits neither for the loop nor for the disk. So a scrape is answered while the disk
-hangs, and shows it: ``aquipu_under_way_seconds`` grows.
+Nothing is counted twice: each scrape takes one snapshot of each store (`Store.statistics`), in
+whatever thread ``prometheus_client`` answers it, and waits neither for the loop nor for the disk.
+So a scrape is answered while the disk hangs, and shows it: ``aquipu_under_way_seconds`` grows.
 
-======================================  =========  =================================================================
-metric, each with the label ``store``   type       what
-======================================  =========  =================================================================
-aquipu_appends_total                    counter    records acknowledged
-aquipu_appended_bytes_total             counter    of their data
-aquipu_commits_total                    counter    that carried them to the disk
-aquipu_syncs_total                      counter    fdatasync calls, or writes that sync by themselves
-aquipu_errors_total                     counter    callers that got an error, by ``reason``: "StoreFullError"
-aquipu_cancelled_waiters_total          counter    callers that were cancelled while they waited
-aquipu_append_seconds                   histogram  from acceptance to acknowledgement
-aquipu_commit_records                   histogram  records of a commit
-aquipu_sync_seconds                     histogram  of single calls
-aquipu_buffer_records                   gauge      accepted, not yet acknowledged
-aquipu_buffer_bytes                     gauge      of their data and labels
-aquipu_waiting_callers                  gauge      that wait for room in the buffer
-aquipu_first_sequence                   gauge      of the first record kept
-aquipu_next_sequence                    gauge      one past the last acknowledged record
-aquipu_synced_sequence                  gauge      everything below is on the disk
-aquipu_oldest_unsynced_seconds          gauge      age of the oldest record that a power cut could take
-aquipu_under_way_seconds                gauge      how long the disk has been at what it is doing; 0 when it rests
-aquipu_segments                         gauge      files of the log; missing of a store that a daemon writes
-aquipu_disk_bytes                       gauge      of these files
-aquipu_free_bytes                       gauge      on their file system; missing where the system does not tell
-aquipu_state                            gauge      1 for the ``state`` it is in, 0 for the others
-======================================  =========  =================================================================
+==============================  =========  =========================================================
+metric, with label ``store``    type       what
+==============================  =========  =========================================================
+aquipu_appends_total            counter    records acknowledged
+aquipu_appended_bytes_total     counter    of their data
+aquipu_commits_total            counter    that carried them to the disk
+aquipu_syncs_total              counter    fdatasync calls, or writes that sync by themselves
+aquipu_errors_total             counter    callers with an error, by ``reason``: "StoreFullError"
+aquipu_cancelled_waiters_total  counter    callers that were cancelled while they waited
+aquipu_append_seconds           histogram  from acceptance to acknowledgement
+aquipu_commit_records           histogram  records of a commit
+aquipu_sync_seconds             histogram  of single calls
+aquipu_buffer_records           gauge      accepted, not yet acknowledged
+aquipu_buffer_bytes             gauge      of their data and labels
+aquipu_waiting_callers          gauge      that wait for room in the buffer
+aquipu_first_sequence           gauge      of the first record kept
+aquipu_next_sequence            gauge      one past the last acknowledged record
+aquipu_synced_sequence          gauge      everything below is on the disk
+aquipu_oldest_unsynced_seconds  gauge      age of the oldest record that a power cut could take
+aquipu_under_way_seconds        gauge      time at what the disk is doing now; 0 when it rests
+aquipu_segments                 gauge      files of the log; missing where a daemon writes
+aquipu_disk_bytes               gauge      of these files
+aquipu_free_bytes               gauge      on their file system; missing where that is not known
+aquipu_state                    gauge      1 for the ``state`` it is in, 0 for the others
+aquipu_cursor_records           gauge      that the ``cursor`` has not passed yet
+aquipu_cursor_seconds           gauge      age of the oldest of these that is kept
+==============================  =========  =========================================================
 
-Histograms of time have buckets from 0.1 ms, doubling, to 13 s. To be warned: ``aquipu_state{state="failed"} == 1``;
-``aquipu_under_way_seconds > 1``; ``predict_linear(aquipu_free_bytes[1h], 4 * 3600) < 0``.
+Histograms of time have buckets from 0.1 ms, doubling, to 13 s. To be warned:
+``aquipu_state{state="failed"} == 1``; ``aquipu_under_way_seconds > 1``;
+``predict_linear(aquipu_free_bytes[1h], 4 * 3600) < 0``; ``aquipu_cursor_seconds > 300``.
+
+In ``prometheus_client``'s multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``) a scrape shows what
+processes have written into files, which is not asked of anybody, so a store cannot be shown there:
+`exported` says so. Have the daemon answer by itself (``aquipu serve --metrics``), or give a
+``registry`` from which the process that has the store answers.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from os import environ
 from threading import Lock
+from typing import Any, get_type_hints
 
 from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from aquipu import Histogram, Statistics
-from aquipu.contrib.opener import AnyStore
+from aquipu.contrib.shared.opener import AnyStore
 
 _STATES = ("open", "failed", "closing", "closed")
-
-_COUNTERS: dict[str, tuple[str, Callable[[Statistics], float]]] = {
-    "aquipu_appends": ("Records acknowledged.", lambda seen: seen.records),
-    "aquipu_appended_bytes": ("Bytes of the data of these records.", lambda seen: seen.bytes),
-    "aquipu_commits": ("Commits that carried these records to the disk.", lambda seen: seen.commits),
-    "aquipu_syncs": ("Syncs of the log: fdatasync, or writes that sync by themselves.", lambda seen: seen.syncs),
-    "aquipu_cancelled_waiters": ("Callers that were cancelled while they waited.", lambda seen: seen.cancelled),
+_FAMILIES = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
 }
-_HISTOGRAMS: dict[str, tuple[str, Callable[[Statistics], Histogram]]] = {
-    "aquipu_append_seconds": ("From acceptance to acknowledgement of a record.", lambda seen: seen.append_seconds),
-    "aquipu_commit_records": ("Records of a commit.", lambda seen: seen.commit_records),
-    "aquipu_sync_seconds": ("Single calls that sync the log.", lambda seen: seen.sync_seconds),
+_METRICS = {
+    field: metric
+    for field, hint in get_type_hints(Statistics, include_extras=True).items()
+    for metric in getattr(hint, "__metadata__", ())
 }
-_GAUGES: dict[str, tuple[str, Callable[[Statistics], float | None]]] = {
-    "aquipu_buffer_records": ("Records accepted, not yet acknowledged.", lambda seen: seen.buffered_records),
-    "aquipu_buffer_bytes": ("Bytes of these, with their labels.", lambda seen: seen.buffered_bytes),
-    "aquipu_waiting_callers": ("Callers that wait for room in the buffer.", lambda seen: seen.waiting),
-    "aquipu_first_sequence": ("The first record kept.", lambda seen: seen.first_sequence),
-    "aquipu_next_sequence": ("One past the last acknowledged record.", lambda seen: seen.next_sequence),
-    "aquipu_synced_sequence": ("Everything below is on the disk.", lambda seen: seen.synced_sequence),
-    "aquipu_oldest_unsynced_seconds": (
-        "Age of the oldest record that a power cut could take.",
-        lambda seen: seen.oldest_unsynced_seconds,
-    ),
-    "aquipu_under_way_seconds": (
-        "How long the disk has been at what it is doing; 0 when it rests.",
-        lambda seen: seen.under_way_seconds,
-    ),
-    "aquipu_segments": ("Files of the log.", lambda seen: seen.segments or None),
-    "aquipu_disk_bytes": ("Bytes of these files.", lambda seen: seen.disk_bytes or None),
-    "aquipu_free_bytes": ("Bytes free on their file system.", lambda seen: seen.free_bytes),
-}
+"""By the field of `Statistics` that has it, where it stands beside the type."""
 
 
 class StoreCollector(Collector):
-    """Gives the statistics of some stores to a registry of ``prometheus_client``. `exported` is the short way to one.
+    """Collector of the statistics of some stores for a registry of ``prometheus_client``.
+
+    `exported` is the short way to one.
 
     It does not keep a store alive: one that nobody holds any more is no longer shown.
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
-        """Registers itself, unless ``registry`` is None. ValueError when the registry has one already."""
+        """Register, unless ``registry`` is None.
+
+        Raises ValueError when the registry has one already; RuntimeError for the `REGISTRY` in
+        multiprocess mode, in which it would never be asked.
+        """
+        _check_asked(registry)
         self._stores: weakref.WeakValueDictionary[str, AnyStore] = weakref.WeakValueDictionary()
         self._lock = Lock()
         if registry is not None:
             registry.register(self)
 
     def add(self, store: AnyStore, name: str | None = None) -> None:
-        """Show a store from now on, also after it is closed; ``name`` is its label ``store``, without it its path.
+        """Show a store from now on, also after it is closed.
+
+        ``name`` is its label ``store``, without it its path. Bytes of a path that are no UTF-8 are
+        written as ``\xff``.
 
         Raises ValueError when another store is shown under this name.
         """
-        label = store.path if name is None else name
+        label = _text(store.path if name is None else name)
         with self._lock:
             if self._stores.get(label, store) is not store:
-                raise ValueError(f"another store is shown as {label!r} already; remove it first, or give this one a name")
+                raise ValueError(
+                    f"another store is shown as {label!r} already; "
+                    "remove it first, or give this one a name"
+                )
             self._stores[label] = store
 
     def remove(self, store: AnyStore) -> None:
@@ -121,66 +128,73 @@ class StoreCollector(Collector):
                     del self._stores[label]
 
     def describe(self) -> list[Metric]:
-        """The metrics without their values, by which a registry finds two of the same name."""
-        return _metrics({})
+        """Return the metrics without values, by which a registry finds two of the same name."""
+        return list(_metrics({}))
 
     def collect(self) -> list[Metric]:
-        """The metrics as they are now."""
+        """Return the metrics as they are now."""
         with self._lock:
             stores = dict(self._stores)
-        return _metrics({label: store.statistics() for label, store in stores.items()})
+        return list(_metrics({label: store.statistics() for label, store in stores.items()}))
 
 
-def _metrics(seen: dict[str, Statistics]) -> list[Metric]:
-    return [*_counters(seen), *_histograms(seen), *_gauges(seen)]
+def _text(label: str) -> str:
+    return label.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _counters(seen: dict[str, Statistics]) -> Iterator[Metric]:
-    for name, (text, value_of) in _COUNTERS.items():
-        counter = CounterMetricFamily(name, text, labels=["store"])
-        for label, statistics in seen.items():
-            counter.add_metric([label], value_of(statistics))
-        yield counter
-    errors = CounterMetricFamily("aquipu_errors", "Callers that got an error, by its name.", labels=["store", "reason"])
-    for label, statistics in seen.items():
-        for reason, count in statistics.errors.items():
-            errors.add_metric([label, reason], count)
-    yield errors
+def _check_asked(registry: CollectorRegistry | None) -> None:
+    """RuntimeError for the registry that is not asked in multiprocess mode."""
+    if registry is REGISTRY and not {
+        "PROMETHEUS_MULTIPROC_DIR",
+        "prometheus_multiproc_dir",
+    }.isdisjoint(environ):
+        raise RuntimeError(
+            "a store cannot be shown in prometheus_client's multiprocess mode "
+            "(PROMETHEUS_MULTIPROC_DIR is set): a scrape shows only what processes have written "
+            "into files; let the daemon answer (aquipu serve --metrics), or give a registry from "
+            "which the process that has the store answers"
+        )
 
 
-def _histograms(seen: dict[str, Statistics]) -> Iterator[Metric]:
-    for name, (text, value_of) in _HISTOGRAMS.items():
-        family = HistogramMetricFamily(name, text, labels=["store"])
-        for label, statistics in seen.items():
-            histogram = value_of(statistics)
-            bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-            counts = accumulate(map(float, histogram.counts))
-            family.add_metric([label], list(zip(bounds, counts, strict=True)), histogram.sum)
+def _metrics(seen: dict[str, Statistics]) -> Iterator[Metric]:
+    """Yield each metric with its value for each store."""
+    for field, (kind, name, text, label, zero_is_unknown) in _METRICS.items():
+        family = _FAMILIES[kind](name, text, labels=["store", label] if label else ["store"])
+        for store, statistics in seen.items():
+            value = getattr(statistics, field)
+            if not (value is None or (zero_is_unknown and value == 0)):
+                _add(family, store, value)
         yield family
 
 
-def _gauges(seen: dict[str, Statistics]) -> Iterator[Metric]:
-    for name, (text, value_of) in _GAUGES.items():
-        gauge = GaugeMetricFamily(name, text, labels=["store"])
-        for label, statistics in seen.items():
-            value = value_of(statistics)
-            if value is not None:
-                gauge.add_metric([label], value)
-        yield gauge
-    states = GaugeMetricFamily("aquipu_state", "1 for the state that the store is in.", labels=["store", "state"])
-    for label, statistics in seen.items():
+def _add(family: Any, store: str, value: object) -> None:
+    """Add the value of one store to its metric."""
+    if isinstance(value, Histogram):
+        bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+        counts = accumulate(map(float, value.counts))
+        family.add_metric([store], list(zip(bounds, counts, strict=True)), value.sum)
+    elif isinstance(value, dict):
+        for label, number in value.items():
+            family.add_metric([store, label], number)
+    elif isinstance(value, str):
         for state in _STATES:
-            states.add_metric([label, state], state == statistics.state)
-    yield states
+            family.add_metric([store, state], state == value)
+    else:
+        family.add_metric([store], value)
 
 
 @contextmanager
-def exported(store: AnyStore, name: str | None = None, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
-    """Show the statistics of a store in a registry, until the end of the block; ``name`` is its label ``store``, without it
-    its path. Several stores may be shown at once.
+def exported(
+    store: AnyStore, name: str | None = None, registry: CollectorRegistry = REGISTRY
+) -> Iterator[None]:
+    """Show the statistics of a store in a registry, until the end of the block.
 
-    Raises ValueError when another store is shown under this name.
+    ``name`` is its label ``store``, without it its path. Several stores may be shown at once.
+
+    Raises ValueError when another store is shown under this name, RuntimeError in multiprocess mode
+    (see above).
     """
+    _check_asked(registry)
     with _lock:
         collector = _collectors.get(registry)
         if collector is None:
@@ -193,4 +207,6 @@ def exported(store: AnyStore, name: str | None = None, registry: CollectorRegist
 
 
 _lock = Lock()
-_collectors: weakref.WeakKeyDictionary[CollectorRegistry, StoreCollector] = weakref.WeakKeyDictionary()
+_collectors: weakref.WeakKeyDictionary[CollectorRegistry, StoreCollector] = (
+    weakref.WeakKeyDictionary()
+)

@@ -1,4 +1,4 @@
-"""A store in Starlette and FastAPI: opened with the application, at hand in its handlers, auditing its requests.
+"""A store in Starlette and FastAPI, opened with the application, that can audit its requests.
 
 ``pip install 'aquipu[fastapi]'``, or ``aquipu[starlette]``.
 
@@ -10,32 +10,41 @@
     @app.get("/documents/{number}")
     async def history(number: int, store: Annotated[Store, Depends(get_store)]) -> list[str]: ...
 
-The store is in the state of the lifespan, as ``store``: every request and WebSocket has it in ``request.state``. Who
-writes a lifespan of their own can do without the one here: open the store in it, and yield ``{"store": store}``.
+The store is in the state of the lifespan, as ``store``: every request and WebSocket has it in
+``request.state``. With a lifespan of your own you can do without the one here: open the store in
+it, and yield ``{"store": store}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypedDict, cast
 
 from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from aquipu import Store
-from aquipu.contrib.audit import UNRECORDED, Audit, Trail
-from aquipu.contrib.entry import Exchange
-from aquipu.contrib.opener import Source, opener_of
-from aquipu.contrib.underway import requests_of
+from aquipu import Receipt, Store
+from aquipu.contrib.audit import Audit, Coverage, Trail
+from aquipu.contrib.auditing.action import Auditing, record_action
+from aquipu.contrib.auditing.asgi import AuditedRequest, decoded
+from aquipu.contrib.auditing.errorpage import error_page_of
+from aquipu.contrib.auditing.sockets import AuditedSocket
+from aquipu.contrib.shared.entry import Exchange
+from aquipu.contrib.shared.idempotency import idempotency_key
+from aquipu.contrib.shared.opener import Source, opener_for, opener_of
+from aquipu.contrib.shared.underway import requests_of
 
-__all__ = ["AuditMiddleware", "State", "get_store", "lifespan"]
+__all__ = ["AuditMiddleware", "State", "get_store", "idempotency_key", "lifespan", "record"]
 
-_BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
+_AUDITING = "aquipu.auditing"  # in the scope of a request: name of the store, and the audit
 
 
 class State(TypedDict):
-    """What the lifespan yields. A request that is annotated as ``Request[State]`` has it in its ``state``, typed."""
+    """What the lifespan yields.
+
+    A request that is annotated as ``Request[State]`` has it in its ``state``, typed.
+    """
 
     store: Store
 
@@ -43,25 +52,31 @@ class State(TypedDict):
 def lifespan(
     source: Source, own: Lifespan[Any] | None = None, *, name: str = "store", **options: Any
 ) -> Callable[[Any], AbstractAsyncContextManager[State]]:
-    """A lifespan that opens a store before the application serves and closes it, synced, when it has stopped.
+    """Return a lifespan that opens a store for the application.
+
+    It is opened before the application serves, and closed, synced, when it has stopped.
 
     Args:
-        source: the path of the store, opened with ``options`` as by ``Store.open``; or a function that makes what is
-            entered: ``lambda: Store.connect("unix:PATH")``, where several processes serve.
-        own: the application's own lifespan: it begins when the store is open and ends before it is closed, and its state
-            is part of the state.
-        name: what the store is called in the state. Another store is another lifespan around this one.
+        source: the path of the store, opened with ``options`` as by ``Store.open``; or a function
+            that makes what is entered: ``lambda: Store.connect("unix:PATH")``, where several
+            processes serve.
+        own: the application's own lifespan: it begins when the store is open and ends before it is
+            closed, and its state is part of the state.
+        name: what the store is called in the state. Another store is another lifespan around this
+            one.
 
-    Raises TypeError or ValueError at once for an option that cannot be. When the application starts, whatever opening
-    raises keeps it from serving; a store that another process is still writing is waited for (``lock_timeout``).
-    When it stops, audited requests that its server has just cancelled are waited for, a second at most: their entries are
-    in the store when that is closed.
+    Raises TypeError or ValueError at once for an option that cannot be. When the application
+    starts, whatever opening raises keeps it from serving; a store that another process is still
+    writing is waited for (``lock_timeout``). When it stops, audited requests that its server has
+    just cancelled are waited for, a second at most: their entries are in the store when that is
+    closed.
     """
     opener = opener_of(source, options)
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[State]:
-        async with opener() as store, nullcontext() if own is None else own(app) as more:
+        opens = opener_for(app, name, opener, is_default=name == "store")
+        async with opens() as store, nullcontext() if own is None else own(app) as more:
             try:
                 yield cast("State", {**(more or {}), name: store})
             finally:
@@ -71,10 +86,14 @@ def lifespan(
 
 
 async def get_store(connection: HTTPConnection) -> Store:
-    """The store that the lifespan has opened: ``Annotated[Store, Depends(get_store)]``, or ``await get_store(request)``.
+    """Return the store that the lifespan has opened.
+
+    Use it as ``Annotated[Store, Depends(get_store)]``, or ``await get_store(request)``.
 
     It is a RemoteStore if that is what the lifespan was given. For a WebSocket it serves as well.
-    Raises RuntimeError when there is none, and says why that may be.
+    An endpoint that is a plain ``def`` runs in a worker thread, where nothing can be awaited:
+    ``anyio.from_thread.run(store.append, data)``. Raises RuntimeError when there is none, and says
+    why that may be.
     """
     return _store_in(connection.scope, "store")
 
@@ -84,170 +103,145 @@ def _store_in(scope: Scope, name: str) -> Store:
         return cast("Store", scope["state"][name])
     except KeyError:
         raise RuntimeError(
-            f"there is no {name!r} in the state of this application: give it lifespan=lifespan(...), or yield "
-            f"{{{name!r}: store}} from its own lifespan, and have that run (a TestClient runs it when it is entered)"
+            f"there is no {name!r} in the state of this application: give it "
+            f"lifespan=lifespan(...), or yield {{{name!r}: store}} from its own lifespan, and have "
+            "that run (a TestClient runs it when it is entered)"
         ) from None
+
+
+async def record(
+    connection: HTTPConnection,
+    action: str,
+    *,
+    actor: object = None,
+    relations: Iterable[str] = (),
+    **details: object,
+) -> Receipt | None:
+    """Store an entry for what is no request of its own: a login, an approval, an export.
+
+    ``await record(request, action="login", actor=user.id, method="password")``. The entry has the
+    ``action``, the ``details``, what is known of the request, and the ``request_id`` of that, if it
+    is audited. Labels, actor and what is left out are as the `Audit` of the application says.
+
+    Args:
+        action: what was done.
+        actor: who did it, if the function of the audit cannot know that yet.
+        relations: labels beside those that the audit gives.
+        details: what else there is to say. Values whose names look as if they held a secret
+            (``redacted_headers``), and those that look like credentials, are left out.
+
+    Returns when the entry is at the stage of the policy. Raises what `Store.append` raises; with
+    ``on_error="log"`` that is logged, and None is returned. RuntimeError where there is no audit,
+    TypeError for an action that is no text.
+    """
+    scope = connection.scope
+    if _AUDITING not in scope:
+        raise RuntimeError(
+            "this application has no AuditMiddleware, which says what is recorded of whom: "
+            "app.add_middleware(AuditMiddleware, audit=Audit(...))"
+        )
+    name, auditing = scope[_AUDITING]
+    return await record_action(
+        auditing,
+        _store_in(scope, name),
+        connection,
+        _exchange(scope),
+        action=action,
+        actor=actor,
+        relations=relations,
+        details=details,
+    )
 
 
 class AuditMiddleware:
     """Pure ASGI middleware: stores an entry for each request that ``audit`` covers.
 
-    Nothing is buffered: what passes, passes at once, but for the start of a response as long as that waits for its entry.
-    WebSockets and the lifespan are passed through, unaudited. Of a request body is seen what the application reads.
-    ``name`` is what the store is called in the state of the lifespan.
+    Nothing is buffered: what passes, passes at once, but for the start of a response as long as
+    that waits for its entry. WebSockets are audited if the audit says so (``websockets``): its
+    functions get an ``HTTPConnection`` then, and one whose entry cannot be stored is refused. Of a
+    request body is seen what the application reads. ``name`` is what the store is called in the
+    state of the lifespan.
     """
 
-    def __init__(self, app: ASGIApp, audit: Audit[Request] | None = None, *, name: str = "store") -> None:
+    def __init__(
+        self, app: ASGIApp, audit: Audit[Request] | None = None, *, name: str = "store"
+    ) -> None:
         self.app = app
         self.audit: Audit[Request] = Audit() if audit is None else audit
         self.name = name
+        self._coverage = Coverage(self.audit)
+        self._root_path: str = getattr(
+            app, "root_path", ""
+        )  # that a FastAPI which stands right below will set
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         audit = self.audit
-        if scope["type"] != "http" or not audit.covers(scope["method"], scope["path"]):
+        if scope["type"] == "lifespan":
+            try:
+                return await self.app(scope, receive, send)
+            finally:
+                self._coverage.say()
+        scope[_AUDITING] = self.name, Auditing(audit)
+        is_socket = scope["type"] == "websocket"
+        if (is_socket and not audit.websockets) or not self._coverage.covers(
+            scope.get("method", "GET"), *self._spellings(scope)
+        ):
             return await self.app(scope, receive, send)
         store = _store_in(scope, self.name)
-        request = Request(scope)
+        request = cast("Request", HTTPConnection(scope)) if is_socket else Request(scope)
         if audit.filter_before is not None and not audit.filter_before(request):
             return await self.app(scope, receive, send)
         with requests_of(store):
             trail = Trail(audit, store, request, _exchange(scope))
-            return await _Audited(trail, audit.is_before, receive, send).run(self.app, scope)
+            scope[_AUDITING] = self.name, Auditing(audit, trail.exchange.id)
+            if is_socket:
+                socket = AuditedSocket(trail, audit.is_before, receive, send, scope)
+                return await socket.run(self.app, scope)
+            if trail.exchange.request_body is not None:
+                trail.exchange.request_body.is_whole = _has_no_body(scope)
+            page = error_page_of(
+                scope.get("app")
+            )  # now: an application below this one puts itself there
+            return await AuditedRequest(trail, audit.is_before, receive, send, page).run(
+                self.app, scope
+            )
+
+    def _spellings(self, scope: Scope) -> list[str]:
+        """Return the path as the router sees it, and what else would lead to the same handler."""
+        whole = scope["path"]
+        path = _route_path(whole, self._root_path or scope.get("root_path", ""))
+        spellings = [path] if path == whole else [path, whole]
+        if whole.endswith(
+            "\n"
+        ):  # the pattern of a route ends with `$`, which matches before it too
+            spellings += [spelling[:-1] for spelling in spellings]
+        return spellings
 
 
-class _Withheld(Exception):
-    """Raised in the application when its response is not sent: it ends as if sending had failed."""
+def _route_path(path: str, root_path: str) -> str:
+    """Return what Starlette's router takes for the path: without the root path it begins with."""
+    rest = path.removeprefix(root_path)
+    return rest if not rest or rest.startswith("/") else path
 
 
-class _Audited:
-    """One request on its way: stands between the server and the application."""
+def _has_no_body(scope: Scope) -> bool:
+    """Return whether the head of a request says that nothing follows.
 
-    __slots__ = ("_exchange", "_failure", "_held", "_is_before", "_is_withheld", "_receive", "_send", "_trail")
-
-    def __init__(self, trail: Trail[Request], is_before: bool, receive: Receive, send: Send) -> None:
-        self._trail = trail
-        self._exchange = trail.exchange
-        self._is_before = is_before
-        self._receive = receive
-        self._send = send
-        self._held: Message | None = None  # the start of a response, until the first piece of its body
-        self._is_withheld = False
-        self._failure: Exception | None = None  # after a response, which it could not keep back
-
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
-        try:
-            await app(scope, self.receive, self.send)
-        except _Withheld:
-            pass
-        except Exception as error:
-            await self._raised(error)
-            raise
-        except BaseException:
-            self._exchange.cancelled = True
-            self._drop_held()
-            self._trail.end_nowait()
-            raise
-        else:
-            await self._returned()
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        body = self._exchange.request_body
-        if message["type"] == "http.disconnect":
-            self._exchange.disconnected |= not self._exchange.is_complete
-        elif body is not None:
-            body.feed(message.get("body", b""))
-            body.is_whole = not message.get("more_body", False)
-        return message
-
-    async def send(self, message: Message) -> None:
-        if self._is_withheld:
-            raise _Withheld
-        if message["type"] == "http.response.start":
-            await self._start(message)
-        elif message["type"] in _BODIES:
-            await self._go_on(message)
-        else:
-            await self._send(message)
-
-    async def _start(self, message: Message) -> None:
-        self._exchange.respond(message["status"], _decoded(message.get("headers", ())))
-        if not self._is_before:
-            await self._pass_on(message)
-        elif self._exchange.response_body is not None:
-            self._held = message
-        else:
-            await self._admit()
-            await self._pass_on(message)
-
-    async def _go_on(self, message: Message) -> None:
-        exchange = self._exchange
-        exchange.is_complete = not message.get("more_body", False)
-        if exchange.response_body is not None and message["type"] == "http.response.body":
-            exchange.response_body.feed(message.get("body", b""))
-            exchange.response_body.is_whole = exchange.is_complete
-        if self._held is not None:
-            await self._admit()
-            held, self._held = self._held, None
-            await self._pass_on(held)
-        await self._pass_on(message)
-        if exchange.is_complete and self._trail.is_due:
-            self._failure = await self._trail.record()
-
-    async def _admit(self) -> None:
-        """Returns when the response may begin; otherwise its client is told, and the application."""
-        if await self._trail.record() is not None:
-            await self._withhold()
-            raise _Withheld
-
-    async def _withhold(self) -> None:
-        self._is_withheld, self._held = True, None
-        text = UNRECORDED.encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
-        await self._send({"type": "http.response.body", "body": text})
-
-    async def _pass_on(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:  # how a server says that the client has left
-            self._exchange.disconnected, self._exchange.is_complete = True, False
-            raise
-
-    async def _raised(self, error: Exception) -> None:
-        if not self._is_withheld:
-            self._exchange.error = error
-            self._drop_held()
-            await self._trail.end()
-
-    async def _returned(self) -> None:
-        if self._is_withheld:
-            return
-        failure = self._failure or await self._trail.end()
-        if failure is None:
-            if self._held is not None:
-                await self._pass_on(self._held)
-        elif self._held is not None:
-            await self._withhold()
-        else:
-            raise failure
-
-    def _drop_held(self) -> None:
-        if self._held is not None:
-            self._held = None
-            self._exchange.take_back()
+    Later versions of HTTP need not say it there.
+    """
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length")
+    if length is None:
+        return b"transfer-encoding" not in headers and scope.get("http_version", "").startswith("1")
+    return not length.strip(b"0")
 
 
 def _exchange(scope: Scope) -> Exchange:
     client = scope.get("client")
     return Exchange(
-        scope["method"],
+        scope.get("method", "GET"),  # of a WebSocket
         scope["path"],
         scope.get("query_string", b"").decode("latin-1"),
         client[0] if client else None,
-        _decoded(scope["headers"]),
+        decoded(scope["headers"]),
     )
-
-
-def _decoded(headers: Any) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

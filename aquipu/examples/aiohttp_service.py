@@ -1,6 +1,6 @@
-"""Sign documents, with aiohttp: a signature is on the disk before the client hears of it. Start it with
-``python -m aquipu.examples.aiohttp_service``; then ``curl localhost:8080/documents/42/signatures --json '{"by": "ada"}'``
-and ``curl localhost:8080/documents/42/history``."""
+"""Sign documents, with aiohttp: ``python -m aquipu.examples.aiohttp_service`` starts it.
+
+``curl localhost:8080/documents/42/signatures --json '{"by": "ada"}'`` signs one."""
 
 import json
 import os

@@ -1,6 +1,9 @@
-"""Sign documents, with FastAPI: a signature is on the disk before the client hears of it. Start it with
-``uvicorn aquipu.examples.fastapi_service:app``; then ``curl localhost:8000/documents/42/signatures --json '{"by": "ada"}'``
-and ``curl localhost:8000/documents/42/history``."""
+"""Sign documents, with FastAPI: a signature is on the disk before the client hears of it.
+
+Start it with ``uvicorn aquipu.examples.fastapi_service:app``; then ``curl
+localhost:8000/documents/42/signatures --json '{"by": "ada"}'`` and ``curl
+localhost:8000/documents/42/history``.
+"""
 
 import json
 from typing import Annotated, Any
@@ -22,7 +25,9 @@ def relations(request: Request) -> set[str]:
 
 
 app = FastAPI(lifespan=lifespan("audit", sync_policy=Always()))
-app.add_middleware(AuditMiddleware, audit=Audit(rules=[Rule("POST")], relations=relations, request_body=True))
+app.add_middleware(
+    AuditMiddleware, audit=Audit(rules=[Rule("POST")], relations=relations, request_body=True)
+)
 
 
 @app.post("/documents/{document}/signatures", status_code=201)

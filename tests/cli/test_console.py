@@ -1,4 +1,7 @@
-"""console: the standard streams, the progress bar, and signals. What needs a whole process is in test_cli."""
+"""console: the standard streams, the progress bar, and signals.
+
+What needs a whole process is in test_cli.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,9 @@ def test_all_of_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_line_goes_to_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written is there at once, without a buffer; a name that is no UTF-8 comes out as the bytes that it is."""
+    """What is written is there at once, without a buffer; a name that is no UTF-8 comes out as the
+    bytes that it is.
+    """
     with (tmp_path / "output").open("w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         with standard_output() as output:
@@ -104,7 +109,10 @@ def test_a_line_goes_to_standard_output(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_output_that_fails_names_the_stream() -> None:
     """An error of writing says that it was standard output; its number is kept."""
-    with io.FileIO("/dev/full", "wb") as output, pytest.raises(OSError, match="'standard output'") as caught:
+    with (
+        io.FileIO("/dev/full", "wb") as output,
+        pytest.raises(OSError, match="'standard output'") as caught,
+    ):
         write(output, b"text")
     assert caught.value.errno == ENOSPC
 
@@ -119,7 +127,9 @@ def test_a_standard_stream_that_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
         assert caught.value.errno == EBADF
 
 
-def test_what_is_said_stands_on_standard_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said_stands_on_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line each."""
     with (tmp_path / "errors").open("w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
@@ -129,7 +139,9 @@ def test_what_is_said_stands_on_standard_error(tmp_path: Path, monkeypatch: pyte
 
 
 def test_nobody_listens_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work goes on, whether it was never there, cannot be written, or was closed at the other end."""
+    """The work goes on, whether it was never there, cannot be written, or was closed at the other
+    end.
+    """
     monkeypatch.setattr(sys, "stderr", None)
     say("one")
     reading, writing = os.pipe()
@@ -145,7 +157,9 @@ def test_nobody_listens_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.asyncio
 async def test_input_is_read_as_it_comes(pipe: tuple[Input, int]) -> None:
-    """A read gives what is there and waits for no more; nothing is given only at the end of the input."""
+    """A read gives what is there and waits for no more; nothing is given only at the end of the
+    input.
+    """
     source, writing = pipe
     os.write(writing, b"one\ntw")
     assert await source.read() == b"one\ntw"
@@ -173,7 +187,9 @@ async def test_a_stop_ends_the_read_that_waits(pipe: tuple[Input, int]) -> None:
 
 @pytest.mark.asyncio
 async def test_a_wake_up_without_anything_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody else has read what was there, in a pipe that never blocks, that is no end of the input."""
+    """Where somebody else has read what was there, in a pipe that never blocks, that is no end of
+    the input.
+    """
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     asked = 0
@@ -286,11 +302,17 @@ async def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 
 def test_an_interrupt_may_kill() -> None:
-    """Ctrl-C then ends the program at once, unless it was to be ignored, or somebody else handles it."""
+    """Ctrl-C then ends the program at once, unless it was to be ignored, or somebody else handles
+    it.
+    """
 
     def handler(*arguments: object) -> None: ...
 
-    for before, after in ((signal.default_int_handler, SIG_DFL), (SIG_IGN, SIG_IGN), (handler, handler)):
+    for before, after in (
+        (signal.default_int_handler, SIG_DFL),
+        (SIG_IGN, SIG_IGN),
+        (handler, handler),
+    ):
         with handled(SIGINT, before):
             let_interrupt_kill()
             assert signal.getsignal(SIGINT) is after
@@ -339,7 +361,9 @@ def test_a_bar_that_is_not_wanted() -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_no_bar_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+def test_no_bar_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
     """A file gets no bar; without standard error there is none either, and the work is the same."""
     with (tmp_path / "errors").open("w") as stream:
         errors: TextIO | None = stream if there else None
@@ -351,7 +375,8 @@ def test_no_bar_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 records"), (1, "1 record"), (2, "2 records"), (1_234_567, "1,234,567 records")]
+    ("number", "text"),
+    [(0, "0 records"), (1, "1 record"), (2, "2 records"), (1_234_567, "1,234,567 records")],
 )
 def test_numbers_are_written_so_that_people_can_read_them(number: int, text: str) -> None:
     """Thousands are set apart, and one is not many."""

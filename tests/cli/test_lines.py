@@ -49,7 +49,9 @@ def test_a_line_is_given_by_the_piece_that_completes_it() -> None:
 
 
 def test_the_rest_is_given_once() -> None:
-    """A last line without an end is what is left; after that nothing is, and a next line starts afresh."""
+    """A last line without an end is what is left; after that nothing is, and a next line starts
+    afresh.
+    """
     lines = Lines()
     lines.feed(b"one\nhalf")
     assert lines.rest() == b"half"
@@ -59,7 +61,9 @@ def test_the_rest_is_given_once() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_a_line_as_long_as_the_limit(size: int) -> None:
-    """The limit counts the line end; a line of just that length passes, however it comes, and so does the next."""
+    """The limit counts the line end; a line of just that length passes, however it comes, and so
+    does the next.
+    """
     lines = Lines(line_bytes_max=5)
     text = b"1234\n" * 3
     assert [line for piece in cut(text, size) for line in lines.feed(piece)] == [b"1234\n"] * 3
@@ -90,5 +94,6 @@ def test_the_error_says_which_line_and_what_was_lost() -> None:
     """It names the line and the limit, says what was stored, and can be pickled."""
     error = pickle.loads(pickle.dumps(LineTooLongError(2000, 16_000_000)))
     assert str(error) == (
-        "line 2000 of standard input is longer than 16,000,000 bytes; it was not stored; everything before it was"
+        "line 2000 of standard input is longer than 16,000,000 bytes; it was not stored; "
+        "everything before it was"
     )

@@ -9,8 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from socket import socket
 from urllib.request import urlopen
@@ -19,36 +17,12 @@ import pytest
 
 from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
 from aquipu.cli.metrics import Place
+from tests.cli.served import LISTENS, ended, serving
 from tests.cli.support import run
 from tests.daemon.restarts import repeat
 from tests.support import data_in, segments_in
 
 METRICS = re.compile(r"aquipu: metrics at (http://127\.0\.0\.1:[0-9]+/metrics)\n")
-LISTENS = re.compile(r"aquipu: .*/store is served at unix:.*/socket\n")
-
-
-@contextmanager
-def serving(path: Path, *options: str, listens: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own; it listens when the block begins."""
-    command = [sys.executable, "-W", "error::ResourceWarning", "-m", "aquipu", "serve", str(path / "store")]
-    command += ["--socket", str(path / "socket"), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            if listens:
-                assert process.stderr is not None
-                line = process.stderr.readline()
-                assert LISTENS.fullmatch(line), line + process.stderr.read()
-            yield process
-        finally:
-            process.kill()
-
-
-def ended(process: subprocess.Popen[str], code: int) -> str:
-    """Wait for the end, which must come with this code. What stood on standard error since."""
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors, errors
-    return errors
 
 
 async def append(path: Path, *data: bytes) -> list[Receipt]:
@@ -61,33 +35,49 @@ async def records_of(path: Path) -> list[Record]:
         return [record async for record in reader.scan()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
-    """What was appended is stored, the socket is gone, the store is closed, and the exit code is a shell's."""
+ENDS = [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+"""SIGTERM is how whatever starts a daemon tells it to stop: that is no failure.
+
+The others are a shell's.
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """What was appended is stored, the socket is gone, the store is closed, and the exit code says
+    what ended it.
+    """
     with serving(tmp_path) as process:
         (receipt,) = asyncio.run(append(tmp_path, b"x"))
         assert receipt.stage is Stage.FLUSHED
         assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o600
         process.send_signal(number)
-        assert ended(process, 128 + number) == "aquipu: 1 record stored, all of them on the disk\n"
+        assert ended(process, code) == "aquipu: 1 record stored, all of them on the disk\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
     assert data_in(tmp_path / "store") == [b"x"]
 
 
 def test_a_signal_while_clients_append(tmp_path: Path) -> None:
-    """What is under way is answered; the client goes on with the next daemon, and nothing is there twice."""
+    """What is under way is answered; the client goes on with the next daemon, and nothing is there
+    twice.
+    """
 
     async def appending() -> int:
         count = 0
         with serving(tmp_path) as process:
             store = await Store.connect(f"unix:{tmp_path}/socket", timeout=60)
             for _ in range(2):
-                await asyncio.gather(*(store.append(b"%d" % (count + number)) for number in range(500)))
+                await asyncio.gather(
+                    *(store.append(b"%d" % (count + number)) for number in range(500))
+                )
                 count += 500
-            going = [asyncio.ensure_future(store.append(b"%d" % (count + number))) for number in range(500)]
+            going = [
+                asyncio.ensure_future(store.append(b"%d" % (count + number)))
+                for number in range(500)
+            ]
             await asyncio.sleep(0)
             process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(ended, process, 143)
+            await asyncio.to_thread(ended, process, 0)
         with serving(tmp_path):
             await asyncio.gather(*going)
             await store.aclose()
@@ -105,27 +95,31 @@ async def first_daemon_later(path: Path) -> list[bytes]:
     with serving(path) as process:
         await appending
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(ended, process, 143)
+        await asyncio.to_thread(ended, process, 0)
     return [record.data for record in await records_of(path)]
 
 
 def test_it_waits_for_the_one_before_it(tmp_path: Path) -> None:
-    """A reload starts the new one before the old one has gone: it takes the socket over when it has the store."""
+    """A reload starts the new one before the old one has gone: it takes the socket over when it has
+    the store.
+    """
     with serving(tmp_path) as old:
         asyncio.run(append(tmp_path, b"old"))
         with serving(tmp_path, listens=False) as new:
             old.send_signal(signal.SIGTERM)
-            ended(old, 143)
+            ended(old, 0)
             assert new.stderr is not None
             assert LISTENS.fullmatch(new.stderr.readline())
             asyncio.run(append(tmp_path, b"new"))
             new.send_signal(signal.SIGTERM)
-            ended(new, 143)
+            ended(new, 0)
     assert data_in(tmp_path / "store") == [b"old", b"new"]
 
 
 def test_its_metrics(tmp_path: Path) -> None:
-    """--metrics answers over HTTP with the statistics of the store, and no longer than the daemon lives."""
+    """--metrics answers over HTTP with the statistics of the store, and no longer than the daemon
+    lives.
+    """
     with serving(tmp_path, "--metrics", "0", listens=False) as process:
         assert process.stderr is not None
         said = METRICS.fullmatch(process.stderr.readline())
@@ -138,19 +132,35 @@ def test_its_metrics(tmp_path: Path) -> None:
         assert f'aquipu_state{{state="open",store="{tmp_path}/store"}} 1.0' in lines
         assert any(line.startswith("process_open_fds ") for line in lines)
         process.send_signal(signal.SIGTERM)
-        ended(process, 143)
+        ended(process, 0)
 
 
 def test_metrics_that_cannot_be(tmp_path: Path) -> None:
-    """A place that is taken, and a package that is missing: a sentence that says what to do, and the store is closed."""
-    arguments = ("serve", str(tmp_path / "store"), "--socket", str(tmp_path / "socket"), "--metrics")
+    """A place that is taken, and a package that is missing: a sentence that says what to do, and
+    the store is closed.
+    """
+    arguments = (
+        "serve",
+        str(tmp_path / "store"),
+        "--socket",
+        str(tmp_path / "socket"),
+        "--metrics",
+    )
     with socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = run(*arguments, f"127.0.0.1:{taken.getsockname()[1]}")
     assert (done.returncode, b"in use" in done.stderr) == (4, True)
-    without = "import sys; sys.modules['prometheus_client'] = None; from aquipu.__main__ import main; main()"
-    missing = subprocess.run([sys.executable, "-c", without, *arguments, "0"], capture_output=True, timeout=60, check=False)
+    without = (
+        "import sys; sys.modules['prometheus_client'] = None; from aquipu.__main__ import main; "
+        "main()"
+    )
+    missing = subprocess.run(
+        [sys.executable, "-c", without, *arguments, "0"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert (missing.returncode, b"pip install 'aquipu[prometheus]'" in missing.stderr) == (2, True)
     assert data_in(tmp_path / "store") == []
 
@@ -172,54 +182,90 @@ def test_where_metrics_are_answered(text: str, place: tuple[str, int]) -> None:
 def test_a_store_that_is_in_use(tmp_path: Path) -> None:
     """Exit code 3 after the time that it was told to wait, and a signal ends the waiting."""
     with serving(tmp_path):
-        locked = run("serve", tmp_path / "store", "--socket", tmp_path / "other", "--lock-timeout", "0")
+        locked = run(
+            "serve", tmp_path / "store", "--socket", tmp_path / "other", "--lock-timeout", "0"
+        )
         assert locked.returncode == 3
         assert b"is in use by process" in locked.stderr
         assert not (tmp_path / "other").exists()
 
 
-def test_ctrl_c_while_it_waits_for_the_lock(tmp_path: Path) -> None:
-    """It ends at once: nothing was begun."""
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_signal_while_it_waits_for_the_lock(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """It ends at once, with the same exit code: nothing was begun."""
 
-    command = [sys.executable, "-c", WAITS, "serve", str(tmp_path / "store"), "--socket", str(tmp_path / "other")]
+    command = [
+        sys.executable,
+        "-c",
+        WAITS,
+        "serve",
+        str(tmp_path / "store"),
+        "--socket",
+        str(tmp_path / "other"),
+    ]
     with serving(tmp_path), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "waits\n"
-        process.send_signal(signal.SIGINT)
-        ended(process, 130)
+        process.send_signal(number)
+        assert ended(process, code) == ""
 
 
 WAITS = """
 import sys
 from aquipu.__main__ import main
-from aquipu.disk import Disk
-def told(self, path, *, shared=False, try_lock=Disk.try_lock):
-    found = try_lock(self, path, shared=shared)
+from aquipu.local.disk.disk import Disk
+def told(self, path, *, shared=False, try_lock_directory=Disk.try_lock_directory):
+    found = try_lock_directory(self, path, shared=shared)
     if found is None:
         print("waits", file=sys.stderr, flush=True)
-        Disk.try_lock = try_lock
+        Disk.try_lock_directory = try_lock_directory
     return found
-Disk.try_lock = told
+Disk.try_lock_directory = told
 main()
 """
 
 
 def test_a_socket_that_cannot_be(tmp_path: Path) -> None:
     """Exit code 4 and a sentence; the store is closed again."""
-    for name, reason in (("x" * 200, b"too long"), ("missing/socket", b"No such file"), ("store", b"no socket")):
+    for name, reason in (
+        ("x" * 200, b"too long"),
+        ("missing/socket", b"No such file"),
+        ("store", b"no socket"),
+    ):
         done = run("serve", tmp_path / "store", "--socket", tmp_path / name)
         assert done.returncode == 4
         assert reason in done.stderr
-    done = run("serve", tmp_path / "store", "--socket", tmp_path / "socket", "--group", "nobody-at-all")
+    done = run(
+        "serve", tmp_path / "store", "--socket", tmp_path / "socket", "--group", "nobody-at-all"
+    )
     assert (done.returncode, b"no group nobody-at-all" in done.stderr) == (4, True)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        *(["--sync-policy", "never"], ["--retain-days", "0"], ["--retain-days", "nan"], ["--retain-days", "-1"]),
-        *(["--metrics", "here"], ["--metrics", "65536"], ["--metrics", "host:"], ["--metrics", "-1"]),
-        *(["--retain-bytes", "0"], ["--retain-bytes", "many"], ["--lock-timeout", "-1"], ["--group"]),
+        *(
+            ["--sync-policy", "never"],
+            ["--retain-days", "0"],
+            ["--retain-days", "nan"],
+            ["--retain-days", "-1"],
+        ),
+        *(
+            ["--metrics", "here"],
+            ["--metrics", "65536"],
+            ["--metrics", "host:"],
+            ["--metrics", "-1"],
+        ),
+        *(
+            ["--retain-bytes", "0"],
+            ["--retain-bytes", "many"],
+            ["--lock-timeout", "-1"],
+            ["--group"],
+            ["--max-segment-age", "0"],
+            ["--max-segment-age", "inf"],
+        ),
     ],
 )
 def test_options_that_cannot_be(tmp_path: Path, options: list[str]) -> None:
@@ -237,7 +283,9 @@ def test_without_a_socket(tmp_path: Path) -> None:
 
 
 def test_it_lets_go_of_what_is_old(tmp_path: Path) -> None:
-    """--retain-bytes and --retain-days are the retention of the store: the oldest sealed segments go."""
+    """--retain-bytes and --retain-days are the retention of the store: the oldest sealed segments
+    go.
+    """
 
     async def fill() -> None:
         async with Store.open(tmp_path / "store", max_segment_bytes=4096) as store:
@@ -250,15 +298,31 @@ def test_it_lets_go_of_what_is_old(tmp_path: Path) -> None:
         (receipt,) = asyncio.run(append(tmp_path, b"x"))
         assert receipt.sequence == 10
         process.send_signal(signal.SIGTERM)
-        ended(process, 143)
+        ended(process, 0)
     assert 0 < len(segments_in(tmp_path / "store")) < before
+
+
+def test_it_lets_go_of_what_is_old_also_when_nobody_appends(tmp_path: Path) -> None:
+    """--max-segment-age with --retain-days: what is older than both together goes by itself."""
+    second = str(1 / 86_400)
+
+    async def gone() -> None:
+        async with Reader.open(tmp_path / "store") as reader:
+            while (await reader.page()).records:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.05)
+
+    with serving(tmp_path, "--max-segment-age", "0.1", "--retain-days", second) as process:
+        asyncio.run(append(tmp_path, b"x"))
+        asyncio.run(asyncio.wait_for(gone(), 60))
+        process.send_signal(signal.SIGTERM)
+        ended(process, 0)
 
 
 FAILS = """
 import sys
 from errno import EIO
 from aquipu.__main__ import main
-from aquipu.disk import Disk
+from aquipu.local.disk.disk import Disk
 def fail(self, *call):
     raise OSError(EIO, "Input/output error")
 write = Disk.write
@@ -273,7 +337,10 @@ main()
 
 
 def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
-    """Exit code 4: only the next daemon can see what is there. The client is told, and goes on with that one."""
+    """Exit code 4: only the next daemon can see what is there.
+
+    The client is told, and goes on with that one.
+    """
 
     async def appending() -> None:
         store = await Store.connect(f"unix:{tmp_path}/socket", timeout=60)
@@ -285,9 +352,17 @@ def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
             await store.append(b"after")
             await store.aclose()
             process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(ended, process, 143)
+            await asyncio.to_thread(ended, process, 0)
 
-    command = [sys.executable, "-c", FAILS, "serve", str(tmp_path / "store"), "--socket", str(tmp_path / "socket")]
+    command = [
+        sys.executable,
+        "-c",
+        FAILS,
+        "serve",
+        str(tmp_path / "store"),
+        "--socket",
+        str(tmp_path / "socket"),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as failing:
         assert failing.stderr is not None
         failing.stderr.readline()
@@ -296,8 +371,10 @@ def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
 
 
 def test_killed_and_started_anew_while_many_append(tmp_path: Path) -> None:
-    """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is there twice, and each
-    task's records are in its order. `python -m tests.daemon.restarts` does it as often as it is told."""
+    """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is
+    there twice, and each task's records are in its order. `python -m tests.daemon.restarts` does it
+    as often as it is told.
+    """
     tally = repeat(tmp_path, kills=2, client_kills=1, seed=os.getpid())
     assert (tally.lost, tally.doubled, tally.disordered) == (0, 0, 0)
     assert (tally.kills, tally.clients_killed) == (2, 1)

@@ -1,4 +1,6 @@
-"""A store in aiohttp's server: its life, its place, and requests audited, all over real HTTP on the loopback."""
+"""A store in aiohttp's server: its life, its place, and requests audited, all over real HTTP on the
+loopback.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientConnectionError, ClientPayloadError, ClientResponse, ClientSession, FormData, web
+from aiohttp import (
+    ClientConnectionError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientSession,
+    FormData,
+    web,
+)
 from aiohttp.typedefs import Handler
 
 from aquipu import Always, Store, StoreClosedError, StoreFailedError
 from aquipu.contrib.aiohttp import STORE, audit_requests, opened
 from aquipu.contrib.audit import Audit, Rule
-from aquipu.contrib.entry import Entry
+from aquipu.contrib.shared.entry import Entry
 from aquipu.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
-from tests.support import FailingDisk, data_in
+from tests.disk import FailingDisk
+from tests.support import data_in
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,9 +45,18 @@ class Broken(Exception):
 
 
 class Service:
-    """An application that serves on the loopback, its store on a disk that fails on demand, and a client."""
+    """An application that serves on the loopback, its store on a disk that fails on demand, and a
+    client.
+    """
 
-    def __init__(self, path: Path, disk: FailingDisk, app: web.Application, runner: web.AppRunner, client: ClientSession):
+    def __init__(
+        self,
+        path: Path,
+        disk: FailingDisk,
+        app: web.Application,
+        runner: web.AppRunner,
+        client: ClientSession,
+    ):
         self.path, self.disk, self.app, self.runner, self.client = path, disk, app, runner, client
 
     @property
@@ -53,7 +72,10 @@ class Service:
         self.disk.mend()
         with suppress(StoreFailedError):
             await self.runner.cleanup()
-        return [{key: entry[key] for key in entry if key != "duration"} for entry in entries_in(self.path)]
+        return [
+            {key: entry[key] for key in entry if key != "duration"}
+            for entry in entries_in(self.path)
+        ]
 
     def spoil(self) -> None:
         """From now on the disk has no space."""
@@ -88,7 +110,9 @@ async def echo(request: web.Request) -> web.Response:
     return web.Response(body=await request.read())
 
 
-def streaming(*pieces: bytes, before: Callable[[int], Awaitable[None]] | None = None, compress: bool = False) -> Handler:
+def streaming(
+    *pieces: bytes, before: Callable[[int], Awaitable[None]] | None = None, compress: bool = False
+) -> Handler:
     """Sends the pieces one by one; ``before`` is awaited before each, and may raise."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -124,7 +148,8 @@ def said(log: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_store_lives_as_long_as_the_application(tmp_path: Path) -> None:
-    """It is open from startup to cleanup, in the application and in those below it, and closed after that.
+    """It is open from startup to cleanup, in the application and in those below it, and closed
+    after that.
 
     One below may be audited by itself, in the store of the one above.
     """
@@ -148,7 +173,9 @@ async def test_a_store_lives_as_long_as_the_application(tmp_path: Path) -> None:
     await runner.cleanup()
     with pytest.raises(StoreClosedError):
         await store.append(b"too late")
-    assert [json.loads(data)["path"] for data in data_in(tmp_path / "store")[1:]] == ["/below/events"]
+    assert [json.loads(data)["path"] for data in data_in(tmp_path / "store")[1:]] == [
+        "/below/events"
+    ]
 
 
 async def test_two_stores(tmp_path: Path) -> None:
@@ -174,7 +201,10 @@ async def test_a_store_in_another_process(tmp_path: Path) -> None:
             runner = web.AppRunner(app)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client, client.get("/") as response:
+            async with (
+                ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client,
+                client.get("/") as response,
+            ):
                 assert await answer(response) == (201, b"done")
                 assert store.synced_sequence == 1
             await runner.cleanup()
@@ -187,13 +217,16 @@ async def test_an_option_that_cannot_be() -> None:
 
 
 async def test_no_store_in_the_application(caplog: pytest.LogCaptureFixture) -> None:
-    """A service that was not given its context is told so at its first request, which gets a 500."""
+    """A service that was not given its context says so at its first request, which gets a 500."""
     app = web.Application()
     audit_requests(app)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession() as client, client.get(f"http://127.0.0.1:{runner.addresses[0][1]}/") as response:
+    async with (
+        ClientSession() as client,
+        client.get(f"http://127.0.0.1:{runner.addresses[0][1]}/") as response,
+    ):
         assert response.status == 500
     await runner.cleanup()
     assert "cleanup_ctx" in caplog.text
@@ -206,7 +239,9 @@ async def test_no_store_in_the_application(caplog: pytest.LogCaptureFixture) -> 
 async def test_an_ordinary_request(tmp_path: Path, commit: Any) -> None:
     """The client gets what the handler gave, and there is one entry that tells of it."""
     async with serving(tmp_path, done, Audit(commit=commit)) as service:
-        async with service.client.post("/a%20b?token=5", headers={"Authorization": "secret"}) as response:
+        async with service.client.post(
+            "/a%20b?token=5", headers={"Authorization": "secret"}
+        ) as response:
             assert await answer(response) == (201, b"done")
         (entry,) = await service.entries()
     assert (entry["method"], entry["path"], entry["query"], entry["status"], entry["client"]) == (
@@ -222,15 +257,21 @@ async def test_an_ordinary_request(tmp_path: Path, commit: Any) -> None:
 
 
 @pytest.mark.parametrize("handler", [done, streaming(b"done")], ids=["whole", "stream"])
-async def test_nothing_is_sent_before_the_entry_is_on_the_disk(tmp_path: Path, handler: Handler) -> None:
-    """The status line waits for the stage of the policy, also that of a response that is sent piece by piece."""
+async def test_nothing_is_sent_before_the_entry_is_on_the_disk(
+    tmp_path: Path, handler: Handler
+) -> None:
+    """The status line waits for the stage of the policy, also that of a response that is sent piece
+    by piece.
+    """
     async with serving(tmp_path, handler) as service:
         hold = service.disk.hold("sync")
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.to_thread(hold.reached.wait)
         reading = asyncio.create_task(reader.read(1))
-        for _ in range(20):  # turns of the loop, within which anything that had been sent would have come
+        for _ in range(
+            20
+        ):  # turns of the loop, within which anything that had been sent would have come
             await asyncio.sleep(0)
         assert not reading.done()
         hold.released.set()
@@ -250,7 +291,9 @@ async def test_after_the_response_nothing_waits(tmp_path: Path) -> None:
 
 
 async def test_rules_filters_and_functions(tmp_path: Path) -> None:
-    """What a rule or a filter leaves out passes untouched; actor and relations are taken from the request."""
+    """What a rule or a filter leaves out passes untouched; actor and relations are taken from the
+    request.
+    """
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=404 if request.path.endswith("no") else 200)
@@ -273,7 +316,11 @@ async def test_rules_filters_and_functions(tmp_path: Path) -> None:
             async with service.client.request(method, path, headers=headers) as response:
                 assert response.status in (200, 404)
         (entry,) = await service.entries()
-    assert (entry["path"], entry["actor"], labels_in(service.path)) == ("/ayes", "ada", [("path:ayes",)])
+    assert (entry["path"], entry["actor"], labels_in(service.path)) == (
+        "/ayes",
+        "ada",
+        [("path:ayes",)],
+    )
 
 
 @both_commits
@@ -294,7 +341,10 @@ async def test_what_other_middlewares_do_is_seen(tmp_path: Path, commit: Any) ->
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession() as client, client.get(f"http://127.0.0.1:{runner.addresses[0][1]}/") as response:
+    async with (
+        ClientSession() as client,
+        client.get(f"http://127.0.0.1:{runner.addresses[0][1]}/") as response,
+    ):
         assert response.status == 418
         assert response.cookies["session"].value == "secret"
     await runner.cleanup()
@@ -324,18 +374,24 @@ async def test_an_answer_that_is_raised(tmp_path: Path, commit: Any, path: str) 
 @both_commits
 async def test_bodies(tmp_path: Path, commit: Any) -> None:
     """Both are in the entry when that is asked for, up to the limit."""
-    async with serving(tmp_path, echo, Audit(commit=commit, request_body=True, response_body=True)) as service:
+    async with serving(
+        tmp_path, echo, Audit(commit=commit, request_body=True, response_body=True)
+    ) as service:
         for body in (b"hello", b"", b"x" * 200_000):
             async with service.client.post("/", data=body) as response:
                 assert await answer(response) == (200, body)
         for entry, size in zip(await service.entries(), (5, 0, 200_000), strict=True):
             for name in ("request_body", "response_body"):
                 seen = entry[name]
-                assert (seen["bytes"], seen["truncated"], len(seen["text"])) == (size, size > 65_536, min(size, 65_536))
+                assert (seen["bytes"], seen["truncated"], len(seen["text"])) == (
+                    size,
+                    size > 65_536,
+                    min(size, 65_536),
+                )
 
 
 async def test_bodies_that_pass_piece_by_piece(tmp_path: Path) -> None:
-    """They are not held up to be seen: of them only the size is told, and that it is not all here."""
+    """They are not held up to be seen: only their size is told, and that they are not all here."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -380,10 +436,41 @@ async def test_a_body_that_is_not_read(tmp_path: Path) -> None:
     assert entry["request_body"] == {"bytes": 0, "truncated": True, "text": ""}
 
 
+@pytest.mark.parametrize("how", ["answered", "raised", "cancelled"])
+async def test_a_request_without_a_body(tmp_path: Path, how: str) -> None:
+    """Nothing is missing from its entry, whether it was read or not."""
+    begun = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        begun.set()
+        if how == "raised":
+            raise Broken
+        if how == "cancelled":
+            await asyncio.Event().wait()
+        return web.Response()
+
+    async with serving(
+        tmp_path, handler, Audit(request_body=True), handler_cancellation=True
+    ) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await begun.wait()
+        if how != "cancelled":  # else there may be a supplement: the client has gone meanwhile
+            await reader.readline()
+        writer.transport.abort()
+        (entry,) = await service.entries()
+    assert entry["request_body"] == {"bytes": 0, "truncated": False, "text": ""}
+
+
 @both_commits
 @pytest.mark.parametrize(("name", "status"), [("file", 200), ("none", 404)])
-async def test_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: Any, name: str, status: int) -> None:
-    """What becomes of it is known when it is sent, and that is what the entry says. The connection goes on to serve."""
+async def test_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: Any, name: str, status: int
+) -> None:
+    """What becomes of it is known when it is sent, and that is what the entry says.
+
+    The connection goes on to serve.
+    """
     (tmp_path / "file").write_bytes(b"content")
     clients: set[object] = set()
 
@@ -396,7 +483,10 @@ async def test_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: 
         async with service.client.get("/") as response:
             assert await answer(response) == (status, b"content" if status == 200 else b"")
         async with service.client.get("/", headers={"Range": "bytes=1-3"}) as response:
-            assert await answer(response) == (206 if status == 200 else 404, b"ont" if status == 200 else b"")
+            assert await answer(response) == (
+                206 if status == 200 else 404,
+                b"ont" if status == 200 else b"",
+            )
         entries = await service.entries()
     assert [entry["status"] for entry in entries] == ([200, 206] if status == 200 else [404, 404])
     assert not any({"incomplete", "supplement"} & set(entry) for entry in entries)
@@ -425,7 +515,9 @@ async def test_a_stream_passes_piece_by_piece(tmp_path: Path, commit: Any) -> No
     async def before(number: int) -> None:
         await received.acquire()
 
-    async with serving(tmp_path, streaming(b"a", b"b", b"c", before=before), Audit(commit=commit)) as service:
+    async with serving(
+        tmp_path, streaming(b"a", b"b", b"c", before=before), Audit(commit=commit)
+    ) as service:
         async with service.client.get("/") as response:
             pieces = []
             async for piece in response.content.iter_any():
@@ -468,12 +560,18 @@ async def test_a_handler_that_raises(tmp_path: Path, commit: Any) -> None:
             assert response.status == 500
             assert service.store.synced_sequence == 1
         (entry,) = await service.entries()
-    assert (entry["status"], entry["error"], entry["request_body"]["text"]) == (None, "Broken", "hello")
+    assert (entry["status"], entry["error"], entry["request_body"]["text"]) == (
+        None,
+        "Broken",
+        "hello",
+    )
     assert "secret" not in str(entry)
 
 
 @pytest.mark.parametrize(("commit", "entries"), [("before_response", 2), ("after_response", 1)])
-async def test_a_handler_that_raises_in_its_response(tmp_path: Path, commit: Any, entries: int) -> None:
+async def test_a_handler_that_raises_in_its_response(
+    tmp_path: Path, commit: Any, entries: int
+) -> None:
     """The last entry tells how it ended."""
 
     async def before(number: int) -> None:
@@ -492,7 +590,9 @@ async def test_a_handler_that_raises_in_its_response(tmp_path: Path, commit: Any
 
 
 @pytest.mark.parametrize(("commit", "entries"), [("before_response", 2), ("after_response", 1)])
-async def test_a_client_that_leaves_within_a_stream(tmp_path: Path, commit: Any, entries: int) -> None:
+async def test_a_client_that_leaves_within_a_stream(
+    tmp_path: Path, commit: Any, entries: int
+) -> None:
     """The handler is told when it writes, and the last entry says why it ended."""
     ended = asyncio.Event()
 
@@ -545,7 +645,9 @@ async def test_a_client_that_leaves_before_its_response(
 
 
 async def test_a_handler_that_is_cancelled(tmp_path: Path) -> None:
-    """A server that cancels the handlers of clients that have left: the entry is stored and says both."""
+    """A server that cancels the handlers of clients that have left: the entry is stored and says
+    both.
+    """
     begun = asyncio.Event()
 
     async def handler(request: web.Request) -> web.Response:
@@ -567,12 +669,45 @@ async def test_a_handler_that_is_cancelled(tmp_path: Path) -> None:
 # a store that does not take it
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_a_response_withheld_in_a_task_group(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, breaks: bool
+) -> None:
+    """It is withheld as any other, and no error of the handler; an error of its own beside it is
+    one.
+    """
+
+    async def beside() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if breaks:
+                raise Broken
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(beside())
+            group.create_task(response.prepare(request))
+        return response
+
+    async with serving(tmp_path, handler) as service:
+        service.spoil()
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readline()).split()[1] == (b"500" if breaks else b"503")
+        writer.close()
+    assert ("Traceback" in caplog.text) is breaks
+
+
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("kind", ["whole", "stream", "raised", "file"])
 async def test_a_response_without_a_record(
     tmp_path: Path, log: pytest.LogCaptureFixture, kind: str, compress: bool
 ) -> None:
-    """It is withheld: the client gets a 503 that tells nothing of it, on a connection that goes on to serve."""
+    """It is withheld: the client gets a 503 that tells nothing of it, on a connection that goes on
+    to serve.
+    """
     (tmp_path / "file").write_bytes(b"secret" * 100)
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -580,7 +715,11 @@ async def test_a_response_without_a_record(
             return await streaming(b"secret" * 100, compress=compress)(request)
         if kind == "raised":
             raise web.HTTPFound("/secret", headers={"X-Secret": "secret"})
-        response = web.FileResponse(tmp_path / "file") if kind == "file" else web.Response(body=b"secret" * 100)
+        response = (
+            web.FileResponse(tmp_path / "file")
+            if kind == "file"
+            else web.Response(body=b"secret" * 100)
+        )
         if compress:
             response.enable_compression(web.ContentCoding.gzip)
         return response
@@ -622,7 +761,9 @@ async def test_a_store_that_takes_nothing(
 
 
 async def test_a_handler_that_does_not_heed_it(tmp_path: Path) -> None:
-    """What it answers in place of the response that was withheld has no record either, and does not go out."""
+    """What it answers in place of the response that was withheld has no record either, and does not
+    go out.
+    """
 
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
@@ -639,9 +780,13 @@ async def test_a_handler_that_does_not_heed_it(tmp_path: Path) -> None:
 
 
 @both_errors
-async def test_no_record_after_the_response(tmp_path: Path, log: pytest.LogCaptureFixture, on_error: Any) -> None:
+async def test_no_record_after_the_response(
+    tmp_path: Path, log: pytest.LogCaptureFixture, on_error: Any
+) -> None:
     """The client has its answer either way; with ``fail`` the server logs the error as well."""
-    async with serving(tmp_path, done, Audit(commit="after_response", on_error=on_error)) as service:
+    async with serving(
+        tmp_path, done, Audit(commit="after_response", on_error=on_error)
+    ) as service:
         service.spoil()
         async with service.client.get("/") as response:
             assert await answer(response) == (201, b"done")
@@ -651,7 +796,9 @@ async def test_no_record_after_the_response(tmp_path: Path, log: pytest.LogCaptu
 
 
 @both_errors
-async def test_no_record_of_an_error(tmp_path: Path, log: pytest.LogCaptureFixture, on_error: Any) -> None:
+async def test_no_record_of_an_error(
+    tmp_path: Path, log: pytest.LogCaptureFixture, on_error: Any
+) -> None:
     """The error of the handler comes first; that its entry is missing is logged."""
 
     async def handler(request: web.Request) -> web.Response:

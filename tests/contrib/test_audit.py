@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import FrozenInstanceError
 from errno import EIO, ENOSPC
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import pytest_asyncio
 
 from aquipu import Always, EveryN, Stage, Store, StoreClosedError, StoreFailedError, StoreFullError
 from aquipu.contrib.audit import Audit, Rule, Trail
-from aquipu.contrib.entry import Entry, Exchange
-from aquipu.contrib.opener import opener_of
+from aquipu.contrib.shared.entry import Entry, Exchange
+from aquipu.contrib.shared.opener import opener_of
 from tests.contrib.support import entries_in, labels_in
-from tests.support import FailingDisk
+from tests.disk import FailingDisk
 
 # rules
 
@@ -66,7 +67,10 @@ def test_the_path_of_a_rule(pattern: str, path: str, fits: bool) -> None:
     ],
 )
 def test_the_methods_of_a_rule(methods: str, method: str, fits: bool) -> None:
-    """They are words. GET means HEAD as well, which runs the same handler and would otherwise pass unseen."""
+    """They are words.
+
+    GET means HEAD as well, which runs the same handler and would otherwise pass unseen.
+    """
     assert Rule(methods).matches(method, "/") is fits
 
 
@@ -88,7 +92,9 @@ def test_a_path_that_would_take_long_to_match() -> None:
 def test_the_first_rule_that_matches_decides(rules: list[Rule], covered: set[str]) -> None:
     """What none matches is audited only where all rules leave out."""
     audit: Audit[None] = Audit(rules=rules)
-    assert {each for each in ("POST /a", "GET /a", "GET /health") if audit.covers(*each.split())} == covered
+    assert {
+        each for each in ("POST /a", "GET /a", "GET /health") if audit.covers(*each.split())
+    } == covered
 
 
 @pytest.mark.parametrize(
@@ -100,20 +106,41 @@ def test_the_first_rule_that_matches_decides(rules: list[Rule], covered: set[str
         (Audit, {"on_error": "ignore"}, ValueError, "fail"),
         (Audit, {"body_limit": -1}, ValueError, "body_limit"),
         (Audit, {"redacted_headers": "cookie"}, TypeError, "redacted_headers"),
+        (Audit, {"kept_headers": "cookie"}, TypeError, "kept_headers"),
         (Audit, {"query_values": "page"}, TypeError, "query_values"),
     ],
 )
-def test_what_cannot_be(made: type, options: dict[str, Any], kind: type[Exception], says: str) -> None:
+def test_what_cannot_be(
+    made: type, options: dict[str, Any], kind: type[Exception], says: str
+) -> None:
     """A mistake is found when the service is put together, not at its first request."""
     with pytest.raises(kind, match=says):
         made(**options)
+
+
+@pytest.mark.parametrize("made", [Rule("POST"), Audit[None]()])
+def test_what_was_checked_is_not_changed(made: Any) -> None:
+    """Rules and audits were checked when they were made: they stay as they are."""
+    for name in ("path", "commit", "anything"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(made, name, "never")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("method", "has_body"), [("GET", True), ("POST", True), ("HEAD", False)])
+async def test_a_body_that_is_never_sent(place: Place, method: str, has_body: bool) -> None:
+    """A response to HEAD has no body, so there is none in its entry either."""
+    exchange = Exchange(method, "/a", "", None, ())
+    Trail(Audit[str](request_body=True, response_body=True), place.store, "the request", exchange)
+    assert exchange.request_body is not None
+    assert (exchange.response_body is not None) is has_body
 
 
 # a source
 
 
 def test_a_path_is_opened_with_options(tmp_path: Path) -> None:
-    """A path and options open a store; nothing is opened, and nothing made, before it is entered."""
+    """A path and options open a store; nothing is opened or made before it is entered."""
     opener_of(tmp_path / "store", {"sync_policy": Always()})
     assert not (tmp_path / "store").exists()
 
@@ -144,7 +171,9 @@ class Place:
         self.path, self.disk, self.store = path, disk, store
 
     def trail(self, done: bool = True, **options: Any) -> Trail[str]:
-        trail = Trail(Audit[str](**options), self.store, "the request", Exchange("POST", "/a", "", None, ()))
+        trail = Trail(
+            Audit[str](**options), self.store, "the request", Exchange("POST", "/a", "", None, ())
+        )
         if done:
             trail.exchange.respond(200, ())
             trail.exchange.is_complete = True
@@ -174,7 +203,9 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.mark.asyncio
 async def test_what_the_service_says_of_a_request(place: Place) -> None:
     """Actor and relations come from its functions, which get its request."""
-    trail = place.trail(actor=lambda request: request.upper(), relations=lambda request: {f"seen:{request}"})
+    trail = place.trail(
+        actor=lambda request: request.upper(), relations=lambda request: {f"seen:{request}"}
+    )
     assert await trail.record() is None
     assert (await place.entries())[0]["actor"] == "THE REQUEST"
     assert labels_in(place.path) == [("seen:the request",)]
@@ -233,11 +264,20 @@ async def test_a_response_that_ended_otherwise_has_a_supplement(place: Place, ho
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("on_error", "returned"), [("fail", True), ("log", False)])
-@pytest.mark.parametrize(("error", "kind"), [(ENOSPC, StoreFullError), (EIO, StoreFailedError), (None, StoreClosedError)])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ENOSPC, StoreFullError), (EIO, StoreFailedError), (None, StoreClosedError)]
+)
 async def test_a_store_that_takes_nothing(
-    place: Place, log: pytest.LogCaptureFixture, on_error: str, returned: bool, error: int | None, kind: type[Exception]
+    place: Place,
+    log: pytest.LogCaptureFixture,
+    on_error: str,
+    returned: bool,
+    error: int | None,
+    kind: type[Exception],
 ) -> None:
-    """Full, failed or closed: it is logged once, without data, and with ``fail`` the caller learns of it."""
+    """Full, failed or closed: it is logged once, without data, and with ``fail`` the caller learns
+    of it.
+    """
     if error is None:
         await place.store.aclose()
     else:
@@ -255,27 +295,99 @@ async def test_a_store_that_takes_nothing(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("function", ["actor", "relations", "filter_after"])
-@pytest.mark.parametrize(("on_error", "returned"), [("fail", True), ("log", False)])
+@pytest.mark.parametrize("on_error", ["fail", "log"])
 async def test_a_function_of_the_service_that_raises(
-    place: Place, log: pytest.LogCaptureFixture, function: str, on_error: str, returned: bool
+    place: Place, log: pytest.LogCaptureFixture, function: str, on_error: str
 ) -> None:
-    """It has kept the entry from being stored: that is as if the store had, and its traceback is logged."""
+    """The entry is stored all the same, and says which function raised what; the traceback is
+    logged.
+    """
 
     def broken(*_: object) -> Any:
         raise KeyError("user")
 
     options: dict[str, Any] = {function: broken}
-    failure = await place.trail(on_error=on_error, **options).record()
-    assert isinstance(failure, KeyError) if returned else failure is None
+    assert await place.trail(on_error=on_error, **options).record() is None
     (line,) = log.records
     assert line.exc_info is not None
-    assert await place.entries() == []
+    (entry,) = await place.entries()
+    assert entry["audit_error"] == {function: "KeyError"}
+    assert (entry["method"], entry["path"], entry["status"], entry["actor"]) == (
+        "POST",
+        "/a",
+        200,
+        None,
+    )
+    assert "user" not in str(entry)
+
+
+@pytest.mark.asyncio
+async def test_all_functions_raise_and_the_request_is_cancelled(place: Place) -> None:
+    """The entry of a request that does not wait is kept by nothing either."""
+
+    def broken(*_: object) -> Any:
+        raise ValueError
+
+    trail = place.trail(actor=broken, relations=broken, filter_after=broken)
+    trail.exchange.cancelled = True
+    trail.end_nowait()
+    (entry,) = await place.entries()
+    assert entry["audit_error"] == dict.fromkeys(
+        ("actor", "filter_after", "relations"), "ValueError"
+    )
+    assert entry["cancelled"] is True
+
+
+@pytest.mark.asyncio
+async def test_a_filter_that_raises_has_taken_nothing_out(place: Place) -> None:
+    """What it was to take out is not known, so nothing stays in which secrets may be, and nothing
+    that it had put there.
+    """
+
+    def half_done(request: str, entry: Entry) -> bool:
+        entry["note"] = "half"
+        entry["path"] = "/?"
+        raise LookupError
+
+    trail = place.trail(False, filter_after=half_done, request_body=True, response_body=True)
+    trail.exchange.respond(201, ())
+    await trail.record()
+    (entry,) = await place.entries()
+    left_out = ["request_headers", "response_headers", "request_body", "response_body"]
+    assert entry["altered"] == left_out
+    assert not {*left_out, "note"} & set(entry)
+    assert (entry["path"], entry["status"]) == ("/a", 201)
 
 
 @pytest.mark.asyncio
 async def test_labels_that_cannot_be(place: Place) -> None:
-    """A label that no record may carry keeps the entry from being stored, and is not left out in silence."""
-    assert isinstance(await place.trail(relations=lambda request: ["two\nlines"]).record(), ValueError)
+    """They are made labels, and the entry says that its labels are not what they were."""
+    await place.trail(relations=lambda request: ["two\nlines", "user:7"]).record()
+    await place.trail(relations=lambda request: ["one", "user:7"]).record()
+    first, second = await place.entries()
+    assert labels_in(place.path) == [("two%0Alines", "user:7"), ("one", "user:7")]
+    assert first["altered"] == ["relations"]
+    assert "altered" not in second
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_an_entry_larger_than_a_record(tmp_path: Path, is_cancelled: bool) -> None:
+    """It is cut to the size of a record, and says what of it."""
+    path = tmp_path / "store"
+    async with Store.open(path, max_record_bytes=1000) as store:
+        trail = Place(path, FailingDisk(), store).trail(request_body=True)
+        assert trail.exchange.request_body is not None
+        trail.exchange.request_body.feed(b"\0" * 60_000)
+        trail.exchange.request_body.is_whole = True
+        if is_cancelled:
+            trail.end_nowait()
+        else:
+            assert await trail.record() is None
+    (entry,) = entries_in(path)
+    assert entry["altered"] == ["request_body"]
+    assert (entry["request_body"]["bytes"], entry["request_body"]["truncated"]) == (60_000, True)
+    assert 50 < len(entry["request_body"]["text"]) < 200
 
 
 @pytest.mark.asyncio
@@ -305,7 +417,9 @@ async def test_a_cancelled_request_does_not_wait(place: Place) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_request_that_finds_no_room(place: Place, log: pytest.LogCaptureFixture) -> None:
+async def test_a_cancelled_request_that_finds_no_room(
+    place: Place, log: pytest.LogCaptureFixture
+) -> None:
     """It does not wait for room either: that its entry is lost is logged."""
     hold = place.disk.hold("write")
     waiting = [asyncio.create_task(place.trail().record()) for _ in range(4)]
@@ -319,7 +433,9 @@ async def test_a_cancelled_request_that_finds_no_room(place: Place, log: pytest.
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_request_whose_entry_is_refused_later(place: Place, log: pytest.LogCaptureFixture) -> None:
+async def test_a_cancelled_request_whose_entry_is_refused_later(
+    place: Place, log: pytest.LogCaptureFixture
+) -> None:
     """Nobody waits for it, so it is logged."""
     place.disk.fail("write", ENOSPC, forever=True)
     place.trail().end_nowait()
@@ -332,7 +448,9 @@ async def test_a_cancelled_request_whose_entry_is_refused_later(place: Place, lo
 @pytest.mark.asyncio
 async def test_the_entry_is_at_the_stage_of_the_policy(tmp_path: Path) -> None:
     """Under EveryN nothing waits for the disk, under Always everything does."""
-    async with Store.open(tmp_path / "store", sync_policy=EveryN(64, within=None), disk=(disk := FailingDisk())) as store:
+    async with Store.open(
+        tmp_path / "store", sync_policy=EveryN(64, within=None), disk=(disk := FailingDisk())
+    ) as store:
         before = disk.syncs
         await Place(tmp_path / "store", disk, store).trail().record()
         assert disk.syncs == before

@@ -9,7 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from aquipu.contrib.entry import REDACTED, REDACTED_HEADERS, Body, Exchange, Redaction, as_json
+from aquipu.contrib.shared.entry import (
+    REDACTED,
+    REDACTED_HEADERS,
+    Body,
+    Exchange,
+    Redaction,
+    as_json,
+)
 
 CAUTIOUS = Redaction(REDACTED_HEADERS, frozenset())
 
@@ -18,7 +25,9 @@ def exchange(query: str = "", headers: tuple[tuple[str, str], ...] = ()) -> Exch
     return Exchange("POST", "/documents/42", query, "192.0.2.1", headers)
 
 
-def entry_of(made: Exchange, redaction: Redaction = CAUTIOUS, *, headers: bool = True, at_end: bool = False) -> Any:
+def entry_of(
+    made: Exchange, redaction: Redaction = CAUTIOUS, *, headers: bool = True, at_end: bool = False
+) -> Any:
     """What a reader of the record finds."""
     return json.loads(as_json(made.entry(redaction, headers=headers, at_end=at_end)))
 
@@ -29,6 +38,13 @@ def fed(*pieces: bytes, limit: int = 8, whole: bool = True) -> Any:
         body.feed(piece)
     body.is_whole = whole
     return body.entry()
+
+
+def test_a_body_whose_end_nobody_saw() -> None:
+    """As far as anybody knows it is cut, until its end has been seen."""
+    body = Body(8)
+    body.feed(b"abc")
+    assert body.entry() == {"bytes": 3, "truncated": True, "text": "abc"}
 
 
 # its fields
@@ -81,7 +97,9 @@ def test_how_it_ended(flag: str) -> None:
 
 
 def test_half_a_response_is_incomplete_only_at_the_end() -> None:
-    """While a handler is at work, nothing is missing yet; and an error says more than that something is missing."""
+    """While a handler is at work, nothing is missing yet; and an error says more than that
+    something is missing.
+    """
     made = exchange()
     made.respond(200, ())
     assert "incomplete" not in entry_of(made)
@@ -90,9 +108,13 @@ def test_half_a_response_is_incomplete_only_at_the_end() -> None:
     assert "incomplete" not in entry_of(made, at_end=True)
 
 
-@pytest.mark.parametrize("text", ["käse", "\ud800 half a pair", 'quotes " and \\', "\x00\x1b[31m", "\u2028"])
+@pytest.mark.parametrize(
+    "text", ["käse", "\ud800 half a pair", 'quotes " and \\', "\x00\x1b[31m", "\u2028"]
+)
 def test_any_text_is_json(text: str) -> None:
-    """Whatever a path or an actor holds, the record is valid UTF-8 and valid JSON that gives it back."""
+    """Whatever a path or an actor holds, the record is valid UTF-8 and valid JSON that gives it
+    back.
+    """
     assert json.loads(as_json({"actor": text}).decode("utf-8")) == {"actor": text}
 
 
@@ -104,7 +126,9 @@ def test_an_actor_that_json_does_not_know() -> None:
 # secrets
 
 
-@pytest.mark.parametrize("name", ["Authorization", "cookie", "SET-COOKIE", "X-Api-Key", "proxy-authorization"])
+@pytest.mark.parametrize(
+    "name", ["Authorization", "cookie", "SET-COOKIE", "X-Api-Key", "proxy-authorization"]
+)
 def test_headers_that_hold_secrets(name: str) -> None:
     """By default their values are not kept, however their name is written, in neither direction."""
     made = exchange(headers=((name, "secret"),))
@@ -115,9 +139,151 @@ def test_headers_that_hold_secrets(name: str) -> None:
     assert "secret" not in json.dumps(entry)
 
 
+# From the lists of proxies, clouds, frameworks and error trackers.
+SECRET_NAMES = """
+    authorization proxy-authorization www-authenticate authentication-info x-authorization
+    x-forwarded-authorization x-original-authorization x-auth x-auth-token x-auth-key
+    x-auth-request-access-token x-access-token x-refresh-token x-id-token x-session-token
+    x-session-id x-session x-csrf-token x-csrftoken x-xsrf-token csrf-token cookie cookie2
+    set-cookie set-cookie2 x-api-key api-key apikey x-apikey x-rapidapi-key x-goog-api-key
+    ocp-apim-subscription-key x-functions-key x-ms-token-aad-access-token x-ms-token-aad-id-token
+    x-ms-client-principal x-amz-security-token x-amzn-oidc-data x-amzn-oidc-accesstoken
+    x-goog-iap-jwt-assertion cf-access-jwt-assertion cf-access-client-secret
+    x-forwarded-access-token x-vault-token x-consul-token private-token x-gitlab-token job-token
+    x-shopify-access-token x-hasura-admin-secret x-parse-master-key x-plex-token x-user-password
+    x-password x-passphrase x-pwd x-credential x-client-secret x-jwt x-jwt-payload x-saml-response
+    x-endpoint-api-userinfo x-wsse x-sid x-otp x-user-pin dpop signature signature-input
+    x-hub-signature x-hub-signature-256 stripe-signature x-slack-signature x-sig x-ticket
+    sec-websocket-protocol x-pomerium-jwt-assertion x-encryption-key
+    x-amz-server-side-encryption-customer-key
+"""
+PLAIN_NAMES = """
+    accept accept-encoding accept-language age allow cache-control connection content-encoding
+    content-length content-type content-security-policy date etag expect expires forwarded from host
+    if-match if-modified-since if-none-match keep-alive last-modified max-forwards origin pragma
+    range retry-after sec-fetch-mode sec-fetch-site server te trailer transfer-encoding upgrade
+    user-agent vary via warning x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip
+    x-request-id x-correlation-id traceparent tracestate x-frame-options x-robots-tag
+    access-control-allow-credentials access-control-request-headers idempotency-key
+    sec-websocket-key x-cache x-powered-by strict-transport-security
+"""
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES.split())
+def test_names_that_look_as_if_they_held_a_secret(name: str) -> None:
+    """By default their values are not kept, whoever invented the name."""
+    assert CAUTIOUS.header(name, "s3cret") == REDACTED
+
+
+@pytest.mark.parametrize("name", PLAIN_NAMES.split())
+def test_names_that_do_not(name: str) -> None:
+    """What every request has is there to be read."""
+    assert CAUTIOUS.header(name, "plain") == "plain"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Bearer s3cret",
+        " basic czNjcmV0",
+        "Negotiate YII=",
+        "token s3cret",
+        "AWS4-HMAC-SHA256 Credential=s3cret",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzM2NyZXQiOjF9.c2ln",
+        "user=1; jwt=eyJhbGciOiJIUzI1NiJ9.eyJzM2NyZXQiOjF9.c2ln",
+    ],
+)
+def test_a_value_that_is_a_credential(value: str) -> None:
+    """It is not kept, in whatever header it comes."""
+    assert CAUTIOUS.header("x-custom", value) == REDACTED
+
+
+def test_what_to_keep_as_a_list() -> None:
+    """``kept_headers`` wins: against the patterns, or against all, and then only what it names is
+    kept.
+    """
+    some = Redaction(REDACTED_HEADERS, (), {"X-License-Key", "x-trace-*"})
+    assert [
+        some.header(name, "v") for name in ("x-license-key", "x-trace-key", "x-key", "accept")
+    ] == [
+        *("v", "v", REDACTED, "v"),
+    ]
+    only = Redaction({"*"}, (), {"accept", "location"})
+    assert [only.header(name, "v") for name in ("accept", "accept-language", "x-key")] == [
+        "v",
+        REDACTED,
+        REDACTED,
+    ]
+    assert only.header("location", "/a?b=s3cret#s3cret") == "/a?b=[redacted]#[redacted]"
+    assert Redaction((), (), {"authorization"}).header("authorization", "Bearer v") == "Bearer v"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("location", "https://app/cb#access_token=s3cret&type=bearer", "https://app/cb#[redacted]"),
+        ("location", "/cb#s3cret?x=s3cret", "/cb#[redacted]"),
+        ("location", "/cb?code=s3cret#s3cret", "/cb?code=[redacted]#[redacted]"),
+        ("location", "/cb#", "/cb#"),
+        ("location", "//ada:s3cret@host/x", "//[redacted]@host/x"),
+        ("location", "https:\\\\ada:s3cret@host/x", "https:\\\\[redacted]@host/x"),
+        ("location", "https:/ada:s3cret@host/x", "https:/[redacted]@host/x"),
+        ("location", "https:ada:s3cret@host/x", "[redacted]@host/x"),
+        ("location", "https://ada:s3cret@s3cret@host/x", "https://[redacted]@host/x"),
+        ("location", "https://s3cret@host", "https://[redacted]@host"),
+        ("location", "/docs;jsessionid=s3cret;v=1/x", "/docs;jsessionid=[redacted];v=1/x"),
+        ("location", "https://medium.example/@ada/1", "https://medium.example/@ada/1"),
+        ("location", "/people/ada@example.org/edit", "/people/ada@example.org/edit"),
+        ("content-location", "https://u:s3cret@h/x", "https://[redacted]@h/x"),
+        ("referer", "https://app.example/#id_token=s3cret", "https://app.example/#[redacted]"),
+        (
+            "referer",
+            "https://u:s3cret@app.example/?q=s3cret",
+            "https://[redacted]@app.example/?q=[redacted]",
+        ),
+        ("origin", "https://u:s3cret@app.example", "https://[redacted]@app.example"),
+        ("link", "</a?t=s3cret>; rel=next", "</a?t=[redacted]>; rel=next"),
+        ("link", "</a#s3cret>; rel=x, <//u:s3cret@h>", "</a#[redacted]>; rel=x, <//[redacted]@h>"),
+        ("refresh", "0; url=/x?token=s3cret", "0; url=/x?token=[redacted]"),
+        (
+            "refresh",
+            "0; url=https://u:s3cret@h/x#s3cret",
+            "0; url=https://[redacted]@h/x#[redacted]",
+        ),
+        ("x-original-url", "/a#s3cret", "/a#[redacted]"),
+        ("x-forwarded-uri", "/a?s3cret", "/a?[redacted]"),
+        ("hx-current-url", "http://h/a?b=s3cret#s3cret", "http://h/a?b=[redacted]#[redacted]"),
+        ("x-backend", "postgres://u:s3cret@db/x", "postgres://[redacted]@db/x"),
+        ("x-note", "see https://h/#s3cret", "see https://h/#[redacted]"),
+        ("x-color", "#fff", "#fff"),
+        ("user-agent", "Bot/1 (C#; bot@example.org)", "Bot/1 (C#; bot@example.org)"),
+    ],
+)
+def test_an_address_in_a_header(name: str, value: str, shown: str) -> None:
+    """User and password, the values of the query, the fragment and a session in the path are not
+    kept; the rest is.
+    """
+    assert CAUTIOUS.header(name, value) == shown
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["eyJ", "-eyJ", ".eyJa", "//", ":", "@", ":@", ";a", ";a=", "a", "?", "#", "<", "\\", " "],
+)
+@pytest.mark.parametrize("name", ["location", "x-custom", "link"])
+def test_a_value_that_would_take_long_to_read(name: str, piece: str) -> None:
+    """Whatever stands in a header, and however often, it is read in a time that grows with its
+    length.
+    """
+    CAUTIOUS.header(name, piece * 200_000)
+    CAUTIOUS.header(piece * 200_000, "value")
+
+
 def test_headers_of_one_name_are_joined() -> None:
     """In their order."""
-    assert entry_of(exchange(headers=(("Accept", "a"), ("accept", "b"))))["request_headers"] == {"accept": "a, b"}
+    assert entry_of(exchange(headers=(("Accept", "a"), ("accept", "b"))))["request_headers"] == {
+        "accept": "a, b"
+    }
 
 
 @pytest.mark.parametrize(
@@ -145,7 +311,9 @@ def test_values_of_a_query_that_are_wanted() -> None:
 
 
 def test_a_header_that_quotes_an_address() -> None:
-    """A query in a header (referer, location) holds the same secrets, and is treated as that of the request."""
+    """A query in a header (referer, location) holds the same secrets, and is treated as that of the
+    request.
+    """
     made = exchange(headers=(("Referer", "https://example.org/reset?token=s3cret"),))
     made.respond(302, (("Location", "/done?code=s3cret"),))
     entry = entry_of(made)
@@ -167,7 +335,13 @@ def test_a_body_that_is_no_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "pieces", [(b"0123456789",), (b"01234567", b"89"), (b"0123", b"4567", b"89"), tuple(b"%d" % n for n in range(10))]
+    "pieces",
+    [
+        (b"0123456789",),
+        (b"01234567", b"89"),
+        (b"0123", b"4567", b"89"),
+        tuple(b"%d" % n for n in range(10)),
+    ],
 )
 def test_a_body_over_the_limit(pieces: tuple[bytes, ...]) -> None:
     """It is counted to its end and kept to the limit, however it comes in pieces."""

@@ -1,4 +1,6 @@
-"""A store in Starlette and FastAPI: its life, its place, and requests audited whatever becomes of them."""
+"""A store in Starlette and FastAPI: its life, its place, and requests audited whatever becomes of
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,24 @@ from fastapi import Depends, FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aquipu import Always, RemoteStore, Store, StoreClosedError, StoreFailedError, StoreFullError
 from aquipu.contrib.audit import Audit, Rule
-from aquipu.contrib.entry import Entry
+from aquipu.contrib.shared.entry import Entry
 from aquipu.contrib.starlette import AuditMiddleware, State, get_store, lifespan
 from aquipu.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.contrib.wire import END, Wire, started
-from tests.support import FailingDisk
+from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,7 +45,9 @@ StoreOfRequest = Annotated[Store, Depends(get_store)]
 
 
 async def test_a_store_lives_as_long_as_the_application(tmp_path: Path) -> None:
-    """It is open from startup to shutdown, and closed and unlocked after that; a second start opens it again."""
+    """It is open from startup to shutdown, and closed and unlocked after that; a second start opens
+    it again.
+    """
     app = Starlette(lifespan=lifespan(tmp_path / "store", sync_policy=Always()))
     for sequence in range(2):
         async with started(app) as state:
@@ -117,7 +127,7 @@ async def test_an_option_that_cannot_be() -> None:
 async def test_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
     """The application does not start, and the reason is told."""
     async with Store.open(tmp_path / "store"):
-        with pytest.raises(RuntimeError, match="in use by process"):
+        with pytest.raises(RuntimeError, match="already open in this process"):
             async with started(Starlette(lifespan=lifespan(tmp_path / "store", lock_timeout=0))):
                 pass
 
@@ -182,7 +192,11 @@ async def test_the_store_in_starlette(tmp_path: Path) -> None:
         return JSONResponse((await get_store(request)).next_sequence)
 
     app = Starlette(
-        routes=[Mount("/in", routes=[Route("/events", append, methods=["POST"]), Route("/count", count)])],
+        routes=[
+            Mount(
+                "/in", routes=[Route("/events", append, methods=["POST"]), Route("/count", count)]
+            )
+        ],
         lifespan=lifespan(tmp_path / "s"),
     )
     async with started(app) as state:
@@ -192,7 +206,9 @@ async def test_the_store_in_starlette(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", [None, {}])
 async def test_no_store_in_the_state(state: dict[str, Any] | None) -> None:
-    """A service that was not given its lifespan is told so, by the dependency and by the middleware."""
+    """A service that was not given its lifespan is told so, by the dependency and by the
+    middleware.
+    """
     request = Request({"type": "http"} if state is None else {"type": "http", "state": state})
     with pytest.raises(RuntimeError, match="lifespan"):
         await get_store(request)
@@ -213,7 +229,12 @@ class Service:
         self.path, self.disk, self.store = path, disk, store
 
     def wire(
-        self, app: ASGIApp, audit: Audit[Request] | None = None, *, request: str = "POST /a", headers: Any = ()
+        self,
+        app: ASGIApp,
+        audit: Audit[Request] | None = None,
+        *,
+        request: str = "POST /a",
+        headers: Any = (),
     ) -> Wire:
         method, target = request.split(" ", 1)
         return Wire(AuditMiddleware(app, audit), {"store": self.store}, method, target, headers)
@@ -222,7 +243,10 @@ class Service:
         """What was stored, without what is never the same twice."""
         with suppress(StoreClosedError, StoreFailedError):
             await self.store.flush()
-        return [{key: entry[key] for key in entry if key != "duration"} for entry in entries_in(self.path)]
+        return [
+            {key: entry[key] for key in entry if key != "duration"}
+            for entry in entries_in(self.path)
+        ]
 
 
 @pytest_asyncio.fixture
@@ -247,7 +271,10 @@ class Broken(Exception):
 
 DONE = PlainTextResponse("done", 201)
 AFTER: Audit[Request] = Audit(commit="after_response")
-WHENS: tuple[Literal["before_response", "after_response"], ...] = ("before_response", "after_response")
+WHENS: tuple[Literal["before_response", "after_response"], ...] = (
+    "before_response",
+    "after_response",
+)
 both_commits = pytest.mark.parametrize("commit", WHENS)
 both_errors = pytest.mark.parametrize("on_error", ["fail", "log"])
 
@@ -275,7 +302,9 @@ def streaming(*pieces: bytes, before: Callable[[int], Awaitable[None]] | None = 
 async def test_an_ordinary_request(service: Service, commit: Any) -> None:
     """The client gets what the handler gave, and there is one entry that tells of it."""
     headers = [("Authorization", "secret"), ("Accept", "*/*")]
-    wire = await service.wire(DONE, Audit(commit=commit), request="POST /a?token=5", headers=headers).run()
+    wire = await service.wire(
+        DONE, Audit(commit=commit), request="POST /a?token=5", headers=headers
+    ).run()
     assert (wire.status, wire.body) == (201, b"done")
     (entry,) = await service.entries()
     assert len(entry.pop("id")) == 16
@@ -317,15 +346,21 @@ async def test_after_the_response_nothing_waits(service: Service) -> None:
 
 
 async def test_background_work_does_not_delay_the_entry(service: Service) -> None:
-    """An entry after the response is stored when that is sent, not when everything behind it is done."""
+    """An entry after the response is stored when that is sent, not when everything behind it is
+    done.
+    """
     seen: list[int] = []
-    response = PlainTextResponse("done", background=BackgroundTask(lambda: seen.append(service.store.next_sequence)))
+    response = PlainTextResponse(
+        "done", background=BackgroundTask(lambda: seen.append(service.store.next_sequence))
+    )
     await service.wire(response, AFTER).run()
     assert seen == [1]
 
 
 async def test_rules_and_filters(service: Service) -> None:
-    """What a rule or the filter before leaves out passes untouched; the filter after sees the entry."""
+    """What a rule or the filter before leaves out passes untouched; the filter after sees the
+    entry.
+    """
     audit = Audit[Request](
         rules=[Rule("POST", "/a*")],
         filter_before=lambda request: "x-probe" not in request.headers,
@@ -348,13 +383,15 @@ async def test_a_filter_before_the_handler_that_raises(service: Service) -> None
 
 
 async def test_who_asked_is_known_after_the_handler(tmp_path: Path) -> None:
-    """Functions of the service see the path parameters and what authentication left in the state."""
+    """Functions of the service see the path parameters and what authentication left in state."""
 
     def relations(request: Request) -> list[str]:
         return [f"document:{request.path_params['number']}"]
 
     app = FastAPI(lifespan=lifespan(tmp_path / "store"))
-    app.add_middleware(AuditMiddleware, audit=Audit(actor=lambda request: request.state.user, relations=relations))
+    app.add_middleware(
+        AuditMiddleware, audit=Audit(actor=lambda request: request.state.user, relations=relations)
+    )
 
     async def user(request: Request) -> None:
         request.state.user = "ada"
@@ -371,12 +408,14 @@ async def test_who_asked_is_known_after_the_handler(tmp_path: Path) -> None:
 
 @both_errors
 async def test_around_a_middleware_of_the_other_kind(tmp_path: Path, on_error: Any) -> None:
-    """Beyond a BaseHTTPMiddleware the functions see the same, and a response is withheld just so."""
+    """Beyond a BaseHTTPMiddleware functions see the same, and a response is withheld as well."""
     disk = FailingDisk()
     app = FastAPI(lifespan=lifespan(tmp_path / "store", sync_policy=Always(), disk=disk))
 
     @app.middleware("http")
-    async def named(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def named(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
         request.state.user = "ada"
         return await call_next(request)
 
@@ -429,7 +468,11 @@ async def test_large_bodies(service: Service, commit: Any) -> None:
     assert len((await wire.run()).body) == 200_000
     (entry,) = await service.entries()
     for name in ("request_body", "response_body"):
-        assert (entry[name]["bytes"], entry[name]["truncated"], len(entry[name]["text"])) == (200_000, True, 65_536)
+        assert (entry[name]["bytes"], entry[name]["truncated"], len(entry[name]["text"])) == (
+            200_000,
+            True,
+            65_536,
+        )
 
 
 async def test_a_body_that_is_not_read(service: Service) -> None:
@@ -437,7 +480,11 @@ async def test_a_body_that_is_not_read(service: Service) -> None:
     wire = service.wire(DONE, Audit(request_body=True))
     wire.give_body(b"unread")
     await wire.run()
-    assert (await service.entries())[0]["request_body"] == {"bytes": 0, "truncated": True, "text": ""}
+    assert (await service.entries())[0]["request_body"] == {
+        "bytes": 0,
+        "truncated": True,
+        "text": "",
+    }
 
 
 async def test_head(service: Service) -> None:
@@ -454,11 +501,15 @@ async def test_head(service: Service) -> None:
 async def test_a_file(service: Service, tmp_path: Path, commit: Any, extension: bool) -> None:
     """A file that the server sends by itself is a whole response, whose bytes are not seen."""
     (tmp_path / "file").write_bytes(b"content")
-    wire = service.wire(FileResponse(tmp_path / "file"), Audit(commit=commit, response_body=True), request="GET /f")
+    wire = service.wire(
+        FileResponse(tmp_path / "file"), Audit(commit=commit, response_body=True), request="GET /f"
+    )
     if extension:
         wire.scope["extensions"] = {"http.response.pathsend": {}}
     await wire.run()
-    assert wire.sent[-1]["type"] == ("http.response.pathsend" if extension else "http.response.body")
+    assert wire.sent[-1]["type"] == (
+        "http.response.pathsend" if extension else "http.response.body"
+    )
     (entry,) = await service.entries()
     assert entry["response_body"]["truncated"] is extension
     assert "incomplete" not in entry
@@ -481,7 +532,9 @@ async def test_a_stream_passes_piece_by_piece(service: Service) -> None:
 
 
 async def test_the_first_piece_of_a_stream(service: Service) -> None:
-    """When response bodies are asked for, the status line waits for it, and the entry before the response holds it."""
+    """When response bodies are asked for, the status line waits for it, and the entry before the
+    response holds it.
+    """
     seen: list[int] = []
 
     async def before(number: int) -> None:
@@ -496,13 +549,17 @@ async def test_the_first_piece_of_a_stream(service: Service) -> None:
 
 async def test_the_whole_of_a_stream(service: Service) -> None:
     """After the response, all of it is known."""
-    await service.wire(streaming(b"a", b"b", b"c"), Audit(commit="after_response", response_body=True)).run()
+    await service.wire(
+        streaming(b"a", b"b", b"c"), Audit(commit="after_response", response_body=True)
+    ).run()
     (entry,) = await service.entries()
     assert entry["response_body"] == {"bytes": 3, "truncated": False, "text": "abc"}
 
 
 async def test_a_response_that_begins_and_has_no_body(service: Service) -> None:
-    """It is passed on as it is, also where its start was held for a body; that it is incomplete is said."""
+    """It is passed on as it is, also where its start was held for a body; that it is incomplete is
+    said.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -510,7 +567,9 @@ async def test_a_response_that_begins_and_has_no_body(service: Service) -> None:
     for audit in (Audit[Request](), Audit[Request](response_body=True), AFTER):
         wire = await service.wire(app, audit).run()
         assert (wire.status, len(wire.sent)) == (200, 1)
-    outcomes = [(entry.get("supplement"), entry.get("incomplete")) for entry in await service.entries()]
+    outcomes = [
+        (entry.get("supplement"), entry.get("incomplete")) for entry in await service.entries()
+    ]
     assert outcomes == [(None, None), (True, True), (None, True), (None, True)]
 
 
@@ -535,7 +594,12 @@ async def test_other_messages_pass(service: Service) -> None:
         await send({"type": "http.response.trailers", "headers": []})
 
     wire = await service.wire(app).run()
-    assert [message["type"].rpartition(".")[2] for message in wire.sent] == ["early_hint", "start", "body", "trailers"]
+    assert [message["type"].rpartition(".")[2] for message in wire.sent] == [
+        "early_hint",
+        "start",
+        "body",
+        "trailers",
+    ]
 
 
 # errors, disconnects, cancellations
@@ -557,7 +621,9 @@ async def test_a_handler_that_raises(service: Service, commit: Any, response_bod
     assert "secret" not in str(entry)
 
 
-async def test_a_handler_that_raises_is_answered_with_500_when_its_entry_is_stored(tmp_path: Path) -> None:
+async def test_a_handler_that_raises_is_answered_with_500_when_its_entry_is_stored(
+    tmp_path: Path,
+) -> None:
     """Starlette's own answer stands outside of the middleware, and so waits for the entry too."""
     disk = FailingDisk()
 
@@ -600,7 +666,9 @@ async def test_a_handler_that_raises_in_its_response(service: Service, response_
 
 
 async def test_a_handler_that_raises_before_the_first_piece(service: Service) -> None:
-    """A start that was held has never been sent: the client gets a 500, and the entry does not say otherwise."""
+    """A start that was held has never been sent: the client gets a 500, and the entry does not say
+    otherwise.
+    """
 
     async def before(number: int) -> None:
         raise Broken
@@ -633,7 +701,9 @@ async def test_background_work_that_raises(service: Service, commit: Any) -> Non
     def fail() -> None:
         raise Broken
 
-    wire = service.wire(PlainTextResponse("done", background=BackgroundTask(fail)), Audit(commit=commit))
+    wire = service.wire(
+        PlainTextResponse("done", background=BackgroundTask(fail)), Audit(commit=commit)
+    )
     with pytest.raises(Broken):
         await wire.run()
     assert wire.body == b"done"
@@ -649,7 +719,11 @@ async def test_a_client_that_leaves_within_its_request(service: Service, commit:
     with pytest.raises(ClientDisconnect):
         await wire.run()
     (entry,) = await service.entries()
-    assert (entry["status"], entry["error"], entry["disconnected"]) == (None, "ClientDisconnect", True)
+    assert (entry["status"], entry["error"], entry["disconnected"]) == (
+        None,
+        "ClientDisconnect",
+        True,
+    )
     assert entry["request_body"] == {"bytes": 4, "truncated": True, "text": "half"}
 
 
@@ -660,7 +734,9 @@ async def endless() -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize(("commit", "entries"), [("before_response", 2), ("after_response", 1)])
-async def test_a_client_that_leaves_within_a_stream(service: Service, commit: Any, entries: int) -> None:
+async def test_a_client_that_leaves_within_a_stream(
+    service: Service, commit: Any, entries: int
+) -> None:
     """The stream ends, and the last entry says why."""
     wire = service.wire(StreamingResponse(endless()), Audit(commit=commit))
     wire.give(END)
@@ -670,7 +746,11 @@ async def test_a_client_that_leaves_within_a_stream(service: Service, commit: An
     await running
     told = await service.entries()
     assert len(told) == entries
-    assert (told[-1]["disconnected"], told[-1]["incomplete"], told[-1]["status"]) == (True, True, 200)
+    assert (told[-1]["disconnected"], told[-1]["incomplete"], told[-1]["status"]) == (
+        True,
+        True,
+        200,
+    )
 
 
 async def test_a_client_that_is_gone_when_the_response_is_sent(service: Service) -> None:
@@ -684,7 +764,9 @@ async def test_a_client_that_is_gone_when_the_response_is_sent(service: Service)
 
 
 async def test_a_client_that_leaves_after_its_response(service: Service) -> None:
-    """That is the end of every request, and nothing to tell of, not even where the handler then raises."""
+    """That is the end of every request, and nothing to tell of, not even where the handler then
+    raises.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await DONE(scope, receive, send)
@@ -696,7 +778,10 @@ async def test_a_client_that_leaves_after_its_response(service: Service) -> None
     with pytest.raises(Broken):
         await wire.run()
     entries = await service.entries()
-    assert [(entry.get("error"), "disconnected" in entry) for entry in entries] == [(None, False), ("Broken", False)]
+    assert [(entry.get("error"), "disconnected" in entry) for entry in entries] == [
+        (None, False),
+        ("Broken", False),
+    ]
 
 
 @both_commits
@@ -718,7 +803,9 @@ async def test_a_handler_that_is_cancelled(service: Service, commit: Any) -> Non
 
 
 async def test_a_request_that_is_cancelled_while_its_entry_is_on_its_way(service: Service) -> None:
-    """The entry is written all the same, a second one says that its response was not sent, and nobody waits."""
+    """The entry is written all the same, a second one says that its response was not sent, and
+    nobody waits.
+    """
     hold = service.disk.hold("sync")
     wire = service.wire(DONE)
     running = asyncio.create_task(wire.run())
@@ -751,11 +838,15 @@ SPOILT = {"full": StoreFullError, "failed": StoreFailedError, "closed": StoreClo
 async def test_a_response_without_a_record(
     service: Service, log: pytest.LogCaptureFixture, how: str, response_body: bool
 ) -> None:
-    """With ``fail`` it is withheld: the client gets a 503 that tells nothing of the response, and one line is logged."""
+    """With ``fail`` it is withheld: the client gets a 503 that tells nothing of the response, and
+    one line is logged.
+    """
     spoil(service, how)
     if how == "closed":
         await service.store.aclose()
-    wire = await service.wire(PlainTextResponse("the secret"), Audit(response_body=response_body)).run()
+    wire = await service.wire(
+        PlainTextResponse("the secret"), Audit(response_body=response_body)
+    ).run()
     assert wire.status == 503
     assert b"secret" not in wire.body
     assert b"could not be recorded" in wire.body
@@ -763,7 +854,9 @@ async def test_a_response_without_a_record(
 
 
 @pytest.mark.parametrize("how", SPOILT)
-async def test_a_response_that_goes_on_without_a_record(service: Service, log: pytest.LogCaptureFixture, how: str) -> None:
+async def test_a_response_that_goes_on_without_a_record(
+    service: Service, log: pytest.LogCaptureFixture, how: str
+) -> None:
     """With ``log`` the client does not notice."""
     spoil(service, how)
     if how == "closed":
@@ -827,13 +920,19 @@ async def test_background_work_of_a_withheld_response(service: Service) -> None:
     """It is not done: the request has failed."""
     spoil(service, "full")
     seen: list[str] = []
-    await service.wire(PlainTextResponse("done", background=BackgroundTask(seen.append, "done"))).run()
+    await service.wire(
+        PlainTextResponse("done", background=BackgroundTask(seen.append, "done"))
+    ).run()
     assert seen == []
 
 
 @both_errors
-async def test_no_record_after_the_response(service: Service, log: pytest.LogCaptureFixture, on_error: Any) -> None:
-    """The client has its answer either way; with ``fail`` the error goes up to the server, behind all background work."""
+async def test_no_record_after_the_response(
+    service: Service, log: pytest.LogCaptureFixture, on_error: Any
+) -> None:
+    """The client has its answer either way; with ``fail`` the error goes up to the server, behind
+    all background work.
+    """
     spoil(service, "full")
     seen: list[str] = []
     response = PlainTextResponse("done", background=BackgroundTask(seen.append, "done"))
@@ -849,7 +948,9 @@ async def test_no_record_after_the_response(service: Service, log: pytest.LogCap
 
 @both_errors
 @both_commits
-async def test_no_record_of_an_error(service: Service, log: pytest.LogCaptureFixture, commit: Any, on_error: Any) -> None:
+async def test_no_record_of_an_error(
+    service: Service, log: pytest.LogCaptureFixture, commit: Any, on_error: Any
+) -> None:
     """The error of the handler comes first; that its entry is missing is logged."""
     spoil(service, "full")
 

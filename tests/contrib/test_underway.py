@@ -1,4 +1,6 @@
-"""Requests that are under way when the service is told to end: their entries come before the store is closed."""
+"""Requests that are under way when the service is told to end: their entries come before the store
+is closed.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from aquipu import Store
-from aquipu.contrib import underway
 from aquipu.contrib.aiohttp import audit_requests, opened
+from aquipu.contrib.shared import underway
+from aquipu.contrib.shared.underway import UnderWay, requests_of
 from aquipu.contrib.starlette import AuditMiddleware, lifespan
-from aquipu.contrib.underway import UnderWay, requests_of
 from tests.contrib.support import entries_in
 from tests.contrib.wire import Wire, started
 
@@ -109,7 +111,9 @@ async def test_a_request_that_does_not_end(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_the_requests_of_a_store(tmp_path: Path) -> None:
-    """They are waited for until the last one has ended, whatever ended it; those of another store are not."""
+    """They are waited for until the last one has ended, whatever ended it; those of another store
+    are not.
+    """
     async with Store.open(tmp_path / "one") as one, Store.open(tmp_path / "two") as two:
         under_way = requests_of(one)
         assert requests_of(one) is under_way is not requests_of(two)
@@ -134,3 +138,15 @@ async def test_requests_begin_again() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
     await waiting
+
+
+async def test_the_last_request_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is closed as soon as the last request has ended, and not only when the patience
+    with them has.
+    """
+    monkeypatch.setattr(underway, "SECONDS", 1e6)
+    under_way = UnderWay()
+    with under_way, under_way:
+        waiting = asyncio.create_task(under_way.ended())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(waiting, 60)

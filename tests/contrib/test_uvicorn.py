@@ -1,4 +1,4 @@
-"""Requests audited under uvicorn, over real HTTP: what the hand-made server of `wire` stands for."""
+"""Requests audited under uvicorn, over real HTTP: what the server of `wire` stands for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from aiohttp import ClientSession
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,28 +19,12 @@ from starlette.routing import Route
 from aquipu import Always
 from aquipu.contrib.audit import Audit
 from aquipu.contrib.starlette import AuditMiddleware, lifespan
-from tests.contrib.support import entries_in
-from tests.support import FailingDisk
+from tests.contrib.support import entries_in, under_uvicorn
+from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
 
 both_commits = pytest.mark.parametrize("commit", ["before_response", "after_response"])
-
-
-class Started(uvicorn.Server):
-    """Says when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.serves = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.serves.set()
-
-    @property
-    def port(self) -> int:
-        return int(self.servers[0].sockets[0].getsockname()[1])
 
 
 async def whole(request: Request) -> Response:
@@ -65,19 +48,16 @@ async def broken(request: Request) -> Response:
 async def serving(path: Path, disk: FailingDisk, http: str, **audit: Any) -> AsyncIterator[int]:
     """The service on the loopback, until the end of the block: its port."""
     app = Starlette(
-        routes=[Route("/whole", whole, methods=["POST"]), Route("/stream", stream), Route("/broken", broken)],
+        routes=[
+            Route("/whole", whole, methods=["POST"]),
+            Route("/stream", stream),
+            Route("/broken", broken),
+        ],
         lifespan=lifespan(path, sync_policy=Always(), disk=disk),
     )
     app.add_middleware(AuditMiddleware, audit=Audit(**audit))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", http=http)
-    server = Started(config)
-    running = asyncio.create_task(server.serve())
-    await server.serves.wait()
-    try:
-        yield server.port
-    finally:
-        server.should_exit = True
-        await running
+    async with under_uvicorn(app, http=http) as port:
+        yield port
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -92,22 +72,39 @@ def http(request: pytest.FixtureRequest) -> str:
 async def test_a_request_and_its_entry(tmp_path: Path, http: str, commit: Any) -> None:
     """The client gets what the handler gave; the entry has both bodies."""
     async with serving(
-        tmp_path / "store", FailingDisk(), http, commit=commit, request_body=True, response_body=True
+        tmp_path / "store",
+        FailingDisk(),
+        http,
+        commit=commit,
+        request_body=True,
+        response_body=True,
     ) as port:
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
-            async with client.post("/whole?token=5", data=b"hello", headers={"Cookie": "secret"}) as response:
+            async with client.post(
+                "/whole?token=5", data=b"hello", headers={"Cookie": "secret"}
+            ) as response:
                 assert (response.status, await response.read()) == (201, b"hello")
             async with client.get("/broken") as response:
                 assert response.status == 500
     first, second = entries_in(tmp_path / "store")
-    assert (first["status"], first["client"], first["query"]) == (201, "127.0.0.1", "token=[redacted]")
+    assert (first["status"], first["client"], first["query"]) == (
+        201,
+        "127.0.0.1",
+        "token=[redacted]",
+    )
     assert first["request_headers"]["cookie"] == "[redacted]"
-    assert first["request_body"] == first["response_body"] == {"bytes": 5, "truncated": False, "text": "hello"}
+    assert (
+        first["request_body"]
+        == first["response_body"]
+        == {"bytes": 5, "truncated": False, "text": "hello"}
+    )
     assert (second["status"], second["error"]) == (None, "ValueError")
 
 
 @pytest.mark.parametrize(("commit", "entries"), [("before_response", 2), ("after_response", 1)])
-async def test_a_client_that_leaves_within_a_stream(tmp_path: Path, http: str, commit: Any, entries: int) -> None:
+async def test_a_client_that_leaves_within_a_stream(
+    tmp_path: Path, http: str, commit: Any, entries: int
+) -> None:
     """The stream ends, and the last entry says that the client had left."""
     async with serving(tmp_path / "store", FailingDisk(), http, commit=commit) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -116,13 +113,20 @@ async def test_a_client_that_leaves_within_a_stream(tmp_path: Path, http: str, c
         writer.transport.abort()
     told = entries_in(tmp_path / "store")
     assert len(told) == entries
-    assert (told[-1]["status"], told[-1]["disconnected"], told[-1]["incomplete"]) == (200, True, True)
+    assert (told[-1]["status"], told[-1]["disconnected"], told[-1]["incomplete"]) == (
+        200,
+        True,
+        True,
+    )
 
 
 async def test_a_response_without_a_record(tmp_path: Path, http: str) -> None:
     """It is withheld, on a connection that goes on to serve when there is space again."""
     disk = FailingDisk()
-    async with serving(tmp_path / "store", disk, http) as port, ClientSession(f"http://127.0.0.1:{port}") as client:
+    async with (
+        serving(tmp_path / "store", disk, http) as port,
+        ClientSession(f"http://127.0.0.1:{port}") as client,
+    ):
         disk.fail("write", ENOSPC, forever=True)
         async with client.post("/whole", data=b"secret") as response:
             assert response.status == 503

@@ -1,4 +1,6 @@
-"""An ASGI server made by hand: the test says what the client sends, and sees each message that the application gives."""
+"""An ASGI server made by hand: the test says what the client sends, and sees each message that the
+application gives.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,19 @@ GONE = {"type": "http.disconnect"}
 
 
 class Wire:
-    """One request. ``sent`` holds what has come out of the application; ``leave`` is the client hanging up."""
+    """One request.
+
+    ``sent`` holds what has come out of the application; ``leave`` is the client hanging up.
+    """
 
     def __init__(
-        self, app: ASGIApp, state: dict[str, Any], method: str, target: str, headers: Sequence[Pair] = (), **scope: Any
+        self,
+        app: ASGIApp,
+        state: dict[str, Any],
+        method: str,
+        target: str,
+        headers: Sequence[Pair] = (),
+        **scope: Any,
     ) -> None:
         path, _, query = target.partition("?")
         self.scope: Scope = {
@@ -51,8 +62,11 @@ class Wire:
             self._inbox.put_nowait(message)
 
     def give_body(self, *pieces: bytes) -> None:
-        """A whole body."""
-        self.give(*({"type": "http.request", "body": piece, "more_body": True} for piece in pieces), END)
+        """A whole body, of which the head says that it comes."""
+        self.scope["headers"].append((b"transfer-encoding", b"chunked"))
+        self.give(
+            *({"type": "http.request", "body": piece, "more_body": True} for piece in pieces), END
+        )
 
     def leave(self) -> None:
         self.give(GONE)
@@ -77,11 +91,22 @@ class Wire:
     @property
     def status(self) -> int | None:
         """As the client has it: None before anything has come."""
-        return next((message["status"] for message in self.sent if message["type"] == "http.response.start"), None)
+        return next(
+            (
+                message["status"]
+                for message in self.sent
+                if message["type"] == "http.response.start"
+            ),
+            None,
+        )
 
     @property
     def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
+        return b"".join(
+            message.get("body", b"")
+            for message in self.sent
+            if message["type"] == "http.response.body"
+        )
 
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +115,17 @@ async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
 
 @asynccontextmanager
 async def started(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
-    """An application between its startup and its shutdown: the state that its server keeps for the requests."""
+    """An application between its startup and its shutdown: the state that its server keeps for the
+    requests.
+    """
     inbox: asyncio.Queue[Message] = asyncio.Queue()
     outbox: asyncio.Queue[Message] = asyncio.Queue()
     state: dict[str, Any] = {}
-    scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+    scope: Scope = {
+        "type": "lifespan",
+        "asgi": {"version": "3.0", "spec_version": "2.0"},
+        "state": state,
+    }
     running = asyncio.create_task(_run(app, scope, inbox.get, outbox.put))
     inbox.put_nowait({"type": "lifespan.startup"})
     begun = await outbox.get()

@@ -1,1 +1,1 @@
-"""Tests of the rooms of the daemon, each named by its room; `restarts` repeats its kills."""
+"""Tests of the rooms of the daemon, each named by its room; `restarts` and `keys` repeat kills."""

@@ -1,8 +1,11 @@
-"""A daemon that is killed and started anew while processes append through it: nothing acknowledged is lost or doubled.
+"""A daemon that is killed and started anew while processes append through it: nothing acknowledged
+is lost or doubled.
 
-``python -m tests.daemon.restarts --kills 20`` does that as often as it is told, and kills clients too. What is appended
-says who appended it and when in its turn; each acknowledgement is noted in a file by the process that got it, so that it
-counts also when that process is killed right behind it.
+``python -m tests.daemon.restarts --kills 20`` does that as often as it is told, and kills clients
+too. With ``--shared`` there is no daemon: the processes share the store, and the one that writes
+it is killed. What is appended says who appended it and when in its turn; each acknowledgement is
+noted in a file by the process that got it, so that it counts also when that process is killed right
+behind it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from struct import Struct
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from aquipu import Always, Record, RemoteStore, Store
+from aquipu import Always, Record, Store
+from aquipu.runtime.closing import Opening
 
 CLIENTS = 4
 TASKS = 64
@@ -37,7 +41,7 @@ class Tally(NamedTuple):
     """What became of a run."""
 
     kills: int
-    """Of the daemon."""
+    """Of the one that writes."""
     clients_killed: int
     records: int
     acknowledged: int
@@ -51,20 +55,32 @@ class Tally(NamedTuple):
 # a client, in a process of its own
 
 
-async def append(socket: str, name: str) -> None:
-    """Append from many tasks until standard input ends, and note each acknowledgement on standard output."""
+def opened(address: str) -> Opening[Store]:
+    """Open the store of a daemon, or a directory that others have open as well."""
+    if address.startswith("unix:"):
+        return Store.open(address)
+    return Store.open(address, shared=True, sync_policy=Always(), lock_timeout=PATIENCE)
+
+
+async def append(address: str, name: str, tasks: int) -> None:
+    """Append from many tasks until standard input ends, and note each acknowledgement on standard
+    output.
+    """
     running = True
 
-    async def task(store: RemoteStore, number: int) -> None:
+    async def task(store: Store, number: int) -> None:
         turn = 0
         while running:
             receipt = await store.append(b"%s:%d:%d" % (name.encode(), number, turn))
             write(1, _NOTE.pack(number, turn, receipt.sequence))
             turn += 1
 
-    async with Store.connect(f"unix:{socket}", timeout=PATIENCE) as store, asyncio.TaskGroup() as tasks:
-        for number in range(TASKS):
-            tasks.create_task(task(store, number))
+    async with (
+        opened(address) as store,
+        asyncio.TaskGroup() as group,
+    ):
+        for number in range(tasks):
+            group.create_task(task(store, number))
         await asyncio.to_thread(sys.stdin.read)
         running = False
 
@@ -86,37 +102,64 @@ class Client:
 
 @dataclass
 class Run:
-    """A daemon and its clients, in this directory."""
+    """A daemon and its clients, in this directory, or processes that share the store."""
 
     path: Path
     stack: ExitStack
     seed: int = 0
+    shared: bool = False
+    count: int = CLIENTS
+    tasks: int = TASKS
     clients: dict[str, Client] = field(default_factory=dict)
     kills: int = 0
     clients_killed: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self._daemon = self._serve()
-        for _ in range(CLIENTS):
+        self._daemon = None if self.shared else self._serve()
+        for _ in range(self.count):
             self._connect()
 
-    def kill_daemon(self) -> None:
-        """At a random moment, when there was something to lose since the last time."""
+    def kill_writer(self) -> None:
+        """Kill the daemon, or the one that writes for the others, at a random moment.
+
+        There was something to lose since the last time.
+        """
         self._let_append()
+        if self._daemon is None:
+            self.kills += 1
+            self._replace(self._writer())
+            return
         self._daemon.kill()
         self._daemon.wait()
         self.kills += 1
         self._daemon = self._serve()
 
     def kill_client(self) -> None:
-        """And begin another one."""
+        """Kill any of the clients, and begin another one."""
         self._let_append()
-        name = self._random.choice([name for name, client in self.clients.items() if client.process.returncode is None])
+        self.clients_killed += 1
+        self._replace(
+            self._random.choice(
+                [name for name, client in self.clients.items() if client.process.returncode is None]
+            )
+        )
+
+    def _replace(self, name: str) -> None:
         self.clients[name].process.kill()
         self.clients[name].process.wait()
-        self.clients_killed += 1
         self._connect()
+
+    def _writer(self) -> str:
+        """Return the client that writes the store for the others."""
+        deadline = monotonic() + PATIENCE
+        while True:
+            process = (self.path / "store" / "lock").read_text().strip()
+            for name, client in self.clients.items():
+                if str(client.process.pid) == process and client.process.poll() is None:
+                    return name
+            assert monotonic() < deadline, "nobody writes"
+            sleep(0.01)
 
     def end(self) -> None:
         """Everything ends by itself, the clients before the daemon."""
@@ -127,8 +170,10 @@ class Run:
         for name, client in self.clients.items():
             code = client.process.wait(PATIENCE)
             assert code in (0, -SIGKILL), f"the client {name} ended with {code}"
-        self._daemon.send_signal(SIGTERM)
-        assert self._daemon.wait(PATIENCE) == 128 + SIGTERM
+        if self._daemon is not None:
+            self._daemon.send_signal(SIGTERM)
+            assert self._daemon.wait(PATIENCE) == 0
+        assert not (self.path / "store" / "socket").exists()
 
     def tally(self) -> Tally:
         """Hold what is stored against what was acknowledged."""
@@ -147,22 +192,42 @@ class Run:
             who, _, turn = one.rpartition(b":")
             disordered += int(turn) != turns[who]
             turns[who] = int(turn) + 1
-        return Tally(self.kills, self.clients_killed, len(records), len(notes), lost, doubled, disordered)
+        return Tally(
+            self.kills, self.clients_killed, len(records), len(notes), lost, doubled, disordered
+        )
 
     def _serve(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "aquipu", "serve", str(self.path / "store"), "--sync-policy", "always"]
+        command = [
+            sys.executable,
+            "-m",
+            "aquipu",
+            "serve",
+            str(self.path / "store"),
+            "--sync-policy",
+            "always",
+        ]
         return self._start([*command, "--socket", str(self.path / "socket")])
 
     def _connect(self) -> None:
         name = f"client{len(self.clients)}"
         notes = self.path / name
         with notes.open("wb") as file:
-            command = [sys.executable, "-m", "tests.daemon.restarts", "client", str(self.path / "socket"), name]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.daemon.restarts",
+                "client",
+                str(self.path / "store") if self.shared else f"unix:{self.path}/socket",
+                name,
+                str(self.tasks),
+            ]
             process = self._start(command, stdin=subprocess.PIPE, stdout=file)
         self.clients[name] = Client(process, notes)
 
     def _start(self, command: list[str], **streams: object) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, **streams)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, **streams
+        )  # type: ignore[call-overload]
         self.stack.enter_context(process)
         self.stack.callback(process.kill)
         return process  # type: ignore[no-any-return]
@@ -170,7 +235,10 @@ class Run:
     def _let_append(self) -> None:
         """Until every client that lives has been told of some more records, and a random while."""
         living = [client for client in self.clients.values() if client.process.poll() is None]
-        wanted = {client.notes: client.notes.stat().st_size + _NOTES_BEFORE_A_KILL * _NOTE.size for client in living}
+        wanted = {
+            client.notes: client.notes.stat().st_size + _NOTES_BEFORE_A_KILL * _NOTE.size
+            for client in living
+        }
         deadline = monotonic() + PATIENCE
         while any(notes.stat().st_size < size for notes, size in wanted.items()):
             assert monotonic() < deadline, "the clients do not get on"
@@ -183,13 +251,22 @@ async def _read(path: Path) -> list[Record]:
         return [record async for record in store.scan()]
 
 
-def repeat(path: Path, kills: int, client_kills: int, seed: int = 0) -> Tally:
-    """Kill the daemon and its clients so often, by turns."""
+def repeat(
+    path: Path,
+    kills: int,
+    client_kills: int,
+    seed: int = 0,
+    *,
+    shared: bool = False,
+    clients: int = CLIENTS,
+    tasks: int = TASKS,
+) -> Tally:
+    """Kill the one that writes and any of its clients so often, by turns."""
     with ExitStack() as stack:
-        run = Run(path, stack, seed)
+        run = Run(path, stack, seed, shared, clients, tasks)
         for number in range(max(kills, client_kills)):
             if number < kills:
-                run.kill_daemon()
+                run.kill_writer()
             if number < client_kills:
                 run.kill_client()
         run.end()
@@ -198,18 +275,31 @@ def repeat(path: Path, kills: int, client_kills: int, seed: int = 0) -> Tally:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.daemon.restarts", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="of the daemon (default: 20)")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="of the one that writes (default: 20)"
+    )
     parser.add_argument("--client-kills", type=int, default=0, help="of one of the clients")
+    parser.add_argument("--shared", action="store_true", help="without a daemon: clients write")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="processes that append")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="of each of them")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="restarts-", dir=".") as directory:
-        tally = repeat(Path(directory).resolve(), asked.kills, asked.client_kills, asked.seed)
+        tally = repeat(
+            Path(directory).resolve(),
+            asked.kills,
+            asked.client_kills,
+            asked.seed,
+            shared=asked.shared,
+            clients=asked.clients,
+            tasks=asked.tasks,
+        )
     sys.stdout.write("".join(f"{key} {value:,}\n" for key, value in tally._asdict().items()))
     return int(tally.lost + tally.doubled + tally.disordered > 0)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["client"]:
-        asyncio.run(append(*sys.argv[2:]))
+        asyncio.run(append(sys.argv[2], sys.argv[3], int(sys.argv[4])))
     else:
         sys.exit(main())

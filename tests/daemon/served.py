@@ -1,4 +1,6 @@
-"""What the tests of the daemon and its clients share: a store that is served, and what may stand between the two."""
+"""What the tests of the daemon and its clients share: a store that is served, and what may stand
+between the two.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,14 @@ import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 from aquipu import Always, RemoteStore, Store
 from aquipu.daemon.server import Daemon
-from aquipu.daemon.wire import VERSION, Head, Message, Messages, encoded
+from aquipu.remote.protocol import VERSION, Head, Message, Messages, encoded
 
 PATIENCE = 20.0
 """Seconds until a test that waits in vain gives up. Nothing is measured with it."""
@@ -60,10 +63,41 @@ class Served:
         return Store.connect(self.address, **{"timeout": TIMEOUT, **options})
 
 
+class Shared(Served):
+    """A store that several have open with ``shared=True``: the first of them serves it."""
+
+    first: Any
+
+    async def begin(self) -> None:
+        self.first = await Store.open(self.path / "store", shared=True, **self.options)
+        leader = self.first._engine._leader
+        self.store, self.daemon = leader.store, leader._daemon
+
+    async def end(self) -> None:
+        with suppress(Exception):  # one that has failed says so again
+            await self.first.aclose()
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "store" / "socket"
+
+    @property
+    def address(self) -> str:
+        return str(self.path / "store")
+
+    def connect(self, **options: Any) -> Any:
+        options["lock_timeout"] = options.pop("timeout", TIMEOUT)
+        return Store.open(self.path / "store", shared=True, **{**self.options, **options})
+
+
+KIND: ContextVar[type[Served]] = ContextVar("KIND", default=Served)
+"""How the stores of a test are served."""
+
+
 @asynccontextmanager
 async def served(path: Path, **options: Any) -> AsyncIterator[Served]:
     """A store that is served in this directory."""
-    it = Served(path, **options)
+    it = KIND.get()(path, **options)
     await it.begin()
     try:
         yield it
@@ -127,7 +161,9 @@ class Between:
                 for message in messages.feed(piece):
                     fate = passes(message)
                     whole = encoded(message.head, [message.tail])
-                    writer.write({Fate.DROP: b"", Fate.HALF: whole[: len(whole) // 2]}.get(fate, whole))
+                    writer.write(
+                        {Fate.DROP: b"", Fate.HALF: whole[: len(whole) // 2]}.get(fate, whole)
+                    )
                     await writer.drain()
                     if fate is not Fate.PASS:
                         return
@@ -229,7 +265,9 @@ WELCOME: Head = {
 
 @asynccontextmanager
 async def scripted(path: Path, *scripts: Callable[[Peer], Awaitable[None]]) -> AsyncIterator[str]:
-    """A daemon that says what a test wants: one script a connection, the last one for all that follow. Its address."""
+    """A daemon that says what a test wants: one script a connection, the last one for all that
+    follow. Its address.
+    """
     left = list(scripts)
     running: set[asyncio.Task[Any]] = set()
 

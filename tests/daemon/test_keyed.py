@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from aquipu.commit import Commit
-from aquipu.daemon.keyed import Found, find_keyed
-from aquipu.disk import Disk
+from aquipu.engine import Commit
 from aquipu.errors import CorruptionError
-from aquipu.frame import Key
-from aquipu.journal import Journal
-from aquipu.view import View
+from aquipu.local.disk.disk import Disk
+from aquipu.local.keyed import Found, find_keyed
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.write.journal import Journal
+from aquipu.record import Key
 from tests.support import NOW, commit, flip, frames_in, open_log, segment_in, segments_in
 
 WRITER, OTHER = b"w" * 16, b"o" * 16
@@ -29,18 +29,20 @@ def keyed(*keys: Key, records: int = 2, time: int = NOW) -> Commit[Any]:
 def write(journal: Journal, *commits: Commit[Any]) -> None:
     for one in commits:
         journal.write(journal.prepare(one))
-        journal.tidy()
+        journal.maintain()
 
 
-def view_of(journal: Journal, start: int = 0, stop: int | None = None) -> View:
+def view_of(journal: Journal, start: int = 0, stop: int | None = None) -> Snapshot:
     until = journal.next_sequence if stop is None else stop
-    return View(Disk(), journal.catalogue, max(start, journal.catalogue[0].first_sequence), until)
+    return Snapshot(Disk(), journal.segments, max(start, journal.segments[0].first_sequence), until)
 
 
 def test_a_commit_in_the_active_segment(tmp_path: Path) -> None:
-    """It is found by writer and number, with the sequence of its own first record and its own time."""
+    """It is found by writer and number, with its own first sequence and its own time."""
     journal, _ = open_log(tmp_path)
-    write(journal, keyed(), keyed(Key(WRITER, 7, 0, 1), Key(OTHER, 7, 1, 2), records=3, time=NOW + 5))
+    write(
+        journal, keyed(), keyed(Key(WRITER, 7, 0, 1), Key(OTHER, 7, 1, 2), records=3, time=NOW + 5)
+    )
     assert find_keyed(view_of(journal), WRITER, 7) == Found(2, NOW + 5)
     assert find_keyed(view_of(journal), OTHER, 7) == Found(3, NOW + 5)
     assert find_keyed(view_of(journal), WRITER, 8) is None
@@ -72,7 +74,7 @@ def test_from_a_floor_on(tmp_path: Path) -> None:
         sought = view_of(journal, start=2 * number)
         if 2 * number >= second_sequence:
             assert find_keyed(sought, WRITER, number) == Found(2 * number, NOW)
-    journal.close()
+    journal.drop()  # it would notice that a segment is gone
 
 
 def test_only_what_may_be_seen(tmp_path: Path) -> None:
@@ -91,9 +93,9 @@ def test_after_a_purge(tmp_path: Path) -> None:
     journal, _ = open_log(tmp_path, max_segment_bytes=4096)
     write(journal, *(keyed(Key(WRITER, number, 0, 2)) for number in range(60)))
     journal.purge(before=60, before_time=None, dry_run=False)
-    while journal.sweep():
+    while journal.delete_dropped():
         pass
-    first = journal.catalogue[0].first_sequence
+    first = journal.segments[0].first_sequence
     assert 0 < first <= 60
     assert find_keyed(view_of(journal), WRITER, 0) is None
     assert find_keyed(view_of(journal), WRITER, first // 2) == Found(first, NOW)

@@ -1,4 +1,6 @@
-"""server and answers: whatever one client does, the others go on; a socket with the right rights, and an orderly end."""
+"""server and answers: whatever one client does, the others go on; a socket with the right rights,
+and an orderly end.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,13 @@ import pytest_asyncio
 
 from aquipu import RemoteStore, Stage, Store, StoreUnavailableError
 from aquipu.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
-from aquipu.daemon.server import REQUESTS_MAX, WAITS_MAX, Daemon, _Session
-from aquipu.daemon.wire import VERSION, encoded, page_in, records_of_commit, value_in
+from aquipu.daemon.server import Daemon
+from aquipu.daemon.session import REQUESTS_MAX, WAITS_MAX, Session
 from aquipu.errors import BatchTooLargeError, RecordTooLargeError
 from aquipu.policy import Always
+from aquipu.remote.protocol import VERSION, encoded, page_in, records_of_commit, value_in
 from tests.daemon.served import WRITER, Peer, Served, peer, served, soon, until
-from tests.daemon.test_remote import nothing_forgotten  # noqa: F401
-from tests.support import FailingDisk
+from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,7 +42,9 @@ async def it(tmp_path: Path) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def others(it: Served) -> AsyncIterator[RemoteStore]:
-    """Another client, which appends all the time until the end of the block; nothing may disturb it."""
+    """Another client, which appends all the time until the end of the block; nothing may disturb
+    it.
+    """
     async with it.connect() as store:
         running = True
 
@@ -78,7 +82,9 @@ GARBAGE: dict[str, bytes] = {
     "half a writer": encoded({"hello": VERSION, "writer": "00"}),
     "a writer that is no text": encoded({"hello": VERSION, "writer": [1]}),
     "a number and no floor": encoded({"hello": VERSION, "writer": WRITER, "number": 1}),
-    "a number that is none": encoded({"hello": VERSION, "writer": WRITER, "number": "1", "floor": 0}),
+    "a number that is none": encoded(
+        {"hello": VERSION, "writer": WRITER, "number": "1", "floor": 0}
+    ),
     "hello twice": HELLO + HELLO,
     "a request before it is welcome": HELLO + encoded({"id": 1, "do": "holds"}),
 }
@@ -87,11 +93,19 @@ AFTER_WELCOME: dict[str, bytes] = {
     "no id": encoded({"do": "holds"}),
     "an id that is none": encoded({"id": [], "do": "wait"}),
     "a commit without a stage": encoded({"id": 1, "do": "commit", "number": 1}, [tail_of(b"x")]),
-    "a commit at no stage": encoded({"id": 1, "do": "commit", "number": 1, "stage": [3]}, [tail_of(b"x")]),
+    "a commit at no stage": encoded(
+        {"id": 1, "do": "commit", "number": 1, "stage": [3]}, [tail_of(b"x")]
+    ),
     "a commit without a number": encoded({"id": 1, "do": "commit", "stage": 3}, [tail_of(b"x")]),
-    "a commit at a negative number": encoded({"id": 1, "do": "commit", "stage": 3, "number": -1}, [tail_of(b"x")]),
-    "a commit of noise": encoded({"id": 1, "do": "commit", "number": 1, "stage": 3}, [b"\xff" * 200]),
-    "a commit with more behind it": encoded({"id": 1, "do": "commit", "number": 1, "stage": 3}, [tail_of(b"x"), b"y"]),
+    "a commit at a negative number": encoded(
+        {"id": 1, "do": "commit", "stage": 3, "number": -1}, [tail_of(b"x")]
+    ),
+    "a commit of noise": encoded(
+        {"id": 1, "do": "commit", "number": 1, "stage": 3}, [b"\xff" * 200]
+    ),
+    "a commit with more behind it": encoded(
+        {"id": 1, "do": "commit", "number": 1, "stage": 3}, [tail_of(b"x"), b"y"]
+    ),
     "a commit of nothing": encoded({"id": 1, "do": "commit", "number": 1, "stage": 3}, [tail_of()]),
     "half a message and noise": encoded({"id": 1, "do": "holds"})[:-3] + b"\xff" * 100,
 }
@@ -134,7 +148,7 @@ async def test_every_prefix_of_what_a_client_says(it: Served) -> None:
 
 async def test_one_who_says_nothing(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is hung up on after a while."""
-    monkeypatch.setattr("aquipu.daemon.server._HELLO_SECONDS", 0.01)
+    monkeypatch.setattr("aquipu.daemon.session._HELLO_SECONDS", 0.01)
     async with others(it), peer(it) as stranger:
         answer = await stranger.hear()
         assert answer is not None
@@ -142,9 +156,11 @@ async def test_one_who_says_nothing(it: Served, monkeypatch: pytest.MonkeyPatch)
         assert await stranger.hear() is None
 
 
-async def test_one_who_is_welcome_may_be_silent(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_who_is_welcome_may_be_silent(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For as long as it likes."""
-    monkeypatch.setattr("aquipu.daemon.server._HELLO_SECONDS", 0.01)
+    monkeypatch.setattr("aquipu.daemon.session._HELLO_SECONDS", 0.01)
     async with peer(it) as client:
         await client.greet()
         await asyncio.sleep(0.05)
@@ -152,8 +168,16 @@ async def test_one_who_is_welcome_may_be_silent(it: Served, monkeypatch: pytest.
 
 
 REFUSED: dict[str, tuple[dict[str, object], bytes, str]] = {
-    "a bad label": ({"do": "commit", "number": 1, "stage": 3}, tail_of(b"x", labels={0: ("tab\t",)}), "ValueError"),
-    "too large a record": ({"do": "commit", "number": 1, "stage": 3}, tail_of(bytes(2001)), RecordTooLargeError.__name__),
+    "a bad label": (
+        {"do": "commit", "number": 1, "stage": 3},
+        tail_of(b"x", labels={0: ("tab\t",)}),
+        "ValueError",
+    ),
+    "too large a record": (
+        {"do": "commit", "number": 1, "stage": 3},
+        tail_of(bytes(2001)),
+        RecordTooLargeError.__name__,
+    ),
     "something unknown": ({"do": "dance"}, b"", "ValueError"),
     "nothing": ({}, b"", "ValueError"),
     "what is no name": ({"do": {"a": 1}}, b"", "ValueError"),
@@ -162,14 +186,24 @@ REFUSED: dict[str, tuple[dict[str, object], bytes, str]] = {
     "a page from no sequence": ({"do": "page", "start": "x"}, b"", "TypeError"),
     "a page with no labels": ({"do": "page", "relation": 7}, b"", "TypeError"),
     "a hold without a name": ({"do": "hold", "sequence": 0}, b"", "TypeError"),
-    "a hold in another place": ({"do": "hold", "name": "../../x", "sequence": 0}, b"", "ValueError"),
-    "a cursor in another place": ({"do": "save", "name": "../../x", "sequence": 0}, b"", "ValueError"),
+    "a hold in another place": (
+        {"do": "hold", "name": "../../x", "sequence": 0},
+        b"",
+        "ValueError",
+    ),
+    "a cursor in another place": (
+        {"do": "save", "name": "../../x", "sequence": 0},
+        b"",
+        "ValueError",
+    ),
     "wait for no sequence": ({"do": "wait", "sequence": []}, b"", "TypeError"),
 }
 
 
 @pytest.mark.parametrize(("head", "tail", "kind"), REFUSED.values(), ids=REFUSED)
-async def test_a_request_that_the_store_refuses(tmp_path: Path, head: dict[str, object], tail: bytes, kind: str) -> None:
+async def test_a_request_that_the_store_refuses(
+    tmp_path: Path, head: dict[str, object], tail: bytes, kind: str
+) -> None:
     """The answer says why, and the connection goes on."""
     async with served(tmp_path, max_record_bytes=2000) as it, peer(it) as client:
         await client.greet()
@@ -180,7 +214,9 @@ async def test_a_request_that_the_store_refuses(tmp_path: Path, head: dict[str, 
 
 
 async def test_more_requests_than_are_taken_at_a_time(tmp_path: Path) -> None:
-    """No more is read from that client for now, so what is kept for it is bounded; all are answered in the end."""
+    """No more is read from that client for now, so what is kept for it is bounded; all are answered
+    in the end.
+    """
     disk = FailingDisk()
     async with served(tmp_path, disk=disk) as it:
         await it.store.append(b"first")
@@ -193,10 +229,14 @@ async def test_more_requests_than_are_taken_at_a_time(tmp_path: Path) -> None:
 
             async def write() -> None:
                 for number in range(count):
-                    await client.say({"id": number, "do": "commit", "number": number, "stage": 3}, tail)
+                    await client.say(
+                        {"id": number, "do": "commit", "number": number, "stage": 3}, tail
+                    )
 
             writing = asyncio.ensure_future(write())
-            (session,) = [session for session in it.daemon.sessions if session.writer == bytes.fromhex(WRITER)]
+            (session,) = [
+                session for session in it.daemon.sessions if session.writer == bytes.fromhex(WRITER)
+            ]
             await until(lambda: len(session._requests) >= REQUESTS_MAX)
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -211,9 +251,11 @@ async def test_more_requests_than_are_taken_at_a_time(tmp_path: Path) -> None:
             await writing
 
 
-async def test_more_bytes_than_are_taken_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_bytes_than_are_taken_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same for few requests that are large."""
-    monkeypatch.setattr("aquipu.daemon.server.COMMIT_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("aquipu.daemon.session.COMMIT_BYTES_MAX", 1_000_000)
     disk = FailingDisk()
     async with served(tmp_path, disk=disk) as it, peer(it) as client:
         await it.store.append(b"first")
@@ -221,7 +263,12 @@ async def test_more_bytes_than_are_taken_at_a_time(tmp_path: Path, monkeypatch: 
         hold = disk.hold("write_synced")
         tail = tail_of(bytes(600_000))
         writing = asyncio.ensure_future(
-            asyncio.gather(*(client.say({"id": n, "do": "commit", "number": n, "stage": 3}, tail) for n in range(8)))
+            asyncio.gather(
+                *(
+                    client.say({"id": n, "do": "commit", "number": n, "stage": 3}, tail)
+                    for n in range(8)
+                )
+            )
         )
         await until(hold.reached.is_set)
         for _ in range(100):
@@ -242,7 +289,9 @@ async def test_one_who_reads_nothing(it: Served) -> None:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for number in range(400):
             client.writer.write(encoded({"id": number, "do": "page"}))
-        (session,) = [session for session in it.daemon.sessions if session.writer == bytes.fromhex(WRITER)]
+        (session,) = [
+            session for session in it.daemon.sessions if session.writer == bytes.fromhex(WRITER)
+        ]
         await until(lambda: session._is_paused and not session._writable.is_set())
         for _ in range(200):
             await asyncio.sleep(0)
@@ -272,7 +321,9 @@ async def test_followers_beyond_measure(it: Served) -> None:
 
 
 async def test_two_connections_with_the_same_writer(it: Served) -> None:
-    """The later one is that writer; the earlier one is hung up on, and what had come from it is there."""
+    """The later one is that writer; the earlier one is hung up on, and what had come from it is
+    there.
+    """
     async with peer(it) as one, peer(it) as two:
         await one.greet()
         await one.say({"id": 1, "do": "commit", "number": 1, "stage": 3}, tail_of(b"one"))
@@ -292,7 +343,13 @@ async def test_many_connections_with_the_same_writer_at_once(it: Served) -> None
     answers = [await client.hear() for client in clients]
     assert sum(answer is not None and "outcome" in answer.head for answer in answers) >= 1
     await until(
-        lambda: sum(session._is_welcome and not session._transport.is_closing() for session in it.daemon.sessions) == 1
+        lambda: (
+            sum(
+                session._is_welcome and not session._transport.is_closing()
+                for session in it.daemon.sessions
+            )
+            == 1
+        )
     )
     for client in clients:
         client.close()
@@ -302,7 +359,9 @@ async def test_a_commit_of_records_that_are_larger_than_a_buffer(tmp_path: Path)
     """A client that keeps no bounds harms nobody: it goes alone."""
     async with served(tmp_path, buffer_records=4) as it, others(it), peer(it) as client:
         await client.greet()
-        answer = await client.ask({"id": 1, "do": "commit", "number": 1, "stage": 3}, tail_of(*[b"x"] * 50))
+        answer = await client.ask(
+            {"id": 1, "do": "commit", "number": 1, "stage": 3}, tail_of(*[b"x"] * 50)
+        )
         assert "error" not in answer.head
         with pytest.raises(BatchTooLargeError):
             await it.store.append_many([b"x"] * 50)
@@ -310,15 +369,23 @@ async def test_a_commit_of_records_that_are_larger_than_a_buffer(tmp_path: Path)
 
 async def test_what_a_client_is_told_of_the_store(tmp_path: Path) -> None:
     """Its bounds, none of them larger than a message can be."""
-    async with served(tmp_path, max_record_bytes=256 << 20, buffer_bytes=256 << 20, buffer_records=1 << 24) as it:
+    async with served(
+        tmp_path, max_record_bytes=256 << 20, buffer_bytes=256 << 20, buffer_records=1 << 24
+    ) as it:
         async with peer(it) as client:
             welcome = await client.greet()
-            assert (welcome["max_record_bytes"], welcome["buffer_bytes"]) == (COMMIT_BYTES_MAX, COMMIT_BYTES_MAX)
+            assert (welcome["max_record_bytes"], welcome["buffer_bytes"]) == (
+                COMMIT_BYTES_MAX,
+                COMMIT_BYTES_MAX,
+            )
             records, labels = welcome["buffer_records"], welcome["buffer_bytes"]
             assert 1000 + 13 * records + 3 * labels + 4 <= TAIL_BYTES_MAX
             assert welcome["stage"] is not None
             await it.store.append(b"x")
-            assert page_in((await client.ask({"id": 1, "do": "get", "sequence": 0})).tail)[0].data == b"x"
+            assert (
+                page_in((await client.ask({"id": 1, "do": "get", "sequence": 0})).tail)[0].data
+                == b"x"
+            )
 
 
 # the socket
@@ -386,7 +453,9 @@ async def test_the_socket_of_a_living_daemon_is_not(it: Served) -> None:
         (lambda path: path.symlink_to("elsewhere/nobody"), None),
     ],
 )
-async def test_what_is_no_socket_stays(it: Served, prepare: Callable[[Path], object], reason: str | None) -> None:
+async def test_what_is_no_socket_stays(
+    it: Served, prepare: Callable[[Path], object], reason: str | None
+) -> None:
     """A file or a directory is never removed. A link to nothing is no file, and is replaced."""
     path = it.path / "thing"
     prepare(path)
@@ -399,7 +468,9 @@ async def test_what_is_no_socket_stays(it: Served, prepare: Callable[[Path], obj
     assert path.is_dir() or path.read_bytes() == b"a file"
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x" * 200, "too long"), ("missing/socket", "No such file")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x" * 200, "too long"), ("missing/socket", "No such file")]
+)
 async def test_a_path_that_no_socket_can_have(it: Served, name: str, reason: str) -> None:
     with pytest.raises(StoreUnavailableError, match=reason):
         await Daemon.open(it.store, it.path / name)
@@ -425,13 +496,15 @@ async def test_the_socket_is_removed_at_the_end(it: Served) -> None:
 
 
 async def test_hanging_up_answers_what_is_under_way(tmp_path: Path) -> None:
-    """A commit that had come is answered before the connection ends; who waits for a record is not waited for."""
+    """A commit that had come is answered before the connection ends; who waits for a record is not
+    waited for.
+    """
     disk = FailingDisk()
     async with served(tmp_path, disk=disk) as it, peer(it) as client:
         await it.store.append(b"first")
         await client.greet()
         hold = disk.hold("write_synced")
-        await client.say({"id": 1, "do": "wait", "sequence": 100})
+        await client.say({"id": 1, "do": "wait", "sequence": 1})
         await client.say({"id": 2, "do": "commit", "number": 1, "stage": 3}, tail_of(b"x"))
         await until(hold.reached.is_set)
         (session,) = it.daemon.sessions
@@ -449,9 +522,11 @@ async def test_hanging_up_answers_what_is_under_way(tmp_path: Path) -> None:
         assert await it.data() == [b"first", b"x"]
 
 
-async def test_hanging_up_on_one_who_does_not_listen(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_up_on_one_who_does_not_listen(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end does not wait for it."""
-    monkeypatch.setattr("aquipu.daemon.server._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("aquipu.daemon.session._CLOSE_SECONDS", 0.05)
     await it.store.append_many([bytes(100_000)] * 20)
     async with peer(it) as client:
         await client.greet()
@@ -481,7 +556,7 @@ async def test_a_connection_that_comes_while_the_daemon_hangs_up(it: Served) -> 
     """It is ended as soon as it is there, and not left to wait: nobody would serve it."""
     await it.daemon.aclose()
     ours, theirs = sockets.socketpair()
-    await asyncio.get_running_loop().create_connection(partial(_Session, it.daemon), sock=ours)
+    await asyncio.get_running_loop().create_connection(partial(Session, it.daemon), sock=ours)
     client = Peer(*await asyncio.open_connection(sock=theirs))
     assert await soon(client.hear()) is None
     client.close()

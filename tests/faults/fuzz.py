@@ -1,9 +1,10 @@
 """Fuzz targets: any bytes at all, given to the frame decoder and to opening.
 
-`decode` and `open_store` take bytes and make something of them that gets beyond the checksums: whole frames and files that
-are sound and lie. They return when all is well and raise when it is not. The tests feed them through hypothesis. Where
-atheris is installed, ``python -m tests.faults.fuzz decode`` (or ``open_store``) lets it look for what hypothesis missed,
-with the options that stand behind.
+`decode` and `open_store` take bytes and make something of them that gets beyond the checksums:
+whole frames and files that are sound and lie. They return when all is well and raise when it is
+not. The tests feed them through hypothesis. Where atheris is installed, ``python -m
+tests.faults.fuzz decode`` (or ``open_store``) lets it look for what hypothesis missed, with the
+options that stand behind.
 """
 
 from __future__ import annotations
@@ -17,30 +18,50 @@ from pathlib import Path
 from struct import Struct
 from typing import TypeVar
 
-from aquipu.checksum import extend
-from aquipu.frame import HEADER_BYTES, MAGIC, Header, Walk, encode, is_sound, keys_of, records, search
-from aquipu.layout import (
+from aquipu.local.format.checksum import extend
+from aquipu.local.format.frame import (
+    HEADER_BYTES,
+    MAGIC,
+    Header,
+    encode,
+    is_sound,
+    keys_of,
+    records,
+)
+from aquipu.local.format.manifest import MANIFEST_BYTES
+from aquipu.local.format.names import MANIFEST, cut_name, first_sequence_of, segment_name
+from aquipu.local.format.segment import (
     FOOTER_BYTES,
-    MANIFEST,
-    MANIFEST_BYTES,
     SEGMENT_HEADER_BYTES,
-    cut_name,
-    first_sequence_of,
     footer_bytes,
     is_sealed,
     seed_of,
-    segment_name,
 )
+from aquipu.local.format.walk import Walk, search
+from tests.faults.fixture import Fixture, fixtures
 from tests.faults.image import Bench, Image, fast_directory
 from tests.faults.index import carried
 from tests.faults.outcome import NOTICED, observe
-from tests.faults.specimen import Specimen, specimens
 
 T = TypeVar("T")
 
 _HEADER = Struct("<4sIIIQQQIII")
 _SEQUENCES_MAX = 1 << 64
-_EXTREMES = (0, 1, 2, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+_EXTREMES = (
+    0,
+    1,
+    2,
+    3,
+    0x7F,
+    0xFF,
+    0xFFFF,
+    0x7FFF_FFFF,
+    0xFFFF_FFFF,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 _EDITS_MAX = 6
 
 
@@ -76,7 +97,9 @@ class Source:
 
 
 def decode(data: bytes) -> None:
-    """Sound frames, lying frames and noise, one behind another, decoded whole and in pieces: both must agree."""
+    """Sound frames, lying frames and noise, one behind another, decoded whole and in pieces: both
+    must agree.
+    """
     source = Source(data)
     seed = source.number(1 << 32)
     stream = b""
@@ -93,7 +116,11 @@ def decode(data: bytes) -> None:
     frames = list(whole)
     pieces = Walk(seed=seed, offset=0, sequence=start, link=first)
     assert _in_pieces(pieces, stream, 1 + source.number(97)) == frames
-    assert (pieces.offset, pieces.sequence, pieces.fault) == (whole.offset, whole.sequence, whole.fault)
+    assert (pieces.offset, pieces.sequence, pieces.fault) == (
+        whole.offset,
+        whole.sequence,
+        whole.fault,
+    )
     for _, header, body in frames:
         assert is_sound(header, body, seed)
         _read(header, body)
@@ -116,7 +143,9 @@ def _read(header: Header, body: bytes) -> None:
         found = records(header, body)
     except ValueError:
         return
-    assert [record.sequence for record in found] == list(range(header.first_sequence, header.next_sequence))
+    assert [record.sequence for record in found] == list(
+        range(header.first_sequence, header.next_sequence)
+    )
     assert sum(len(record.data) for record in found) <= len(body)
     with suppress(ValueError):
         assert all(key.first + key.records <= header.records for key in keys_of(header, body))
@@ -128,7 +157,9 @@ def _frame(source: Source, seed: int, sequence: int, link: int) -> bytes:
     if kind == 0:
         return source.bytes(source.number(80))
     if kind == 1:
-        return _sealed_frame(_fields(source, sequence, link), source.bytes(source.number(200)), seed)
+        return _sealed_frame(
+            _fields(source, sequence, link), source.bytes(source.number(200)), seed
+        )
     honest = _honest(source, seed, sequence, link)
     if kind == 2:
         return honest
@@ -164,7 +195,14 @@ def _honest(source: Source, seed: int, sequence: int, link: int) -> bytes:
     labels = {n: ("user:7", "ü") for n in range(len(data)) if source.number(2)}
     first = sequence % _SEQUENCES_MAX
     frame = encode(
-        data, [7] * len(data), labels=labels, first_sequence=first, time=7, watermark=first, link=link, seed=seed
+        data,
+        [7] * len(data),
+        labels=labels,
+        first_sequence=first,
+        time=7,
+        watermark=first,
+        link=link,
+        seed=seed,
     )
     return b"".join(frame.buffers)
 
@@ -179,10 +217,11 @@ def _sealed_frame(fields: list[int | bytes], body: bytes, seed: int) -> bytes:
 
 
 def open_store(data: bytes) -> None:
-    """A store whose files were edited, with checksums that are right all the same, or files that are nothing but noise.
+    """A store whose files were edited, with checksums that are right all the same, or files that
+    are nothing but noise.
 
-    It opens and is read, or an error of the tree says why not; refused, it is left as it was; opened once more, it gives
-    the same.
+    It opens and is read, or an error of the tree says why not; refused, it is left as it was;
+    opened once more, it gives the same.
     """
     source = Source(data)
     image = dict(source.choice(_stores()).image)
@@ -201,15 +240,19 @@ def open_store(data: bytes) -> None:
         if outcome.report is None:
             assert left == image, "refused, but the directory is changed"
         again = observe(str(bench.path))
-        assert type(again.error) is type(outcome.error), f"once {outcome.error!r}, and then {again.error!r}"
+        assert type(again.error) is type(outcome.error), (
+            f"once {outcome.error!r}, and then {again.error!r}"
+        )
         assert again.records == outcome.records, "the second opening gives other records"
-        assert outcome.found in (None, carried(outcome.records)), "other records are found by relation than carry it"
+        assert outcome.found in (None, carried(outcome.records)), (
+            "other records are found by relation than carry it"
+        )
         assert again.found == outcome.found
 
 
 @cache
-def _stores() -> list[Specimen]:
-    return specimens()
+def _stores() -> list[Fixture]:
+    return fixtures()
 
 
 def _edit(source: Source, image: Image) -> None:
@@ -222,7 +265,9 @@ def _edit(source: Source, image: Image) -> None:
         at = _structured(source, content) if source.number(4) else at
         image[name] = content[:at] + number + content[at + len(number) :]
     elif kind == 4:
-        image[name] = content[:at] + source.bytes(source.number(64)) + content[at + source.number(64) :]
+        image[name] = (
+            content[:at] + source.bytes(source.number(64)) + content[at + source.number(64) :]
+        )
     elif kind == 5:
         image[name] = content[:at]
     elif kind == 6:
@@ -244,7 +289,14 @@ def _structured(source: Source, content: bytes) -> int:
 
 def _new_name(source: Source) -> str:
     sequence = source.choice((source.number(200), source.extreme(), 10**20 - 1))
-    return source.choice((segment_name(sequence), cut_name(sequence, 7), f"{segment_name(sequence)}.unnamed", "other"))
+    return source.choice(
+        (
+            segment_name(sequence),
+            cut_name(sequence, 7),
+            f"{segment_name(sequence)}.unnamed",
+            "other",
+        )
+    )
 
 
 def _sealed(name: str, content: bytes, image: Image) -> bytes:

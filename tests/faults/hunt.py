@@ -1,7 +1,9 @@
-"""A short run of every kind of fault, one after another until one finds a violation: exit status 1, and its name.
+"""A short run of every kind of fault, one after another until one finds a violation: exit status 1,
+and its name.
 
-The part that is named in the call comes first, with several seeds: ``python -m tests.faults.hunt flips``. It is the
-one that found this mutant before, and what it meets depends a little on the machine: one unlucky seed must not let it pass.
+The part that is named in the call comes first, with several seeds: ``python -m tests.faults.hunt
+flips``. It is the one that found this mutant before, and what it meets depends a little on the
+machine: one unlucky seed must not let it pass.
 
 Exit status 0: all is well. Anything else is a defect of the hunt itself.
 """
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from aquipu import SyncPolicy
-from tests.faults import crashes, errors, flips, model
+from tests.faults import crashes, errors, flips, model, passing, places
 from tests.faults.tally import Tally
 
 _SEEDS = (1, 2, 3)
@@ -27,18 +29,20 @@ def _quiet(done: int) -> None:
 
 
 def _power_cuts(policy: SyncPolicy, seed: int) -> Tally:
-    return crashes.run(policy, 2400, seed, _quiet)[0]
+    return crashes.run(policy, 2400, seed, _quiet, enough=1)[0]
 
 
 def parts(seed: int) -> Iterator[tuple[str, Callable[[], Tally]]]:
     """The parts of the hunt, cheapest first."""
     yield "short writes", errors.short_writes
+    yield "places", places.run
+    yield "passing", partial(passing.run, seed, 3)
     yield "model", partial(model.run, 100, seed, _quiet)
     for policy in crashes.POLICIES:
         yield f"power cuts, {type(policy).__name__}", partial(_power_cuts, policy, seed)
     yield "forgotten pages", errors.forgotten_pages
-    yield "errors", partial(errors.run, 600, seed, _quiet)
-    yield "flips", partial(flips.run, 4000, seed, _quiet)
+    yield "errors", partial(errors.run, 600, seed, _quiet, enough=1)
+    yield "flips", partial(flips.run, 4000, seed, _quiet, enough=1)
 
 
 def _nobody_may_wait_for_ever(name: str) -> None:

@@ -1,26 +1,33 @@
-"""The process dies: at random moments, before and within each single system call, and in every way short of a clean close.
+"""The process is killed at random moments, before and within each single system call, and ends in
+every way short of a clean close.
 
-A server (a fresh interpreter with one thread, so that it may fork) runs *lives*. Each is a child process that opens the
-same store once more, appends, and dies. What it had been told by then stands in a `Witness`: memory that it shares with the
-server and that outlives it. Every byte that it appends follows from the seed, the life's number and the place of the call
-in that life, so the server knows what must be in the store:
+A server (a fresh interpreter with one thread, so that it may fork) executes *runs*. Each is a child
+process that opens the same store once more, appends, and is killed. What it had been told by then
+stands in an `Oracle`: memory that it shares with the server and that outlives it. Every byte that
+it appends follows from the seed, the run's number and the place of the call in that run, so the
+server knows what must be in the store:
 
 * everything acknowledged, under every policy, with its sequence, its timestamp and its labels;
-* beyond that only what had been called, in the order of the calls, without a gap, a batch whole or not at all;
-* everything that was there when a life began, unchanged: nothing that was once found goes away, unless it is purged;
-* the log begins where the last purge that ended has told, or where the one that was cut short was to bring it: with the
-  old or the new first sequence; what was held is held, and there;
-* after a life that ended without `aclose`, but not by force: everything that had been accepted.
+* beyond that only what had been called, in the order of the calls, without a gap, a batch whole or
+  not at all;
+* everything that was there when a run began, unchanged: nothing that was once found goes away,
+  unless it is purged;
+* the log begins where the last purge that ended has told, or where the one that was cut short was
+  to bring it: with the old or the new first sequence; what was held is held, and there;
+* after a run that ended without `aclose`, but not by force: everything that had been accepted.
 
-The server reads the files without changing them; the next life opens them with the real `Store.open`, is checked to have
-found the same, and goes on. Three kinds of deaths:
+The server reads the files without changing them; the next run opens them with the real
+`Store.open`, is checked to have found the same, and goes on. Three kinds of kills:
 
-* **at random**: a SIGKILL from outside, after some time or some acknowledgements, beside several appending tasks;
-* **at a call**: a SIGKILL before each single call that changes anything on the disk in a short life (opening, commits,
-  rolls with their seals, a hold and a purge, the close), and within and right behind each write. That life begins with no
-  store, with a closed one, or with one that needs every mending. What it leaves, the next life mends, and may die at.
-  Calls that only read are left out: a death there leaves the same;
-* **exits**: `os._exit`, exceptions, a loop closed under the store, an interpreter that ends without `aclose`, forks.
+* **at random**: a SIGKILL from outside, after some time or some acknowledgements, beside several
+  appending tasks;
+* **at a call**: a SIGKILL before each single call that changes anything on the disk in a short run
+  (opening, commits, rolls with their seals, a hold and a purge, the close), and within and right
+  behind each write. That run begins with no store, with a closed one, or with one that needs every
+  mending. What it leaves, the next run mends, and may be killed at. Calls that only read are left
+  out: a kill there leaves the same;
+* **exits**: `os._exit`, exceptions, a loop closed under the store, an interpreter that ends without
+  `aclose`, forks.
 """
 
 from __future__ import annotations
@@ -41,24 +48,24 @@ from subprocess import PIPE, Popen
 
 import anyio.lowlevel
 
+from tests.faults.crashing_disk import Kill, kill_in_seal, kills_of
 from tests.faults.exits import EXITS, Exit
 from tests.faults.log import Log
-from tests.faults.mortal import Death, death_in_seal, deaths_of
 from tests.faults.plan import POLICIES
 from tests.faults.server import Server, Spoilt
 from tests.faults.tally import Tally
 
-_EXACT_POLICIES = 3  # the first three have no timer: the same life makes the same calls
+_EXACT_POLICIES = 3  # the first three have no timer: the same run makes the same calls
 _MEMORY = "/dev/shm"  # a store there is as good as on a disk while the machine stays on, and faster
-_ROUNDS = 20  # lives at random of one store: a check reads all of it
-_FRESH = 100  # one death at random in so many is that of a fresh interpreter
-_EXITS = 64  # one death in so many is an exit
-_NEXT_DEATHS_MAX = 12  # deaths that are tried in the life after one death
+_ROUNDS = 20  # runs at random of one store: a check reads all of it
+_FRESH = 100  # one kill at random in so many is that of a fresh interpreter
+_EXITS = 64  # one kill in so many is an exit
+_NEXT_KILLS_MAX = 12  # kills that are tried in the run after one kill
 _VIOLATIONS_MAX = 20
 
 
 class Rounds:
-    """The deaths of a run, one kind after another."""
+    """The kills of a run, one kind after another."""
 
     def __init__(self, server: Server, tick: Callable[[int], None]) -> None:
         self._server = server
@@ -67,36 +74,41 @@ class Rounds:
         self._tick = tick
 
     def run(self, size: int) -> None:
-        """So many deaths of all kinds; the exits once round at least."""
+        """So many kills of all kinds; the exits once round at least."""
         exits = max(size // _EXITS, len(EXITS))
         at_calls = (size - exits) * 2 // 3
-        self._until(at_calls, self._deaths_at_calls(at_calls))
-        self._until(size - exits - at_calls, self._deaths_at_random())
+        self._until(at_calls, self._kills_at_calls(at_calls))
+        self._until(size - exits - at_calls, self._kills_at_random())
         self._until(exits, self._exits())
 
-    def _until(self, size: int, deaths: Iterator[None]) -> None:
-        for _ in islice(deaths, size):
+    def _until(self, size: int, kills: Iterator[None]) -> None:
+        for _ in islice(kills, size):
             self._tick(1)
             if len(self._server.tally.violations) >= _VIOLATIONS_MAX:
                 return
 
     # at a call
 
-    def _deaths_at_calls(self, size: int) -> Iterator[None]:
-        """An even seed: each death that a first life can die, from each of the states, so that one even seed begins about
-        where the one before ends. After that, and at once with an odd seed: deaths in the lives after these."""
+    def _kills_at_calls(self, size: int) -> Iterator[None]:
+        """Kill at calls: with an even seed at each that a first run makes, from each of the states.
+
+        So one even seed begins about where the one before ends. After that, and at once with an odd
+        seed: kills in the runs after these.
+        """
         states = [log for policy in range(_EXACT_POLICIES) for log in self._states(policy)]
-        firsts = [(log, death) for log in states for death in deaths_of(self._trace(log), 0.5)]
+        firsts = [(log, kill) for log in states for kill in kills_of(self._trace(log), 0.5)]
         if self._server.seed % 2 == 0 and firsts:
             begin = self._server.seed // 2 * size % len(firsts)
-            for log, death in firsts[begin:] + firsts[:begin]:
-                yield from self._die_each(log, [death])
+            for log, kill in firsts[begin:] + firsts[:begin]:
+                yield from self._kill_each(log, [kill])
             self._counts["rounds through every call"] += 1
         while firsts:
-            yield from self._die_twice(*self._random.choice(firsts))
+            yield from self._kill_twice(*self._random.choice(firsts))
 
     def _states(self, policy: int) -> Iterator[Log]:
-        """What a life may begin with: no store, a closed one, half of a footer with an empty segment behind it."""
+        """What a run may begin with: no store, a closed one, half of a footer with an empty
+        segment behind it.
+        """
         new = self._server.new_log(policy, self._server.seed)
         if not policy:  # a store is made in the same way under each
             yield new
@@ -105,63 +117,69 @@ class Rounds:
             self._server.go_on(closed)
             yield closed
             torn = self._server.branch(closed)
-            death = death_in_seal(self._trace(torn))
-            if death is not None:
-                self._die(torn, death)
+            kill = kill_in_seal(self._trace(torn))
+            if kill is not None:
+                self._kill(torn, kill)
                 yield torn
 
-    def _die_each(self, log: Log, deaths: Sequence[Death]) -> Iterator[None]:
-        """Each of these deaths in the next life, each from the same state; and life goes on after each."""
-        for death in deaths:
+    def _kill_each(self, log: Log, kills: Sequence[Kill]) -> Iterator[None]:
+        """Each of these kills in the next run, each from the same state; and one more run after
+        each.
+        """
+        for kill in kills:
             branch = self._server.branch(log)
             with suppress(Spoilt):
-                self._die(branch, death)
+                self._kill(branch, kill)
                 self._server.go_on(branch)
             self._server.drop(branch)
             yield
 
-    def _die_twice(self, log: Log, death: Death) -> Iterator[None]:
-        """Die, and then at some calls of the next life, which has something to mend."""
+    def _kill_twice(self, log: Log, kill: Kill) -> Iterator[None]:
+        """A kill, and then others at some calls of the next run, which has something to mend."""
         after = self._server.branch(log)
         with suppress(Spoilt):
-            self._die(after, death)
+            self._kill(after, kill)
             yield
-            seconds = deaths_of(self._trace(after), self._random.random())
-            yield from self._die_each(after, self._random.sample(seconds, min(_NEXT_DEATHS_MAX, len(seconds))))
+            seconds = kills_of(self._trace(after), self._random.random())
+            yield from self._kill_each(
+                after, self._random.sample(seconds, min(_NEXT_KILLS_MAX, len(seconds)))
+            )
         self._server.drop(after)
 
     def _trace(self, log: Log) -> list[str]:
-        """The calls to the disk that the next life will make."""
+        """The calls to the disk that the next run will make."""
         branch = self._server.branch(log)
         with suppress(Spoilt):
             return self._server.go_on(branch)
         return []
 
-    def _die(self, log: Log, death: Death) -> None:
-        life = self._server.next_life(log, "short")._replace(moment=death.moment, share=death.share)
-        where = "before" if not death.share else "behind" if death.share == 1 else "within"
+    def _kill(self, log: Log, kill: Kill) -> None:
+        run = self._server.next_run(log, "short")._replace(moment=kill.moment, share=kill.share)
+        where = "before" if not kill.share else "behind" if kill.share == 1 else "within"
         self._counts["SIGKILLs"] += 1
-        self._counts[f"SIGKILLs {where} {death.call}"] += 1
-        if self._server.live(log, life, -signal.SIGKILL).trace[-1] != death.call:
+        self._counts[f"SIGKILLs {where} {kill.call}"] += 1
+        if self._server.execute(log, run, -signal.SIGKILL).trace[-1] != kill.call:
             self._counts["SIGKILLs at another call than meant"] += 1
 
     # at random
 
-    def _deaths_at_random(self) -> Iterator[None]:
+    def _kills_at_random(self) -> Iterator[None]:
         while True:
-            log = self._server.new_log(self._random.randrange(len(POLICIES)), self._random.getrandbits(32))
+            log = self._server.new_log(
+                self._random.randrange(len(POLICIES)), self._random.getrandbits(32)
+            )
             try:
                 for _ in range(_ROUNDS):
-                    self._die_at_random(log)
+                    self._kill_at_random(log)
                     yield
                 self._server.go_on(log)
             except Spoilt:
                 yield
             self._server.drop(log)
 
-    def _die_at_random(self, log: Log) -> None:
+    def _kill_at_random(self, log: Log) -> None:
         random = self._random
-        life = self._server.next_life(log, "long")._replace(
+        run = self._server.next_run(log, "long")._replace(
             max_segment_bytes=random.choice((4096, 65_536, 1 << 20)),
             buffer_records=random.choice((16, 65_536)),
             calls=random.choice((5, 50, 500)),
@@ -176,14 +194,14 @@ class Rounds:
             self._counts["SIGKILLs after some time"] += 1
             kill = partial(self._kill_after, seconds=random.uniform(0, 0.025))
         self._counts["SIGKILLs of a fresh interpreter"] += fresh
-        self._server.live(log, life, -signal.SIGKILL, kill=kill, fresh=fresh)
+        self._server.execute(log, run, -signal.SIGKILL, kill=kill, fresh=fresh)
 
     def _kill_after(self, pid: int, seconds: float) -> None:
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
 
     def _kill_when_told(self, pid: int, acknowledgements: int) -> None:
-        while self._server.witness.count <= acknowledgements and not _has_ended(pid):
+        while self._server.oracle.count <= acknowledgements and not _has_ended(pid):
             time.sleep(0.0002)
         os.kill(pid, signal.SIGKILL)
 
@@ -204,9 +222,11 @@ class Rounds:
             self._server.drop(log)
 
     def _exit(self, log: Log, name: str, way: Exit) -> None:
-        """A life that ends so, and one after it: also while a child that the first left behind still runs."""
-        life = self._server.next_life(log, name)._replace(tasks=4)
-        child = self._server.live(log, life, way.status, whole=way.whole, fresh=way.fresh).child
+        """A run that ends so, and one after it: also while a child that the first left behind
+        still runs.
+        """
+        run = self._server.next_run(log, name)._replace(tasks=4)
+        child = self._server.execute(log, run, way.status, whole=way.whole, fresh=way.fresh).child
         try:
             self._server.go_on(log)
         finally:
@@ -222,7 +242,10 @@ def _has_ended(pid: int) -> bool:
 
 
 def run(size: int, seed: int, tick: Callable[[int], None], directory: str | None = None) -> Tally:
-    """Let ``size`` processes die. Some of the stores are in ``directory`` (or that of temporary files), most in memory."""
+    """Kill ``size`` processes.
+
+    Some of the stores are in ``directory`` (or that of temporary files), most in memory.
+    """
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else directory
     with (
         tempfile.TemporaryDirectory(prefix="aquipu-", dir=memory) as fast,
@@ -247,7 +270,7 @@ def _follow(lines: Iterable[str], tick: Callable[[int], None]) -> Tally:
             tick(told)
         else:
             return Tally(Counter(told["counts"]), told["violations"])
-    raise RuntimeError("the server of the lives has ended without a result")
+    raise RuntimeError("the server has ended without a result")
 
 
 def _tell(what: object) -> None:

@@ -1,9 +1,10 @@
 """A store against a list in memory: hypothesis finds the sequence of events that breaks it.
 
-Appends by many callers, some of whom are cancelled; batches; flush and sync; the death of the process and of the power; a
-clean reopening; a failing sync; a disk that fills up and is freed; rolls, because the segments are small; holds and purges;
-cursors; tables that are built, damaged and lost, and what is found by them. After each event the store holds exactly what
-the list says from its first sequence on, at the same sequences.
+Appends by many callers, some of whom are cancelled; batches; flush and sync; the kill of the
+process and of the power; a clean reopening; a failing sync; a disk that fills up and is freed;
+rolls, because the segments are small; holds and purges; cursors; tables that are built, damaged and
+lost, and what is found by them. After each event the store holds exactly what the list says from
+its first sequence on, at the same sequences.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from aquipu import (
     Always,
@@ -26,17 +34,17 @@ from aquipu import (
     EveryN,
     Receipt,
     Record,
+    RecordNotWrittenError,
     Stage,
     Store,
     StoreFailedError,
     StoreFullError,
-    StoreUnavailableError,
     SyncPolicy,
 )
 from tests.faults.crashes import PATH, POLICIES, loss_bound, small_strides
-from tests.faults.forgetful import Failure, Fault, ForgetfulDisk, Replay
 from tests.faults.index import build_tables, misfound
 from tests.faults.tally import Tally
+from tests.faults.volatile_disk import Failure, Fault, Replay, VolatileDisk
 
 T = TypeVar("T")
 
@@ -66,7 +74,7 @@ class StoreModel(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.strides = small_strides()
         self.strides.__enter__()
-        self.disk = ForgetfulDisk()
+        self.disk = VolatileDisk()
         self.records: list[bytes] = []
         self.synced = 0
         """How many of them were promised to be SYNCED."""
@@ -87,14 +95,20 @@ class StoreModel(RuleBasedStateMachine):
     @initialize(policy=st.sampled_from(_POLICIES), one_call_syncs=st.booleans())
     def begin(self, policy: SyncPolicy, one_call_syncs: bool) -> None:
         self.policy = policy
-        self.disk = ForgetfulDisk(trap=self._trap, one_call_syncs=one_call_syncs)
+        self.disk = VolatileDisk(trap=self._trap, one_call_syncs=one_call_syncs)
         self._run(self._open())
 
     # events
 
-    @rule(data=st.lists(_DATA, min_size=1, max_size=12), cancelled=st.sets(st.integers(0, 11)), ticks=st.integers(1, 3))
+    @rule(
+        data=st.lists(_DATA, min_size=1, max_size=12),
+        cancelled=st.sets(st.integers(0, 11)),
+        ticks=st.integers(1, 3),
+    )
     def append(self, data: list[bytes], cancelled: set[int], ticks: int) -> None:
-        """All of them are accepted, and so written; the cancelled callers do not hear of it, and disturb nobody."""
+        """All of them are accepted, and so written; the cancelled callers do not hear of it, and
+        disturb nobody.
+        """
         answers = self._run(self._append_all(data, cancelled, ticks))
         if self.is_full or self.sync_fault is not None:
             self._settle(data, answers)
@@ -110,13 +124,18 @@ class StoreModel(RuleBasedStateMachine):
                 self._promise(answer)
 
     @precondition(lambda self: not self.is_full and self.sync_fault is None)
-    @rule(data=st.lists(_DATA, max_size=12), durability=st.sampled_from((None, Stage.FLUSHED, Stage.SYNCED)))
+    @rule(
+        data=st.lists(_DATA, max_size=12),
+        durability=st.sampled_from((None, Stage.FLUSHED, Stage.SYNCED)),
+    )
     def append_many(self, data: list[bytes], durability: Stage | None) -> None:
         if isinstance(self.policy, Always):
             durability = None  # less would be a promise of less: not what Always is judged by
         first, data = len(self.records), _alike(data)
         relations = _relations(data[0]) if data else ()
-        receipts = self._run(self.store.append_many(data, relations=relations, durability=durability))
+        receipts = self._run(
+            self.store.append_many(data, relations=relations, durability=durability)
+        )
         self.records += data
         assert [receipt.sequence for receipt in receipts] == list(range(first, len(self.records)))
         for receipt in receipts:
@@ -154,7 +173,11 @@ class StoreModel(RuleBasedStateMachine):
             return
         purged = self._run(purge)
         assert purged.first_sequence_before == self.first
-        assert self.first <= purged.first_sequence <= max(self.first, min(bound, *self.holds.values(), len(self.records)))
+        assert (
+            self.first
+            <= purged.first_sequence
+            <= max(self.first, min(bound, *self.holds.values(), len(self.records)))
+        )
         assert purged.records == purged.first_sequence - self.first
         if not dry_run:
             self.first = purged.first_sequence
@@ -172,15 +195,24 @@ class StoreModel(RuleBasedStateMachine):
         assert self._run(self.store.release(name)) == (self.holds.pop(name, None) is not None)
 
     @precondition(lambda self: self.sync_fault is None)
-    @rule(name=st.sampled_from(("billing", "search")), sequence=st.integers(0, 2**64 - 1))
-    def save(self, name: str, sequence: int) -> None:
-        """On a full disk a cursor stays what it was."""
+    @rule(name=st.sampled_from(("billing", "search")), back=st.integers(-2, 30))
+    def save(self, name: str, back: int) -> None:
+        """What lies before a cursor is synced; one beyond the end is refused.
+
+        On a full disk a cursor stays what it was.
+        """
+        sequence = max(len(self.records) - back, 0)
+        if sequence > len(self.records):
+            with pytest.raises(RecordNotWrittenError):
+                self._run(self.store.cursor(name).save(sequence))
+            return
         if self.is_full:
-            with pytest.raises(StoreUnavailableError):
+            with pytest.raises(StoreFullError):
                 self._run(self.store.cursor(name).save(sequence))
             return
         self._run(self.store.cursor(name).save(sequence))
         self.cursors[name] = sequence
+        self.synced = max(self.synced, sequence)
 
     @precondition(lambda self: self.sync_fault is None)
     @rule()
@@ -222,14 +254,16 @@ class StoreModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_full and self.sync_fault is None)
     @rule(seed=st.integers(0, 2**32), pick=st.integers(0, 6))
     def lose_the_power(self, seed: int, pick: int) -> None:
-        """No more acknowledged records are lost than the policy allows, and what is left is a prefix."""
+        """No more acknowledged records are lost than the policy allows, and what is left is a
+        prefix.
+        """
         replay = Replay(self.disk)
         for event in self.disk.log:
             replay.take(event)
         states = list(replay.states(Random(seed), 2))
         self.disk.kill_process()
         self._run(self._bury())
-        self.disk = ForgetfulDisk(states[pick % len(states)], trap=self._trap)
+        self.disk = VolatileDisk(states[pick % len(states)], trap=self._trap)
         self.store = self._run(self._opened())
         kept, bound = self.store.next_sequence, loss_bound(self.policy)
         assert self.synced <= kept <= len(self.records)
@@ -283,7 +317,10 @@ class StoreModel(RuleBasedStateMachine):
             self.synced = max(self.synced, receipt.sequence + 1)
 
     def _settle(self, data: list[bytes], answers: list[Receipt | BaseException]) -> None:
-        """The disk was full, or its sync failed. Refused records are gone; those of unknown outcome are looked for."""
+        """The disk was full, or its sync failed.
+
+        Refused records are gone; those of unknown outcome are looked for.
+        """
         unknown: list[bytes] = []
         for payload, answer in zip(data, answers, strict=True):
             if isinstance(answer, Receipt):
@@ -299,14 +336,18 @@ class StoreModel(RuleBasedStateMachine):
             self._look_for(unknown)
 
     def _look_for(self, unknown: list[bytes]) -> None:
-        """Open the store again: what it holds beyond the acknowledged records must be those of unknown outcome."""
+        """Open the store again: what it holds beyond the acknowledged records must be those of
+        unknown outcome.
+        """
         acknowledged = self.records
         kept = self.sync_fault is not Failure.REVERTED
         with suppress(AquipuError):
             self._run(self.store.aclose())
         self.sync_fault = None
         self.store = self._run(self._opened())
-        found = self.records[: self.first] + self._run(self._read())  # those before are what they were
+        found = self.records[: self.first] + self._run(
+            self._read()
+        )  # those before are what they were
         if kept:
             assert found[: len(acknowledged)] == acknowledged
             rest = iter(unknown)
@@ -319,7 +360,9 @@ class StoreModel(RuleBasedStateMachine):
     async def _append(self, data: bytes) -> Receipt:
         return await self.store.append(data, relations=_relations(data))
 
-    async def _append_all(self, data: list[bytes], cancelled: set[int], ticks: int) -> list[Receipt | BaseException]:
+    async def _append_all(
+        self, data: list[bytes], cancelled: set[int], ticks: int
+    ) -> list[Receipt | BaseException]:
         tasks = [asyncio.ensure_future(self._append(payload)) for payload in data]
         for _ in range(ticks):
             await asyncio.sleep(0)
@@ -336,7 +379,11 @@ class StoreModel(RuleBasedStateMachine):
 
     async def _opened(self) -> Store:
         return await Store.open(
-            PATH, sync_policy=self.policy, max_segment_bytes=_SEGMENT_BYTES, lock_timeout=0, disk=self.disk
+            PATH,
+            sync_policy=self.policy,
+            max_segment_bytes=_SEGMENT_BYTES,
+            lock_timeout=0,
+            disk=self.disk,
         )
 
     async def _open(self) -> None:
@@ -357,7 +404,9 @@ async def _in_time(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def check(examples: int, steps: int = 25, *, shrink: bool = True) -> None:
-    """Run the model; raises what breaks it: with ``shrink``, the shortest sequence of events that does."""
+    """Run the model; raises what breaks it: with ``shrink``, the shortest sequence of events that
+    does.
+    """
     run_state_machine_as_test(
         StoreModel,
         settings=settings(

@@ -1,8 +1,10 @@
-"""Small wrong variants of the engine: a suite of tests is worth what it catches, and each of these must be found.
+"""Small wrong variants of the engine: a suite of tests is worth what it catches, and each of these
+must be found.
 
-A mutant is a few lines of the real source, replaced. They are applied to a copy of the checkout, where `tests.faults.hunt`,
-a short run of the whole suite, must find violations. A mutant whose lines are no longer in the source is an error: it has
-to be written anew.
+A mutant replaces something in one or more functions, which are found by their names in any file of
+the package (see `edit`). It is made in a copy of the checkout, where `tests.faults.hunt`, a short
+run of the whole suite, must find violations. A mutant that does not fit the source any more is an
+error: it has to be written anew.
 """
 
 from __future__ import annotations
@@ -13,22 +15,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.edit import Edit, edited
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-_SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Edit:
-    """``old`` stands exactly once in the file, and is replaced."""
-
-    file: str
-    old: str
-    new: str
+_SECONDS = 1200.0
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong variant, and the part of the hunt that found it when it was written: it comes first, the others behind it."""
+    """A wrong variant, and the part of the hunt that found it when it was written: it comes first,
+    the others behind it.
+    """
 
     part: str
     edits: tuple[Edit, ...]
@@ -43,281 +40,367 @@ MUTANTS: dict[str, Mutant] = {
     "acknowledges before the sync": found_by(  # which comes with the next commit
         "power cuts, Always",
         Edit(
-            "journal.py",
-            "        if prepared.sync:\n            self._sync()\n        return self.landing()",
-            "        self._owes = prepared.sync\n"
-            "        if prepared.sync:\n            self.synced_sequence = self.next_sequence\n"
-            "        return self.landing()",
+            "Journal.write",
+            "if prepared.sync: self._sync()",
+            "self._owes = prepared.sync\n"
+            "if prepared.sync: self.synced_sequence = self.next_sequence",
         ),
         Edit(
-            "journal.py",
-            "        self._refuse_if_failed()\n        if prepared.frame is not None:\n"
-            "            self._append(prepared.frame, prepared.records, prepared.time, durable=prepared.sync)",
-            '        self._refuse_if_failed()\n        if getattr(self, "_owes", False):\n            self._sync()\n'
-            "        if prepared.frame is not None:\n"
-            "            self._append(prepared.frame, prepared.records, prepared.time, durable=False)",
+            "Journal.write",
+            "self._files.refuse_if_failed()",
+            'self._files.refuse_if_failed()\nif getattr(self, "_owes", False): self._sync()',
+        ),
+        Edit(
+            "Journal.write",
+            "self._append(prepared.frame, prepared.records, prepared.time, durable=prepared.sync)",
+            "self._append(prepared.frame, prepared.records, prepared.time, durable=False)",
         ),
     ),
     "takes the watermark as if its own sync had returned": found_by(
         "power cuts, EveryN",
         Edit(
-            "journal.py",
-            "            owes_sync=commit.sync,\n            first_sequence=self.next_sequence,\n            time=time,\n"
-            "            watermark=self.synced_sequence,",
-            "            owes_sync=commit.sync,\n            first_sequence=self.next_sequence,\n            time=time,\n"
-            "            watermark=self.next_sequence + len(commit.payloads),",
+            "Journal.prepare",
+            "self.synced_sequence",
+            "self.next_sequence + len(commit.payloads)",
         ),
     ),
     "never syncs a directory": found_by(
-        "power cuts, Always", Edit("durable.py", "        disk.sync_directory(path)\n", "        pass\n")
+        "power cuts, Always", Edit("sync_directory", "disk.sync_directory(path)", "")
     ),
     "repeats a failed fdatasync": found_by(
         "forgotten pages",
         Edit(
-            "durable.py",
-            '    except OSError as error:\n        raise OutcomeUnknown("fdatasync", error) from error',
-            "    except OSError:\n        disk.sync(descriptor)",
+            "sync",
+            'raise OutcomeUnknown("fdatasync", error) from error',
+            "disk.sync(descriptor)",
         ),
     ),
     "EveryN counts one too many": found_by(
         "power cuts, EveryN",
-        Edit("policy.py", "return unsynced + arriving >= self.n", "return unsynced + arriving > self.n"),
+        Edit("EveryN.owes_sync", "unsynced + arriving >= self.n", "unsynced + arriving > self.n"),
     ),
     "believes a short write": found_by(
-        "short writes", Edit("disk.py", "            while done < size:", "            while False:")
+        "short writes", Edit("Disk._write_all", "done < size", "False")
     ),
     "cuts the tail at the first bad frame, whatever a later watermark proves": found_by(
-        "flips",
-        Edit("recovery.py", "            if header.watermark > walk.sequence:", "            if False:"),
+        "flips", Edit("_judge_tail", "header.watermark > walk.sequence", "False")
     ),
     "leaves lengths and timestamps out of the checksum": found_by(
         "flips",
+        Edit("encode", "extend(body_check, part)", "extend(body_check, part[12 * len(payloads):])"),
         Edit(
-            "frame.py",
-            "        body_check = extend(body_check, part)\n",
-            "        body_check = extend(body_check, part[12 * len(payloads) :])\n",
-        ),
-        Edit(
-            "frame.py",
-            "        if extend(self.seed, body) != header.body_check:\n",
-            "        if extend(self.seed, body[12 * header.records :]) != header.body_check:\n",
+            "Walk.__next__",
+            "extend(self.seed, body)",
+            "extend(self.seed, body[12 * header.records:])",
         ),
     ),
     "takes zeros for what was written": found_by(
         "power cuts, Always",
         Edit(
-            "frame.py",
-            "        if extend(self.seed, body) != header.body_check:\n",
-            '        if extend(self.seed, body) != header.body_check and body.strip(b"\\0"):\n',
+            "Walk.__next__",
+            "extend(self.seed, body) != header.body_check",
+            'extend(self.seed, body) != header.body_check and body.strip(b"\\0")',
         ),
     ),
     "takes a segment of another store": found_by(
         "flips",
-        Edit("layout.py", '    return extend(0, store_id + first_sequence.to_bytes(8, "little"))', "    return 0"),
-        Edit("layout.py", "        if its_store != store_id or its_first != first_sequence:\n", "        if False:\n"),
-        Edit("recovery.py", "    if before is not None and before.link != header.link:\n", "    if False:\n"),
+        Edit("seed_of", 'extend(0, store_id + first_sequence.to_bytes(8, "little"))', "0"),
+        Edit(
+            "SegmentHeader.decode", "its_store != store_id or its_first != first_sequence", "False"
+        ),
+        Edit("check_follows", "link != header.link", "False"),
     ),
     "lets a cancelled caller take its neighbours along": found_by(
         "model",
-        Edit("waiter.py", "        if future is None or future.done():\n", "        if future is None:\n"),
-        Edit(
-            "writing.py", "            self._loop.call_soon(self._resume, told)\n            raise\n", "            raise\n"
-        ),
+        Edit("resume", "future is None or future.done()", "future is None"),
+        Edit("Committer._interrupted", "self._loop.call_soon(self._tick)", ""),
     ),
     "trusts a footer unchecked": found_by(
         "flips",
-        Edit(
-            "layout.py",
-            "len(data) != footer_bytes(data) or not _is_sound(data, seed):",
-            "len(data) != footer_bytes(data):",
-        ),
+        Edit("SegmentSummary.decode_footer", "not is_sound(data, seed)", "False"),
     ),
     "takes the mark of a clean close for synced": found_by(
         "forgotten pages",
         Edit(
-            "recovery.py",
-            "        rewritten = _write_again(disk, descriptor, findings)\n",
-            "        rewritten = 0 if findings.marked else _write_again(disk, descriptor, findings)\n",
+            "_mend",
+            "_write_again(disk, descriptor, findings)",
+            "0 if findings.marked else _write_again(disk, descriptor, findings)",
         ),
     ),
     "takes what it reads after a failed sync for synced": found_by(
         "forgotten pages",
-        Edit(
-            "recovery.py",
-            "    start = contents.unproven_from(findings.watermark)\n",
-            "    start = contents.end\n",
-        ),
+        Edit("_write_again", "contents.unproven_from(findings.watermark)", "contents.end"),
     ),
     "seals before the successor has its name": found_by(
         "power cuts, Always",
         Edit(
-            "journal.py",
-            "        spare, self._spare = self._spare, None\n        successor",
-            "        old.seal()\n        spare, self._spare = self._spare, None\n        successor",
+            "Roller.roll",
+            "spare, self._spare = self._spare, None",
+            "old.seal()\nspare, self._spare = self._spare, None",
         ),
     ),
     "names a segment before its header is on the disk": found_by(
-        "power cuts, Always",
-        Edit(
-            "segment.py",
-            "            file.write(header.encode())\n            file.sync()\n",
-            "            file.write(header.encode())\n",
-        ),
+        "power cuts, Always", Edit("SegmentWriter.create", "file.sync()", "")
     ),
     "takes a successor with frames for an empty one": found_by(
-        "power cuts, Always",
-        Edit("segment.py", '        if piece.strip(b"\\0"):\n            return False\n', ""),
+        "power cuts, Always", Edit("is_unwritten", 'piece.strip(b"\\0")', "False")
     ),
     "knows an empty successor only without zeros": found_by(
         "power cuts, Always",
-        Edit("recovery.py", "if is_unwritten(disk, descriptor) else None", "if disk.size(descriptor) == 64 else None"),
+        Edit("_empty_header", "is_unwritten(disk, descriptor)", "disk.size(descriptor) == 64"),
     ),
     "syncs only its own bytes when others wait": found_by(
         "power cuts, EveryN",
-        Edit("segment.py", "        covers_all = durable and not self.dirty\n", "        covers_all = durable\n"),
-        Edit("journal.py", "        if self._active.dirty:\n            try:", "        if False:\n            try:"),
+        Edit("SegmentWriter.append", "durable and not self.dirty", "durable"),
+        Edit("Journal._sync", "self._files.active.dirty", "False"),
     ),
     "removes segments before the manifest says so": found_by(
-        "model",
+        "passing",
         Edit(
-            "journal.py",
-            "        manifest = self._manifest._replace(first_sequence=first_sequence)\n",
-            "        manifest = self._manifest._replace(first_sequence=first_sequence)\n"
-            "        self._past.let_go(first_sequence)\n"
-            "        while self._past.sweep():\n            pass\n",
+            "Keeper._begin_at",
+            "self._space.use_reserve()",
+            "files.sealed.drop(first_sequence)\n"
+            "while files.sealed.delete(): pass\n"
+            "self._space.use_reserve()",
         ),
     ),
     "takes what a purge has left for a part of the log": found_by(
         "power cuts, EveryN",
         Edit(
-            "recovery.py",
-            "    firsts = [first for first in firsts if first >= manifest.first_sequence]\n",
+            "examine",
+            "firsts = [first for first in firsts if first >= manifest.first_sequence]",
             "",
         ),
     ),
-    "passes over a hold": found_by("model", Edit("journal.py", "decide(self.holds().values())", "decide(())")),
+    "passes over a hold": found_by("model", Edit("Keeper._drop", "self.holds().values()", "()")),
     "takes a damaged hold for none": found_by(
         "flips",
-        Edit(
-            "bookmark.py",
-            "        raise CorruptionError(whole_path, 0, str(damage)) from None\n",
-            "        return None\n",
-        ),
+        Edit("_read", "raise CorruptionError(whole_path, 0, str(damage)) from None", "return None"),
     ),
     "keeps half a commit when the disk is full": found_by(
-        "errors",
+        "errors", Edit("Journal._append", "self._cut_back()", "")
+    ),
+    "leaves the successor of a refused roll named": found_by(
+        "passing",
+        Edit("SegmentWriter.create", "with suppress(OSError): disk.remove(path)", ""),
+        Edit("Roller._forget_unused", "self._unused is not None", "False"),
+    ),
+    "names the next segment before one that was not begun is gone": found_by(
+        "passing",
+        Edit("Roller._forget_unused", "sync_directory(self._files.disk, self._files.path)", ""),
+    ),
+    "takes a roll that was refused for the end of the store": found_by(
+        "passing",
         Edit(
-            "journal.py",
-            "            self._cut_back()\n            raise StoreFullError",
-            "            raise StoreFullError",
+            "Roller.attempt",
+            "is_no_space(error) or is_passing(error)",
+            "is_no_space(error)",
         ),
+    ),
+    "drops every sealed segment when the disk is full": found_by(
+        "passing",
+        Edit(
+            "Keeper.make_room",
+            "self._is_due = True\nself.retain()",
+            "self.purge(before=self._files.active.contents.next_sequence)",
+        ),
+    ),
+    "keeps no space for a cursor": found_by(
+        "passing",
+        Edit(
+            "_replace",
+            "_make_bookmark(disk, path, file_name, data, _RESERVES[kind])",
+            "raise",
+        ),
+    ),
+    "does not sync a cursor that it writes over on a full disk": found_by(
+        "passing", Edit("write_over", "sync(disk, descriptor)", "")
+    ),
+    "cuts a torn tail off before what is moved is on the disk": found_by(
+        "passing", Edit("move_aside", "sync(disk, kept)", "")
     ),
     "saves a cursor without a sync": found_by(
         "power cuts, Always",
-        Edit(
-            "durable.py",
-            "        sync(disk, descriptor)\n        disk.rename(made, path)\n",
-            '        if not path.endswith(".cursor"):\n            sync(disk, descriptor)\n'
-            "        disk.rename(made, path)\n",
-        ),
+        Edit("_written", "sync(disk, descriptor)", "if not hold: sync(disk, descriptor)"),
     ),
     "gives a cursor its name without a sync of the directory": found_by(
         "power cuts, Always",
         Edit(
-            "durable.py",
-            '    sync_directory(disk, path.rpartition("/")[0])\n',
-            '    if not path.endswith(".cursor"):\n        sync_directory(disk, path.rpartition("/")[0])\n',
+            "write_whole",
+            'sync_directory(disk, path.rpartition("/")[0])',
+            'if not path.endswith(".cursor"): sync_directory(disk, path.rpartition("/")[0])',
         ),
     ),
     "writes a cursor over the old one": found_by(
         "power cuts, Always",
         Edit(
-            "bookmark.py",
-            'process_id(), next(_numbers))}"\n',
-            'process_id(), next(_numbers))}"\n'
-            '    if file_name.endswith(".cursor"):\n        made = f"{path}/{file_name}"\n',
+            "_make_bookmark",
+            "write_whole(disk, f'{path}/{file_name}', data, unnamed=made, reserve=reserve)",
+            'if file_name.endswith(".cursor"): made = f"{path}/{file_name}"\n'
+            "write_whole(disk, f'{path}/{file_name}', data, unnamed=made, reserve=reserve)",
         ),
     ),
-    "tells that a cursor is saved when its sync has failed": found_by(
+    "says that a cursor is saved when its sync has failed": found_by(
         "forgotten pages",
         Edit(
-            "cursor.py",
-            "            raise StoreUnavailableError(self._path, action, reason) from unknown.error\n",
-            "            assert reason\n",
+            "LocalCursor._save",
+            "raise StoreUnavailableError(self._path, action, reason) from unknown.error",
+            "assert reason",
+        ),
+    ),
+    "saves a cursor before the log is synced": found_by(
+        "power cuts, OsManaged", Edit("LocalCursor.save", "await self._log.secure(sequence)", "")
+    ),
+    "begins no new generation when the end is lost": found_by(
+        "power cuts, OsManaged",
+        Edit(
+            "Generations.begin",
+            "not _is_whole(was, mark.life, end, partial(_furthest, disk, path, store_id))",
+            "False",
+        ),
+    ),
+    "does not wait until the disk says that the store is open": found_by(
+        "power cuts, OsManaged",
+        Edit(
+            "Generations._write",
+            "disk.write(descriptor, [encoded_mark(self._mark, history.turn, self._store_id)], 0)\n"
+            "sync(disk, descriptor)",
+            "disk.write(descriptor, [encoded_mark(self._mark, history.turn, self._store_id)], 0)",
+        ),
+    ),
+    "names a table that is not on the disk": found_by(
+        "power cuts, OsManaged",
+        Edit(
+            "Generations._write",
+            "disk.write(descriptor, [table], offset)\nsync(disk, descriptor)",
+            "disk.write(descriptor, [table], offset)",
         ),
     ),
     "takes a damaged cursor for none": found_by(
         "flips",
         Edit(
-            "bookmark.py",
-            "    except Damage as damage:\n",
-            '    except Damage as damage:\n        if file_name.endswith(".cursor"):\n            return None\n',
+            "_read",
+            "raise CorruptionError(whole_path, 0, str(damage)) from None",
+            'if file_name.endswith(".cursor"): return None\n'
+            "raise CorruptionError(whole_path, 0, str(damage)) from None",
         ),
     ),
     "takes the cursor of another name": found_by(
         "flips",
-        Edit("layout.py", "    return extend(0, store_id + file_name.encode())", "    return extend(0, store_id)"),
+        Edit("_bookmark_seed", "extend(0, store_id + file_name.encode())", "extend(0, store_id)"),
     ),
     "believes the end of a table unchecked": found_by(
         "flips",
         Edit(
-            "postings.py",
-            '        if len(data) < TRAILER_BYTES or extend(seed, data[:-4]) != int.from_bytes(data[-4:], "little"):\n',
-            "        if len(data) < TRAILER_BYTES:\n",
+            "BlockIndex.decode",
+            'extend(seed, data[:-4]) != int.from_bytes(data[-4:], "little")',
+            "False",
         ),
     ),
     "takes a damaged block of a table for one without the label": found_by(
         "flips",
         Edit(
-            "finding.py",
-            "                return among(table)\n            except (Damage, OSError):\n",
-            "                return among(table)\n            except Damage:\n"
-            '                self.distrust(extent)\n                return array("I")\n            except OSError:\n',
+            "Finder.positions",
+            "try:\n    return among(table)\nexcept (Damage, OSError):\n    self.distrust(segment)",
+            "try:\n"
+            "    return among(table)\n"
+            "except Damage:\n"
+            "    self.distrust(segment)\n"
+            '    return array("I")\n'
+            "except OSError:\n"
+            "    self.distrust(segment)",
         ),
     ),
     "never builds a damaged table anew": found_by(
-        "flips",
-        Edit(
-            "finding.py",
-            "            self._tables.pop(extent.first_sequence, None)\n        self._due(extent)\n",
-            "            self._tables.pop(extent.first_sequence, None)\n",
-        ),
+        "flips", Edit("Finder.distrust", "self._due(segment)", "")
     ),
     "believes the table of another segment": found_by(
         "flips",
-        Edit("relations.py", "table_path(extent), extent.header.seed\n", "table_path(extent), 0\n"),
-        Edit("relations.py", "_pieces(blocks, outline, extent.header.seed, pace))", "_pieces(blocks, outline, 0, pace))"),
         Edit(
-            "relations.py",
-            "        if (outline.next_sequence, outline.link) != (next_sequence, link):\n",
-            "        if False:\n",
+            "Table.open",
+            "path, seed = table_path(segment), segment.header.seed",
+            "path, seed = table_path(segment), 0",
+        ),
+        Edit("build", "segment.header.seed", "0"),
+        Edit(
+            "Table.open",
+            "(block_index.next_sequence, block_index.link) != (next_sequence, link)",
+            "False",
         ),
     ),
     "takes a segment with labels for one without": found_by(
         "power cuts, Always",
+        Edit("Indexer.look", "known and self._labelled < segment.first_sequence", "known"),
+    ),
+    "a search by time stops at the first segment that is later": found_by(
+        "power cuts, Always",
         Edit(
-            "indexer.py",
-            "                empty = known and self._labelled < extent.first_sequence\n",
-            "                empty = known\n",
+            "parts_between",
+            "start, stop = _between(view.disk, segment, first, end, since, until)",
+            "if until <= segment.earliest: break\n"
+            "start, stop = _between(view.disk, segment, first, end, since, until)",
         ),
+    ),
+    "writes what is earlier into the segment at hand": found_by(
+        "power cuts, Always",
+        Edit("Journal.prepare", "commit.timestamps[0] < self.last_time", "False"),
+    ),
+    "a retention believes the clock": found_by(
+        "power cuts, Always",
+        Edit("Keeper.retain", "aged(files.sealed.sealed)", "files.sealed.sealed"),
+        Edit("Keeper.retain", "elapsed_ns()", "time_ns()"),
+    ),
+    "an opening believes the clock": found_by(
+        "power cuts, Always", Edit("aging", "gap if gap <= GAP_MAX else 0", "gap")
+    ),
+    "locks only the lock file": found_by(
+        "places",
+        Edit("Lock.take", "disk.try_lock_directory(path, shared=shared)", "disk.open(path)"),
+    ),
+    "does not look at the directory before it acknowledges": found_by(
+        "places", Edit("Journal.write", "self._files.check_place()", "")
+    ),
+    "looks only whether something has the path": found_by(
+        "places", Edit("Directory.wrong", "seen[:2] != self._identity", "False")
+    ),
+    "does not look for the files of the log": found_by(
+        "places", Edit("Directory.wrong", "files(looks_at_all)", "None")
     ),
 }
 
 
-def mutate(edits: tuple[Edit, ...], place: Path) -> None:
-    """Copy the package and the tests to ``place``, with these lines replaced. LookupError when they are not there."""
+def sources() -> dict[str, str]:
+    """Return the files of the package, by their names in it."""
+    package = CHECKOUT / "aquipu"
+    return {
+        file.relative_to(package).as_posix(): file.read_text() for file in package.rglob("*.py")
+    }
+
+
+def mutate(name: str, mutant: Mutant, place: Path) -> None:
+    """Copy the package and the tests to ``place``, with the edits of the mutant of this name made.
+
+    LookupError when they do not fit the source.
+    """
+    changed = mutated(name, mutant, sources())
     for part in ("aquipu", "tests"):
         shutil.copytree(CHECKOUT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for edit in edits:
-        file = place / "aquipu" / edit.file
-        source = file.read_text()
-        if source.count(edit.old) != 1:
-            raise LookupError(f"these lines stand not once in {edit.file}: the mutant must be written anew\n{edit.old}")
-        file.write_text(source.replace(edit.old, edit.new))
+    for file, source in changed.items():
+        (place / "aquipu" / file).write_text(source)
+
+
+def mutated(name: str, mutant: Mutant, of: dict[str, str]) -> dict[str, str]:
+    """Return the files that the mutant of this name changes, by name. LookupError as `mutate`."""
+    try:
+        return edited(of, mutant.edits)
+    except LookupError as error:
+        raise LookupError(f"the mutant {name!r} must be written anew: {error}") from None
 
 
 def hunted(place: Path, first: str) -> tuple[bool, str]:
-    """Whether the hunt in this copy, which begins with this part, finds violations; and what it says."""
+    """Whether the hunt in this copy, which begins with this part, finds violations; and what it
+    says.
+    """
     hunt = subprocess.run(
         [sys.executable, "-m", "tests.faults.hunt", first],
         cwd=place,

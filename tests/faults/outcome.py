@@ -1,4 +1,6 @@
-"""What opening and reading a changed store gave, by the blocking rooms or by the face; and what the contract says to it."""
+"""What opening and reading a changed store gave, by the blocking rooms or by the face; and what the
+contract says to it.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,21 @@ from aquipu import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from aquipu.bookmark import read_bookmark
-from aquipu.disk import Disk, opened
-from aquipu.finding import Finder, Search, Wanted
-from aquipu.frame import Header, Walk, records
-from aquipu.journal import Extent, Journal
-from aquipu.layout import SEGMENT_HEADER_BYTES, BookmarkKind
-from aquipu.recovery import check_place, recover
-from aquipu.relations import build
-from aquipu.segment import walk_frames
-from aquipu.view import View, index_of
+from aquipu.local.disk.disk import Disk
+from aquipu.local.format.frame import Header, records
+from aquipu.local.format.names import BookmarkKind
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
+from aquipu.local.index.finder import Finder, Search
+from aquipu.local.index.table import build
+from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.retain.bookmarks import read_bookmark
+from aquipu.local.write.journal import Journal
+from aquipu.local.write.recovery import check_place, recover
+from aquipu.options import Wanted
+from tests.faults.fixture import CURSORS, SEGMENT_BYTES, Fixture
 from tests.faults.image import Image
 from tests.faults.index import build_tables, carried
-from tests.faults.specimen import CURSORS, SEGMENT_BYTES, Specimen
 
 NOTICED = (CorruptionError, UnsupportedFormatError, NotAStoreError, StoreUnavailableError)
 """The errors of the tree that tell of changed bytes."""
@@ -49,22 +53,32 @@ class Outcome(NamedTuple):
     """... and how many they are."""
 
     def agrees(self, other: Outcome) -> bool:
-        """Whether the other says the same; of what stands before damage it may give less, for it reads in chunks."""
+        """Whether the other says the same; of what stands before damage it may give less, for it
+        reads in chunks.
+        """
         mine, its = (
             (type(self.error), getattr(self.error, "args", ())),
             (type(other.error), getattr(other.error, "args", ())),
         )
         given = self.records if self.error is None else self.records[: len(other.records)]
-        return mine == its and (self.report, *self[3:]) == (other.report, *other[3:]) and given == other.records
+        return (
+            mine == its
+            and (self.report, *self[3:]) == (other.report, *other[3:])
+            and given == other.records
+        )
 
 
 def observe(path: str, *, finding: bool = True) -> Outcome:
-    """Open the store and read all of it with the blocking rooms; with ``finding``, which takes longer than all the rest, by
-    relation as well: then tables that are missing or damaged are built."""
+    """Open the store and read all of it with the blocking rooms; with ``finding``, which takes
+    longer than all the rest, by relation as well: then tables that are missing or damaged are
+    built.
+    """
     disk, found = Disk(), list[Record]()
     try:
         check_place(disk, path)
-        journal, report = recover(disk, path, max_segment_bytes=SEGMENT_BYTES, new_store_id=bytes(16), now=0)
+        journal, report = recover(
+            disk, path, max_segment_bytes=SEGMENT_BYTES, new_store_id=bytes(16), now=0
+        )
     except Exception as error:
         return Outcome(error, None, found)
     try:
@@ -80,48 +94,54 @@ def observe(path: str, *, finding: bool = True) -> Outcome:
 
 
 def _read(disk: Disk, journal: Journal) -> Iterator[list[Record]]:
-    """As `aquipu.scan` reads: every segment up to where the next one begins, without the link of its first frame."""
-    ends = [extent.first_sequence for extent in journal.catalogue[1:]] + [journal.next_sequence]
-    for extent, end in zip(journal.catalogue, ends, strict=True):
-        walk = Walk(seed=extent.header.seed, offset=SEGMENT_HEADER_BYTES, sequence=extent.first_sequence, link=None)
-        descriptor = disk.open(extent.path)
-        try:
-            frames = walk_frames(disk, descriptor, walk, disk.size(descriptor))
+    """Read as a scan does: every segment up to where the next one begins."""
+    ends = [segment.first_sequence for segment in journal.segments[1:]] + [journal.next_sequence]
+    for segment, end in zip(journal.segments, ends, strict=True):
+        with segment.open(disk) as reader:
+            walk = reader.walk((segment.first_sequence, SEGMENT_HEADER_BYTES))
+            frames = reader.frames(walk, reader.size)
             while walk.sequence < end and (frame := next(frames, None)) is not None:
-                yield _records(frame[1], frame[2], extent.path, frame[0])
-        finally:
-            disk.close(descriptor)
+                yield _records(frame.header, frame.body, segment.path, frame.offset)
         if walk.sequence < end and walk.unknown_flags:
             flags = f"a frame at offset {walk.offset} has the flags {walk.unknown_flags:#x}"
-            raise UnsupportedFormatError(extent.path, flags)
+            raise UnsupportedFormatError(segment.path, flags)
         if walk.sequence < end:
-            raise CorruptionError(extent.path, walk.offset, walk.fault or "the frames end too early")
+            raise CorruptionError(
+                segment.path, walk.offset, walk.fault or "the frames end too early"
+            )
 
 
 def _cursors(disk: Disk, journal: Journal) -> dict[str, int]:
-    store_id = journal.catalogue[-1].header.store_id
-    every = {name: read_bookmark(disk, journal.path, store_id, BookmarkKind.CURSOR, name) for name in CURSORS}
+    store_id = journal.segments[-1].header.store_id
+    every = {
+        name: read_bookmark(disk, journal.path, store_id, BookmarkKind.CURSOR, name)
+        for name in CURSORS
+    }
     return {name: at for name, at in every.items() if at is not None}
 
 
-def _found(disk: Disk, journal: Journal, records: list[Record]) -> tuple[dict[str, list[int]], dict[str, int]]:
+def _found(
+    disk: Disk, journal: Journal, records: list[Record]
+) -> tuple[dict[str, list[int]], dict[str, int]]:
     """What is found by each label, and the counts of all."""
-    due: dict[str, Extent] = {}
-    finder = Finder(lambda extent: due.update({extent.path: extent}))
-    view = View(disk, journal.catalogue, journal.catalogue[0].first_sequence, journal.next_sequence)
+    due: dict[str, SegmentRef] = {}
+    finder = Finder(lambda segment: due.update({segment.path: segment}))
+    view = Snapshot(
+        disk, journal.segments, journal.segments[0].first_sequence, journal.next_sequence
+    )
     found = {label: _find(view, Search(finder, Wanted((label,), ()))) for label in carried(records)}
     counts = finder.counts(view, "")
-    for extent in due.values():
-        build(disk, extent)
+    for segment in due.values():
+        build(disk, segment)
     return found, counts
 
 
-def _find(view: View, search: Search) -> list[int]:
+def _find(view: Snapshot, search: Search) -> list[int]:
     found: list[Record] = []
-    for extent in view.extents:
-        positions = search.found(view, extent, view.start, view.stop)
-        with opened(view.disk, extent.path) as descriptor:  # which is one stride, as small as it is
-            found += search.read(view, extent, descriptor, index_of(view.disk, descriptor, extent), positions)
+    for segment in view.segments:
+        positions = search.found(view, segment, view.start, view.stop)
+        with segment.open(view.disk) as reader:  # which is one stride, as small as it is
+            found += search.read(view, reader, reader.index(), positions)
     return [record.sequence for record in found]
 
 
@@ -133,10 +153,15 @@ def _records(header: Header, body: bytes, path: str, offset: int) -> list[Record
 
 
 async def through_store(path: str) -> Outcome:
-    """Open the store and read all of it as a user does. What can be read must still be there after another commit."""
+    """Open the store and read all of it as a user does.
+
+    What can be read must still be there after another commit.
+    """
     found: list[Record] = []
     try:
-        store = await Store.open(path, sync_policy=Always(), max_segment_bytes=SEGMENT_BYTES, lock_timeout=0)
+        store = await Store.open(
+            path, sync_policy=Always(), max_segment_bytes=SEGMENT_BYTES, lock_timeout=0
+        )
     except Exception as error:
         return Outcome(error, None, found)
     async with store:
@@ -145,7 +170,10 @@ async def through_store(path: str) -> Outcome:
                 found.append(record)  # noqa: PERF401 - what came before an error counts
             holds = await store.holds()
             loaded = {name: await store.cursor(name).load() for name in CURSORS}
-            by_label = {label: [r.sequence async for r in store.scan(relation=label)] for label in carried(found)}
+            by_label = {
+                label: [r.sequence async for r in store.scan(relation=label)]
+                for label in carried(found)
+            }
             counts = await store.relations()
         except Exception as error:
             return Outcome(error, store.recovery, found)
@@ -161,58 +189,67 @@ async def through_store(path: str) -> Outcome:
 # the judge
 
 
-def judge(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> tuple[str, bool]:
-    """What the outcome is, and whether the contract allows it; ``left`` is the directory afterwards."""
+def judge(fixture: Fixture, image: Image, outcome: Outcome, left: Image) -> tuple[str, bool]:
+    """What the outcome is, and whether the contract allows it;
+
+    ``left`` is the directory afterwards.
+    """
     error, report, found, *_ = outcome
-    wrong = _wrong(specimen, image, outcome, left)
+    wrong = _wrong(fixture, image, outcome, left)
     if wrong is not None:
         return wrong, False
     if report is None:
         return "noticed at opening", True
     if error is not None:
         return "noticed when read", True
-    if len(found) == len(specimen.records):
+    if len(found) == len(fixture.records):
         return "without effect", True
     return ("named as a torn tail" if report.cut_bytes else "gone with the end"), True
 
 
-def _wrong(specimen: Specimen, image: Image, outcome: Outcome, left: Image) -> str | None:
+def _wrong(fixture: Fixture, image: Image, outcome: Outcome, left: Image) -> str | None:
     error, report, found, holds, cursors, *_ = outcome
     if error is not None and not isinstance(error, NOTICED):
         return f"{type(error).__name__} came out: {error}"
-    if found != specimen.records[: len(found)]:
+    if found != fixture.records[: len(found)]:
         return "other records than were written"
     if report is None:
         return None if left == image else "refused, but the directory is changed"
-    if specimen.must_be_refused(image):
+    if fixture.must_be_refused(image):
         return "opened, with a manifest, name, header or footer that is damaged"
     if report.cut_bytes and not _is_kept(report, image, left):
         return "a torn tail is not kept as it was"
-    if holds not in (None, specimen.holds(image)):
+    if holds not in (None, fixture.holds(image)):
         return f"other holds than were set: {holds}"
-    if cursors not in (None, specimen.cursors(image)):
+    if cursors not in (None, fixture.cursors(image)):
         return f"other cursors than were saved: {cursors}"
     if error is not None:
         return None
-    return _misfound(specimen, outcome, left) or _missing(specimen, image, report, len(found))
+    return _misfound(fixture, outcome, left) or _missing(fixture, image, report, len(found))
 
 
-def _misfound(specimen: Specimen, outcome: Outcome, left: Image) -> str | None:
+def _misfound(fixture: Fixture, outcome: Outcome, left: Image) -> str | None:
     """By relation. And each table is in the end as it was: a changed one has been noticed."""
     expected = carried(outcome.records)
     if outcome.found is None or outcome.counts is None:
         return None
-    if outcome.found != expected or outcome.counts != {label: len(sequences) for label, sequences in expected.items()}:
+    if outcome.found != expected or outcome.counts != {
+        label: len(sequences) for label, sequences in expected.items()
+    }:
         return "other records are found by relation than carry it"
-    if any(left.get(name) != specimen.image[name] for name in specimen.tables):
+    if any(left.get(name) != fixture.image[name] for name in fixture.tables):
         return "a damaged table was not built anew"
     return None
 
 
-def _missing(specimen: Specimen, image: Image, report: RecoveryReport, found: int) -> str | None:
-    if found < specimen.proven(image):
-        return f"{len(specimen.records) - found} records are missing without an error"
-    if found < len(specimen.records) and not report.cut_bytes and specimen.behind_sound_frames(image).strip(b"\0"):
+def _missing(fixture: Fixture, image: Image, report: RecoveryReport, found: int) -> str | None:
+    if found < fixture.proven(image):
+        return f"{len(fixture.records) - found} records are missing without an error"
+    if (
+        found < len(fixture.records)
+        and not report.cut_bytes
+        and fixture.behind_sound_frames(image).strip(b"\0")
+    ):
         return "a torn tail is not named"
     return None
 
@@ -220,5 +257,7 @@ def _missing(specimen: Specimen, image: Image, report: RecoveryReport, found: in
 def _is_kept(report: RecoveryReport, image: Image, left: Image) -> bool:
     assert report.cut_from is not None
     assert report.cut_kept_in is not None
-    torn = image[Path(report.cut_from).name][report.cut_offset : report.cut_offset + report.cut_bytes]
+    torn = image[Path(report.cut_from).name][
+        report.cut_offset : report.cut_offset + report.cut_bytes
+    ]
     return left.get(Path(report.cut_kept_in).name) == torn

@@ -1,4 +1,6 @@
-"""What a life is to do: everything that it appends follows from the seed, its number and the place of the call in it."""
+"""What a run is to do: everything that it appends follows from the seed, its number and the place
+of the call in it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from aquipu import Always, EveryN, OsManaged, Stage, SyncPolicy
 from tests.faults.index import LABELS
 
 POLICIES: tuple[SyncPolicy, ...] = (Always(), EveryN(4, within=None), OsManaged(), EveryN(64))
-HOLD = "held"  # the name of the hold that every life sets
-SECONDS_MAX = 30  # no life takes so long: one that does is ended by its alarm, which is a violation
+HOLD = "held"  # the name of the hold that every run sets
+SECONDS_MAX = 30  # no run takes so long: one that does is ended by its alarm, which is a violation
 
 
-class Life(NamedTuple):
+class Run(NamedTuple):
     """The task of a child: which program it runs, and how."""
 
     program: str
@@ -23,7 +25,7 @@ class Life(NamedTuple):
     round: int
     policy: int
     """Index in `POLICIES`."""
-    witness: str
+    oracle: str
     max_segment_bytes: int = 4096
     buffer_records: int = 65_536
     calls: int = 6
@@ -37,10 +39,10 @@ class Life(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a life; all of it follows from the seed, the life's number and the calls before."""
+    """One call of a run; all of it follows from the seed, the run's number and the calls before."""
 
     number: int
-    """Of its first record, counted from the beginning of the life."""
+    """Of its first record, counted from the beginning of the run."""
     payloads: list[bytes]
     relations: tuple[str, ...]
     durability: Stage | None
@@ -51,11 +53,13 @@ class Call(NamedTuple):
 
 
 def calls(seed: int, round: int) -> Iterator[Call]:
-    """The calls of a life, without end."""
+    """The calls of a run, without end."""
     random = Random(f"{seed}/{round}")
     number = 0
     while True:
-        payloads = [random.randbytes(_size(random)) for _ in range(random.choice((1, 1, 1, 1, 1, 2, 7)))]
+        payloads = [
+            random.randbytes(_size(random)) for _ in range(random.choice((1, 1, 1, 1, 1, 2, 7)))
+        ]
         relations = random.choice(((), (), (), LABELS[:1], LABELS))
         durability = random.choice((None, None, None, Stage.FLUSHED, Stage.SYNCED))
         then = random.choice((*[None] * 14, "sync", "flush", "let_go", "consume"))

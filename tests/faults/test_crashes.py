@@ -7,13 +7,17 @@ import pytest
 from aquipu import EveryN, SyncPolicy
 from tests.faults import crashes
 
+pytestmark = pytest.mark.proof
+
 STATES = 20_000
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("policy", crashes.POLICIES, ids=lambda policy: type(policy).__name__)
 def test_power_cuts_at_every_moment_of_a_store(policy: SyncPolicy) -> None:
-    """No more is lost than the policy says, nothing reads back other than it was written, and every state can be opened."""
+    """No more is lost than the policy says, nothing reads back other than it was written, and every
+    state can be opened.
+    """
     tally, lost = crashes.run(policy, STATES, seed=20261122, tick=lambda done: None)
     assert tally.violations == []
     assert tally.counts[f"states, {type(policy).__name__}"] >= STATES

@@ -6,16 +6,29 @@ import pytest
 
 from tests.faults import errors
 
+pytestmark = pytest.mark.proof
+
 ERRORS = 1_700
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_call_to_the_disk_fails_in_some_way() -> None:
-    """Every future ends, nothing acknowledged is lost beyond the policy, and a failed sync is never tried again."""
+    """Every future ends, nothing acknowledged is lost beyond the policy, and a failed sync is never
+    tried again.
+    """
     tally = errors.run(ERRORS, seed=20261122, tick=lambda done: None)
     assert tally.violations == []
     assert tally.counts["injected errors"] >= ERRORS
-    changing = ("create", "write", "write_synced", "sync", "truncate", "rename", "remove", "sync_directory")
+    changing = (
+        "create",
+        "write",
+        "write_synced",
+        "sync",
+        "truncate",
+        "rename",
+        "remove",
+        "sync_directory",
+    )
     for call in (*changing, "read", "open", "try_hold"):
         assert tally.counts[f"injected into {call}"] > 0
     assert tally.counts["injected beside the log"] > 0

@@ -1,4 +1,5 @@
-"""The example with aiohttp and a stream that only its client ends: ``python -m tests.services.aiohttp_app PORT SECONDS``.
+"""The example with aiohttp and a stream that only its client ends: ``python -m
+tests.services.aiohttp_app PORT SECONDS``.
 
 ``SECONDS`` is how long it waits for its requests when it is told to end.
 """

@@ -1,8 +1,9 @@
 """The clients of a service that is about to die: ``python -m tests.services.client PORT FIRST``.
 
-256 connections sign one document after another, each document once: connection k those with the numbers FIRST + k,
-FIRST + k + 256, and so on, the next when the answer to the last one is there. On standard output stands ``begun`` at the
-first answer, and when all connections are at their end, because the service is gone, the numbers of all that were answered.
+256 connections sign one document after another, each document once: connection k those with the
+numbers FIRST + k, FIRST + k + 256, and so on, the next when the answer to the last one is there. On
+standard output stands ``begun`` at the first answer, and when all connections are at their end,
+because the service is gone, the numbers of all that were answered.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A service is killed under load, at a random moment, and every request that it had answered must have its record.
+"""A service is killed under load, at a random moment, and every request that it had answered must
+have its record.
 
-The service is the example with FastAPI under uvicorn, by turns on asyncio and on uvloop where that is installed. Each
-POST is audited under `Always` before its response. It lives many lives with the same store, which is opened and read
-after each of
-them: what was once answered must be there to the end.
+The service is the example with FastAPI under uvicorn, by turns on asyncio and on uvloop where that
+is installed. Each POST is audited under `Always` before its response. It lives many lives with the
+same store, which is opened and read after each of them: what was once answered must be there to the
+end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def run(kills: int, seed: int, directory: Path, tick: Callable[[int], None]) -> 
     answered: set[int] = set()
     for life in range(kills):
         loop = _LOOPS[life % len(_LOOPS)]
-        answered |= _die(directory, loop, life * _DOCUMENTS, random.uniform(0, _LIFE_SECONDS_MAX), tally)
+        answered |= _die(
+            directory, loop, life * _DOCUMENTS, random.uniform(0, _LIFE_SECONDS_MAX), tally
+        )
         found = asyncio.run(_found(directory / "audit"))
         for line in judge(answered, found):
             tally.violated(f"life {life} on {loop}, seed {seed}: {line}")
@@ -60,7 +63,7 @@ def judge(answered: set[int], found: Iterable[Record]) -> Iterator[str]:
 
 
 def _document(record: Record) -> int:
-    """The number of the document that was signed, which stands in the label and in the path alike."""
+    """The number of the signed document, which stands in the label and in the path alike."""
     entry = json.loads(record.data)
     (label,) = record.relations
     number = int(label.removeprefix("document:"))
@@ -76,7 +79,14 @@ async def _found(path: Path) -> list[Record]:
 def _die(directory: Path, loop: str, first: int, seconds: float, tally: Tally) -> set[int]:
     """One life. The documents whose signatures were answered."""
     port = free_port()
-    command = ["uvicorn", "aquipu.examples.fastapi_service:app", "--port", str(port), "--loop", loop]
+    command = [
+        "uvicorn",
+        "aquipu.examples.fastapi_service:app",
+        "--port",
+        str(port),
+        "--loop",
+        loop,
+    ]
     with _started([*command, "--log-level", "error", "--no-access-log"], directory) as service:
         wait_until_reachable(service, port, "uvicorn")
         with _started(["tests.services.client", str(port), str(first)], directory) as clients:
@@ -86,7 +96,10 @@ def _die(directory: Path, loop: str, first: int, seconds: float, tally: Tally) -
             service.kill()
             answered: list[int] = json.loads(clients.stdout.readline())
             if clients.wait() or service.wait() != -9:
-                tally.violated(f"the service ended with {service.returncode}, its clients with {clients.returncode}")
+                tally.violated(
+                    f"the service ended with {service.returncode}, its clients with "
+                    f"{clients.returncode}"
+                )
     return set(answered)
 
 
@@ -98,9 +111,14 @@ def _await_first_answer(lines: IO[bytes]) -> None:
 @contextmanager
 def _started(command: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A module in a process of its own, for the time of the block."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))
+    }
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", *command], cwd=directory, env=environment, stdout=subprocess.PIPE
+        [sys.executable, "-P", "-m", *command],
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
     )
     with process:
         try:

@@ -1,4 +1,6 @@
-"""A server with all its processes, for the time of a block: it is told by signals, and heard on what it says."""
+"""A server with all its processes, for the time of a block: it is told by signals, and heard on
+what it says.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import sys
 from asyncio import sleep
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -26,7 +29,9 @@ class Server:
 
     def __init__(self, directory: Path, *words: str) -> None:
         self._said = directory / f"{words[0]}.said"
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))
+        }
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "default::ResourceWarning", "-m", *words],
@@ -48,13 +53,15 @@ class Server:
             self.process.send_signal(number)
 
     async def until_said(self, pattern: str, times: int = 1) -> list[str]:
-        """Wait until it has said so this many times; all that was found."""
+        """Wait until it has said so this many times, each in its time; return what was found."""
 
-        def look() -> list[str] | None:
+        def look(least: int) -> list[str] | None:
             found = re.findall(pattern, self.said)
-            return found if len(found) >= times else None
+            return found if len(found) >= least else None
 
-        return await until(look, self)
+        for number in range(1, times):
+            await until(partial(look, number), self)
+        return await until(partial(look, times), self)
 
     async def ended(self) -> int:
         """Wait for the end of all its processes: how the first one ended."""

@@ -10,11 +10,15 @@ import pytest
 from aquipu import Record
 from tests.services.kills import judge, run
 
+pytestmark = pytest.mark.proof
+
 KILLS = 2
 
 
 def test_every_request_that_was_answered_has_its_record(tmp_path: Path) -> None:
-    """256 connections, each POST audited under Always before its response, SIGKILL at a random moment."""
+    """256 connections, each POST audited under Always before its response, SIGKILL at a random
+    moment.
+    """
     ticks: list[int] = []
     tally = run(KILLS, 7, tmp_path, ticks.append)
     assert tally.violations == []
@@ -31,7 +35,11 @@ def signature(number: int, **changed: object) -> Record:
 def test_the_judge_of_a_store() -> None:
     """More may be there than was answered; less may not, and nothing twice."""
     assert list(judge({1, 2}, [signature(1), signature(2), signature(3)])) == []
-    assert list(judge({1, 2}, [signature(2)])) == ["the signature of document 1 was answered and has no record"]
-    assert list(judge(set(), [signature(2)] * 2)) == ["the signature of document 2 was stored 2 times"]
+    assert list(judge({1, 2}, [signature(2)])) == [
+        "the signature of document 1 was answered and has no record"
+    ]
+    assert list(judge(set(), [signature(2)] * 2)) == [
+        "the signature of document 2 was stored 2 times"
+    ]
     with pytest.raises(AssertionError):
         list(judge({1}, [signature(1, status=422)]))

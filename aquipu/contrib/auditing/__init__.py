@@ -1,0 +1,1 @@
+"""Auditing of requests, whatever the framework: `aquipu.contrib.audit` has the names."""

@@ -1,0 +1,1 @@
+"""What the services share: entries, requests, pages and stores. Not for import by programs."""

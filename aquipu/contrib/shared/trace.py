@@ -1,0 +1,34 @@
+"""The trace that a request belongs to, as its ``traceparent`` header says it (W3C). Pure.
+
+A header that is not as the standard has it is as good as none: whoever sends a request can write
+anything there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+
+
+class Trace(NamedTuple):
+    """Where a request stands in a trace."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits: the span of the caller."""
+
+
+def trace_in(headers: Iterable[tuple[str, str]]) -> Trace | None:
+    """Return the trace that the headers of a request name; None without a valid one."""
+    given = [value for name, value in headers if name.lower() == "traceparent"]
+    found = _TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
+    if found is None:
+        return None
+    version, trace_id, span_id, more = found.groups()
+    is_valid = version != "ff" and (version != "00" or more is None)
+    is_valid = is_valid and bool(trace_id.strip("0")) and bool(span_id.strip("0"))
+    return Trace(trace_id, span_id) if is_valid else None

@@ -1,0 +1,1 @@
+"""What tests of programs that use aquipu ask for: `aquipu.contrib.pytest` hands it out."""

@@ -1,0 +1,1 @@
+"""The embedded engine: files of this machine, and the one thread that writes them."""

@@ -1,0 +1,1 @@
+"""A store at rest: inspected, verified, repaired."""

@@ -1,0 +1,38 @@
+"""Paths of stores, and addresses of daemons in the place of paths."""
+
+from __future__ import annotations
+
+import os
+
+from aquipu.local.format.names import SOCKET
+
+StrPath = str | os.PathLike[str]
+
+SCHEME = "unix:"
+"""Beginning of the address of a daemon."""
+
+
+def absolute(path: StrPath) -> str:
+    """Return the path from the root.
+
+    ``..`` stays: only the system knows what it means. TypeError for what is no text.
+    """
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        raise TypeError(f"a path is a str or an os.PathLike of str, not {type(path).__name__}")
+    parts = os.path.join(os.getcwd(), path).split("/")
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
+
+
+def is_shared(path: str) -> bool:
+    """Return whether processes share the store in a directory, or did until they were killed."""
+    return os.path.lexists(f"{path}/{SOCKET}")
+
+
+def address_in(path: StrPath) -> str | None:
+    """Return the address of a daemon, ``unix:PATH``, given in the place of a path; otherwise None.
+
+    A directory of such a name is called ``./unix:...``.
+    """
+    text = os.fspath(path)
+    return text if isinstance(text, str) and text.startswith(SCHEME) else None

@@ -1,0 +1,76 @@
+"""The process, the machine, and chance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+
+def at_fork(in_child: Callable[[], None]) -> None:
+    """Run ``in_child`` in every child process made by a fork from now on."""
+    os.register_at_fork(after_in_child=in_child)
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def machine_life() -> bytes:
+    """Return 16 bytes that change when the machine boots; zeros where the system has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))[:16].ljust(16, b"\0")
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def random_bytes(size: int) -> bytes:
+    return os.urandom(size)
+
+
+MOUNTS = "/proc/self/mountinfo"
+
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "9p", "lustre", "gfs2"),
+        *("ocfs2", "beegfs", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs"),
+    }
+)
+
+
+def network_file_system(path: str) -> str | None:
+    """Return the kind of the file system of a path if other machines may use it as well.
+
+    None for one of this machine, and where the system cannot say.
+    """
+    kind = file_system(path)
+    return kind if kind in _NETWORK else None
+
+
+def file_system(path: str) -> str | None:
+    """Return the kind of the file system of a path, or of its nearest parent that is there."""
+    real = os.path.realpath(path)
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [_mount(line) for line in file]
+    except OSError:
+        return None
+    # a later mount at the same place hides an earlier one
+    holding = [(point, kind) for point, kind in mounts if _holds(point, real)]
+    return max(reversed(holding), key=lambda mount: len(mount[0]))[1] if holding else None
+
+
+def _mount(line: str) -> tuple[str, str]:
+    """Return where a file system is mounted, and its kind (proc_pid_mountinfo(5))."""
+    before, _, after = line.partition(" - ")
+    return _unescaped(before.split(" ")[4]), after.split(" ")[0]
+
+
+def _unescaped(text: str) -> str:
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escape, character)
+    return text
+
+
+def _holds(point: str, path: str) -> bool:
+    return point == "/" or path == point or path.startswith(point + "/")

@@ -1,0 +1,347 @@
+"""Frames as bytes and back. Pure: bytes in, values out.
+
+One frame is one group commit. All numbers are little-endian::
+
+    header, 52 bytes
+    0   4  magic           "\\xaaqF1"
+    4   4  flags           see Flag
+    8   4  records         in this frame
+    12  4  body_size       bytes that follow
+    16  8  first_sequence  of its first record
+    24  8  time            of the commit, nanoseconds since the epoch
+    32  8  watermark       see below
+    40  4  link            `check` of the frame before
+    44  4  body_check      CRC32C of the body
+    48  4  check           CRC32C of the 48 bytes above
+
+    body, `body_size` bytes, in columns
+    keys      only with KEYED: u32: how many, and for each
+              writer 16 bytes, number u64, first u32, records u32
+    lengths   u32 × records
+    times     u64 × records, nanoseconds since the epoch
+    labels    only with RELATIONS: u32: bytes of the label columns,
+              u8 × records: labels of each, u16 × labels: their lengths,
+              the labels, UTF-8, joined
+    payloads  joined
+
+Both checksums start from the segment's seed (store id and first sequence: see `segment.seed_of`),
+so bytes of another store or segment, earlier ones included, never pass. The first frame of a
+segment links to the last of the segment before, through the segment header.
+
+The **watermark** is the sequence below which fdatasync had returned *before* this frame was
+written. It lets recovery prove instead of guess: when the frame at sequence s is bad, and any later
+frame that checks has a watermark beyond s, then s was on the disk and is damaged now. Without such
+a frame it was never acknowledged as synced. A good frame behind a bad one is no proof by itself:
+the kernel writes pages back in any order.
+
+A **key** names some of the records of a frame, from the index ``first`` on, as the one commit that
+its writer gave this number. A writer that sends a commit again, because the answer was lost, finds
+out by the key whether the commit is in the log, also after a restart. The writer of a daemon's
+client is random; that of a producer (``append(key=)``) is made of its name, and its numbers have
+the highest bit set.
+
+A worked example. Two records, b"one" and b"three", are sequences 7 and 8 of the store whose segment
+seed is 0; sequences below 7 are synced; the frame before has the check 0x11111111. 84 bytes, with
+both times 0x0000000000000002::
+
+    aa 71 46 31  00 00 00 00  02 00 00 00  20 00 00 00     magic, no flags, 2 records, body of 32
+    07 00 00 00 00 00 00 00   02 00 00 00 00 00 00 00      first sequence 7, committed at 2
+    07 00 00 00 00 00 00 00   11 11 11 11                  watermark 7, link
+    30 ef 20 21  7a 79 19 1b                               body_check, check
+    03 00 00 00  05 00 00 00                               lengths 3 and 5
+    02 00 00 00 00 00 00 00   02 00 00 00 00 00 00 00      times
+    6f 6e 65 74 68 72 65 65                                "onethree"
+
+Downsides, known and accepted: a record costs 12 bytes beside its data, a commit 52; to read one
+record, the whole commit that holds it must be read and checked; a label is spelled out each time it
+is given.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+from struct import Struct
+from typing import NamedTuple
+
+from aquipu.local.format.checksum import extend
+from aquipu.record import Key, Record
+
+MAGIC = b"\xaaqF1"
+_HEADER = Struct("<4sIIIQQQIII")
+_CHECKED = _HEADER.size - 4  # the part of the header that its own checksum covers
+HEADER_BYTES = _HEADER.size
+_KEY = Struct("<16sQII")
+_U32 = Struct("<I")
+
+# A payload of this size or more is handed to the disk as it is: joining it into the body would copy
+# it once more.
+_APART_BYTES = 64 * 1024
+
+
+class Flag:
+    """What is special about a frame, bit by bit. A reader refuses a flag that it does not know."""
+
+    RELATIONS = 1
+    """The body holds the label columns."""
+    KEYED = 2
+    """The body begins with keys."""
+    OWES_SYNC = 4
+    """Its commits were not acknowledged before fdatasync had returned."""
+
+
+KNOWN_FLAGS = Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC
+
+
+class Header(NamedTuple):
+    """A frame header that has passed its checksum. The fields are those of the table above."""
+
+    flags: int
+    records: int
+    body_size: int
+    first_sequence: int
+    time: int
+    watermark: int
+    link: int
+    body_check: int
+    check: int
+
+    @property
+    def size(self) -> int:
+        """Size of the whole frame in bytes."""
+        return HEADER_BYTES + self.body_size
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence one past its last record."""
+        return self.first_sequence + self.records
+
+
+_header = partial(
+    tuple.__new__, Header
+)  # half the price of Header(...): it is made once for each frame that is read
+
+
+Columns = tuple["array[int]", Iterator[bytes], Sequence[tuple[str, ...]]]
+"""Times, data and labels of the records of a frame."""
+
+
+class Encoded(NamedTuple):
+    """A frame ready to be written: its buffers in order, their total size, the frame's check."""
+
+    buffers: list[bytes]
+    size: int
+    check: int
+
+
+def encode(
+    payloads: Sequence[bytes],
+    timestamps: Sequence[int],
+    *,
+    labels: Mapping[int, tuple[str, ...]] | None = None,
+    keys: Sequence[Key] = (),
+    owes_sync: bool = False,
+    first_sequence: int,
+    time: int,
+    watermark: int,
+    link: int,
+    seed: int,
+) -> Encoded:
+    """Return one frame for these records; ``labels`` are by the index of the record."""
+    flags = Flag.OWES_SYNC if owes_sync else 0
+    lengths = list(map(len, payloads))
+    columns = [_column("I", lengths), _column("Q", timestamps)]
+    if keys:
+        flags |= Flag.KEYED
+        columns.insert(0, _U32.pack(len(keys)) + b"".join(_KEY.pack(*key) for key in keys))
+    if labels:
+        flags |= Flag.RELATIONS
+        columns.append(_label_columns(labels, len(payloads)))
+    if lengths and sum(lengths) >= _APART_BYTES * len(lengths):
+        body = [b"".join(columns), *payloads]
+    else:
+        body = [b"".join((*columns, *payloads))]
+    body_check, body_size = seed, 0
+    for part in body:
+        body_check = extend(body_check, part)
+        body_size += len(part)
+    head = _HEADER.pack(
+        MAGIC, flags, len(payloads), body_size, first_sequence, time, watermark, link, body_check, 0
+    )[:_CHECKED]
+    check = extend(seed, head)
+    return Encoded([head + _U32.pack(check), *body], HEADER_BYTES + body_size, check)
+
+
+def header_at(buffer: bytes, offset: int, seed: int) -> Header | None:
+    """Return the header that stands whole and sound at ``offset``, or None."""
+    if len(buffer) - offset < HEADER_BYTES:
+        return None
+    magic, *fields = _HEADER.unpack_from(buffer, offset)
+    if magic != MAGIC or extend(seed, buffer[offset : offset + _CHECKED]) != fields[-1]:
+        return None
+    return _header(fields)
+
+
+def is_sound(header: Header, body: bytes, seed: int) -> bool:
+    """Return whether ``body`` is the one that the header was written for."""
+    return len(body) == header.body_size and extend(seed, body) == header.body_check
+
+
+def keys_of(header: Header, body: bytes) -> list[Key]:
+    """Return the keys of a sound frame. ValueError as in `records`."""
+    end = _behind_keys(header, body)
+    keys = list(map(Key._make, _KEY.iter_unpack(body[_U32.size : end])))
+    if any(key.first + key.records > header.records for key in keys):
+        raise ValueError("a key of a frame names more records than it has")
+    return keys
+
+
+def _behind_keys(header: Header, body: bytes) -> int:
+    """Return where the columns of the records begin."""
+    if not header.flags & Flag.KEYED:
+        return 0
+    if len(body) < _U32.size:
+        raise ValueError("a frame ends before its keys")
+    end = _U32.size + _U32.unpack_from(body)[0] * _KEY.size
+    if end > len(body):
+        raise ValueError("a frame ends before its keys")
+    return int(end)
+
+
+def records(header: Header, body: bytes) -> list[Record]:
+    """Return the records of a sound frame.
+
+    ValueError when the columns do not fit each other, which no writer here makes.
+    """
+    times, payloads, relations = columns(header, body)
+    return list(
+        map(Record, range(header.first_sequence, header.next_sequence), times, payloads, relations)
+    )
+
+
+def columns(header: Header, body: bytes) -> Columns:
+    """Return the times, data and labels of a sound frame's records. ValueError as in `records`."""
+    count = header.records
+    at = _behind_keys(header, body)
+    lengths = _numbers("I", body, at, count)
+    at += 4 * count
+    times = _numbers("Q", body, at, count)
+    at += 8 * count
+    relations: Sequence[tuple[str, ...]] = [()] * count
+    if header.flags & Flag.RELATIONS:
+        relations, at = _labels(body, at, count)
+    if at + sum(lengths) != len(body):
+        raise ValueError("the payloads of a frame do not fill its body")
+    return times, _slices(body, at, lengths), relations
+
+
+def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
+    """Return the labels of each record of a sound frame. ValueError as in `records`."""
+    if not header.flags & Flag.RELATIONS:
+        return [()] * header.records
+    at = _behind_keys(header, body)
+    return _labels(body, at + 12 * header.records, header.records)[0]
+
+
+def record_of(header: Header, body: bytes, sequence: int) -> Record:
+    """Return the one record of a sound frame with this sequence, without decoding the others.
+
+    ValueError as in `records`.
+    """
+    count, index = header.records, sequence - header.first_sequence
+    at = _behind_keys(header, body)
+    lengths = _numbers("I", body, at, count)
+    (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
+    at += 12 * count
+    relations: tuple[str, ...] = ()
+    if header.flags & Flag.RELATIONS:
+        relations, at = _labels_of(body, at, count, index)
+    if at + sum(lengths) != len(body):
+        raise ValueError("the payloads of a frame do not fill its body")
+    at += sum(lengths[:index])
+    return Record(sequence, time, body[at : at + lengths[index]], relations)
+
+
+def _labels_of(body: bytes, at: int, count: int, index: int) -> tuple[tuple[str, ...], int]:
+    """Return the labels of one record, and where the columns behind them begin."""
+    counts, lengths, at, end = _label_lengths(body, at, count)
+    first = sum(counts[:index])
+    at += sum(lengths[:first])
+    try:
+        return tuple(
+            text.decode() for text in _slices(body, at, lengths[first : first + counts[index]])
+        ), end
+    except UnicodeDecodeError:
+        raise ValueError("a label of a frame is no UTF-8") from None
+
+
+def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
+    for length in lengths:
+        end = at + length
+        yield body[at:end]
+        at = end
+
+
+def _label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
+    counts = bytearray(count)
+    spelled: list[bytes] = []
+    for index, of_record in sorted(labels.items()):
+        counts[index] = len(of_record)
+        spelled += [label.encode() for label in of_record]
+    columns = bytes(counts) + _column("H", list(map(len, spelled))) + b"".join(spelled)
+    return _U32.pack(len(columns)) + columns
+
+
+def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], int]:
+    """Return the labels of each record, and where the columns behind them begin."""
+    counts, lengths, at, end = _label_lengths(body, at, count)
+    spelled = body[at:end]
+    places = pairwise(accumulate(lengths, initial=0))
+    try:
+        text = spelled.decode()
+        if len(text) == len(spelled):  # ASCII: bytes and characters stand at the same places
+            each = tuple([text[start:stop] for start, stop in places])
+        else:
+            each = tuple([spelled[start:stop].decode() for start, stop in places])
+    except UnicodeDecodeError:
+        raise ValueError("a label of a frame is no UTF-8") from None
+    return [each[start:stop] for start, stop in pairwise(accumulate(counts, initial=0))], end
+
+
+def _label_lengths(body: bytes, at: int, count: int) -> tuple[bytes, array[int], int, int]:
+    """Return the number of labels of each record, their lengths, and where their text is.
+
+    The last two numbers are where the text begins and where it ends.
+    """
+    if len(body) < at + _U32.size:
+        raise ValueError("a frame ends before its labels")
+    end = at + _U32.size + _U32.unpack_from(body, at)[0]
+    at += _U32.size
+    counts = body[at : at + count]
+    at += count
+    lengths = _numbers("H", body, at, sum(counts))
+    at += 2 * len(lengths)
+    if at + sum(lengths) != end or end > len(body):
+        raise ValueError("the labels of a frame do not fill their columns")
+    return counts, lengths, at, end
+
+
+def _column(code: str, numbers: Sequence[int]) -> bytes:
+    column = array(code, numbers)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _numbers(code: str, body: bytes, at: int, count: int) -> array[int]:
+    column: array[int] = array(code)
+    end = at + column.itemsize * count
+    if end > len(body):
+        raise ValueError("a frame ends before its columns")
+    column.frombytes(body[at:end])
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column

@@ -1,0 +1,44 @@
+"""What the structures of a store have in common: a version, flags, and a checksum at the end. Pure.
+
+A structure that is read and does not check raises Damage, and one from a later version Unsupported.
+"""
+
+from __future__ import annotations
+
+from aquipu.local.format.checksum import extend
+
+VERSION = 1
+"""Version of the format that is written."""
+
+
+class Damage(Exception):
+    """A structure does not check; the text says which.
+
+    The modules that know the path turn it into a CorruptionError.
+    """
+
+
+class Unsupported(Exception):
+    """A structure is sound but from a later version.
+
+    The modules that know the path turn it into an UnsupportedFormatError.
+    """
+
+
+def checked(data: bytes, seed: int) -> bytes:
+    """Return the structure with its last four bytes replaced by the checksum of the others."""
+    return data[:-4] + extend(seed, data[:-4]).to_bytes(4, "little")
+
+
+def is_sound(data: bytes, seed: int) -> bool:
+    return extend(seed, data[:-4]) == int.from_bytes(data[-4:], "little")
+
+
+def check_version(version: int) -> None:
+    if version != VERSION:
+        raise Unsupported(f"format version {version} is not known here (this is version {VERSION})")
+
+
+def check_flags(flags: int) -> None:
+    if flags:
+        raise Unsupported(f"the flags {flags:#x} are not known here")

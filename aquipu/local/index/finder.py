@@ -1,0 +1,321 @@
+"""Finding records by their labels, segment by segment. Blocking, from any thread.
+
+A sealed segment is asked through its table. Where there is none, or one that does not check or does
+not fit, the segment itself is read and its postings are kept in memory; the table is then due to be
+built. The same goes for the segment that is being written: its postings are gathered from the first
+query on, and each later one reads only the frames that have come since. Without queries there is no
+cost.
+
+The log is the truth: a record that was found is given only if it carries what was sought.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Protocol, TypeVar
+
+from aquipu.errors import AquipuError, copy_error
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, Index
+from aquipu.local.format.structure import Damage
+from aquipu.local.index.meter import Meter, Pause
+from aquipu.local.index.postings import PRODUCER_MARK, PostingsBuilder, combine, summed
+from aquipu.local.index.table import GATHERED_BYTES_MAX, Table
+from aquipu.local.index.throttle import Throttle
+from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.options import Wanted
+from aquipu.record import Record
+
+T = TypeVar("T")
+
+TABLES_MAX = 1000
+"""Most tables that are kept open: their ends are in memory, about 50 KiB of each."""
+GATHERINGS_MAX = 3
+"""Most segments that have their postings in memory."""
+_REST = 0.25  # of the time that was worked: a caller waits for the answer
+
+
+class _Source(Protocol):
+    """Where labels of one segment can be looked up: `Table`, or postings in memory."""
+
+    def positions(self, label: str, pause: Pause) -> array[int]: ...
+
+    def counts(self, prefix: str, pause: Pause) -> Iterator[tuple[str, int]]: ...
+
+
+class Finder:
+    """Finds the records of one log by their labels.
+
+    ``due`` is called with each segment whose table is to be built, from any thread.
+    """
+
+    def __init__(self, due: Callable[[SegmentRef], None] = lambda segment: None) -> None:
+        self._due = due
+        self._lock = Lock()  # of the two below; never held while a file is read
+        self._tables: OrderedDict[int, Table] = OrderedDict()
+        self._gathered: OrderedDict[int, _Gathered] = OrderedDict()
+        self._closed: AquipuError | None = None
+
+    def close(self, error: AquipuError) -> None:
+        """End what is under way, with this error, and forget everything."""
+        self._closed = error
+        self._tables, self._gathered = (
+            OrderedDict(),
+            OrderedDict(),
+        )  # no lock: an interrupt could leave it behind
+
+    def positions(
+        self, view: Snapshot, segment: SegmentRef, wanted: Wanted, *, trusting: bool = True
+    ) -> array[int]:
+        """Return the positions of the sought records in a segment.
+
+        With ``trusting=False`` the segment itself is read.
+        """
+        pause = self._rest()
+
+        def among(source: _Source) -> array[int]:
+            columns = []
+            for label in wanted.every:
+                columns.append(source.positions(label, pause))
+                if not columns[-1]:
+                    return columns[-1]
+            if wanted.any_of:
+                some = [source.positions(label, pause) for label in wanted.any_of]
+                columns.append(combine(some, every=False, pause=pause))
+            return combine(columns, every=True, pause=pause)
+
+        table = self._table(view, segment) if trusting else None
+        if table is not None:
+            try:
+                return among(table)
+            except (Damage, OSError):
+                self.distrust(segment)
+        return self._of_segment(view, segment, among, pause)
+
+    def counts(self, view: Snapshot, prefix: str) -> dict[str, int]:
+        """Return the labels with this prefix, in order, and how many records carry each."""
+        damaged: set[int] = set()
+        pause = self._rest()
+        while True:
+            try:
+                counts = [
+                    self._counts(view, segment, prefix, damaged, pause) for segment in view.segments
+                ]
+                return {
+                    label: count
+                    for label, count in summed(counts)
+                    if not label.startswith(PRODUCER_MARK)
+                }
+            except _Distrusted:
+                continue  # of what is damaged now, the segment is read
+
+    def distrust(self, segment: SegmentRef) -> None:
+        """Drop a table that does not fit its segment, and have it built anew."""
+        with self._lock:
+            self._tables.pop(segment.first_sequence, None)
+        self._due(segment)
+
+    # one segment
+
+    def _counts(
+        self, view: Snapshot, segment: SegmentRef, prefix: str, damaged: set[int], pause: Pause
+    ) -> Iterator[tuple[str, int]]:
+        table = None if segment.first_sequence in damaged else self._table(view, segment)
+        if table is not None:
+            return self._trusting(segment, table.counts(prefix, pause), damaged)
+        return iter(
+            self._of_segment(
+                view, segment, lambda source: list(source.counts(prefix, pause)), pause
+            )
+        )
+
+    def _trusting(
+        self, segment: SegmentRef, counts: Iterator[tuple[str, int]], damaged: set[int]
+    ) -> Iterator[tuple[str, int]]:
+        try:
+            yield from counts
+        except (Damage, OSError):
+            self.distrust(segment)
+            damaged.add(segment.first_sequence)
+            raise _Distrusted from None
+
+    def _table(self, view: Snapshot, segment: SegmentRef) -> Table | None:
+        """Return the table of a sealed segment, if there is one that fits."""
+        first, behind = segment.first_sequence, view.behind(segment)
+        if segment.growing is not None or behind is None:
+            return None
+        with self._lock:
+            tables = self._tables
+            table = tables.get(first)
+            if table is not None:
+                tables.move_to_end(first)
+                return table
+        try:
+            table = Table.open(view.disk, segment, behind.first_sequence, behind.header.link)
+        except (Damage, OSError):
+            self._due(segment)
+            return None
+        with self._lock:
+            tables[first] = table
+            self._gathered.pop(first, None)
+            if len(tables) > TABLES_MAX:
+                tables.popitem(last=False)
+        return table
+
+    def _of_segment(
+        self, view: Snapshot, segment: SegmentRef, question: Callable[[_Source], T], pause: Pause
+    ) -> T:
+        """Ask the postings in memory, when they reach as far as may be seen."""
+        with self._lock:
+            known = self._gathered
+            gathered = known.setdefault(segment.first_sequence, _Gathered(segment))
+            known.move_to_end(segment.first_sequence)
+            if len(known) > GATHERINGS_MAX:
+                known.popitem(last=False)
+        with translate_os_errors(segment.path, "read"), gathered.lock:
+            return question(_Postings(view, segment, gathered, pause))
+
+    def _rest(self) -> Throttle:
+        return Throttle(_REST, self._check)
+
+    def _check(self) -> None:
+        if self._closed is not None:
+            raise copy_error(self._closed)
+
+
+class _Distrusted(Exception):
+    """A table was found damaged while it was read: ask once more."""
+
+
+class _Gathered:
+    """Postings in memory, and how far the segment has been read for them."""
+
+    def __init__(self, segment: SegmentRef, floor: str = "") -> None:
+        self.lock = Lock()
+        self._segment_ref = segment
+        self._floor = floor
+        self._begin()
+
+    def _begin(self) -> None:
+        self.postings = PostingsBuilder(
+            self._segment_ref.first_sequence, floor=self._floor, bytes_max=GATHERED_BYTES_MAX
+        )
+        self._place = (self._segment_ref.first_sequence, SEGMENT_HEADER_BYTES)
+
+    def reach(self, view: Snapshot, end: int, pause: Pause) -> None:
+        """Read on, up to ``end``. After any error, begin anew."""
+        if self.postings.next_sequence >= end:
+            return
+        segment, meter = self._segment_ref, Meter(pause)
+        try:
+            with segment.open(view.disk) as reader:
+                for frame in reader.frames_before(end, self._place):
+                    header = frame.header
+                    with frame.decoding():
+                        self.postings.take(header, frame.body, meter)
+                    self._place = header.next_sequence, frame.offset + header.size
+        except BaseException:
+            self._begin()
+            raise
+
+
+class _Postings:
+    """The postings of a segment as far as a view reaches.
+
+    They are gathered in one pass, or with very many labels in several.
+    """
+
+    def __init__(
+        self, view: Snapshot, segment: SegmentRef, gathered: _Gathered, pause: Pause
+    ) -> None:
+        self._view = view
+        self._segment_ref = segment
+        self._gathered = gathered
+        self._pause = pause
+
+    def positions(self, label: str, pause: Pause) -> array[int]:
+        reaching = (
+            postings
+            for postings in self._passes()
+            if postings.ceiling is None or label < postings.ceiling
+        )
+        return next(reaching).positions(label)
+
+    def counts(self, prefix: str, pause: Pause) -> Iterator[tuple[str, int]]:
+        for postings in self._passes():
+            yield from postings.counts(prefix, pause)
+
+    def _passes(self) -> Iterator[PostingsBuilder]:
+        gathered, end = self._gathered, self._view.end_of(self._segment_ref)
+        gathered.reach(self._view, end, self._pause)
+        yield gathered.postings
+        while gathered.postings.ceiling is not None:
+            gathered = _Gathered(self._segment_ref, gathered.postings.ceiling)
+            gathered.reach(self._view, end, self._pause)
+            yield gathered.postings
+
+
+class Search:
+    """The query of a scan by labels: see `scan.Search`."""
+
+    def __init__(self, finder: Finder, wanted: Wanted) -> None:
+        self._finder = finder
+        self._wanted = wanted
+
+    def found(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> array[int]:
+        """Return the positions of the sought records among those from start up to stop.
+
+        A position is the sequence less the first one of the segment.
+        """
+        return self._between(
+            self._finder.positions(view, segment, self._wanted), segment, start, stop
+        )
+
+    def read(
+        self, view: Snapshot, reader: SegmentReader, index: Index, found: array[int]
+    ) -> list[Record]:
+        """Read the records at these positions, which stand in one stride.
+
+        When the table was wrong, read those of the stride that are sought.
+        """
+        segment, first = reader.ref, reader.ref.first_sequence
+        records = _records_at(reader, index, found)
+        if all(map(self._wanted.fits, records)):
+            return records
+        self._finder.distrust(segment)
+        positions = self._finder.positions(view, segment, self._wanted, trusting=False)
+        found = self._between(positions, segment, first + found[0], first + found[-1] + 1)
+        return _records_at(reader, index, found)
+
+    def _between(
+        self, positions: array[int], segment: SegmentRef, start: int, stop: int
+    ) -> array[int]:
+        first = segment.first_sequence
+        return positions[
+            bisect_left(positions, start - first) : bisect_left(positions, stop - first)
+        ]
+
+
+def _records_at(reader: SegmentReader, index: Index, found: array[int]) -> list[Record]:
+    """Read the records at these positions, which stand in one stride of the segment."""
+    if not found:
+        return []
+    first = reader.ref.first_sequence
+    place = reader.ref.place_in(index, first + found[0])
+    if len(found) == 1:  # of the frames before it the headers are enough
+        return [reader.frame_holding(first + found[0], place).record(first + found[0])]
+    entry = bisect_left(index.offsets, place[1]) + 1
+    size = index.offsets[entry] if entry < len(index.offsets) else None
+    records: list[Record] = []
+    for frame in reader.frames_before(first + found[-1] + 1, place, size):
+        header = frame.header
+        some = found[len(records) : bisect_left(found, header.next_sequence - first)]
+        if some:
+            of_frame = frame.records()
+            records += [of_frame[first + position - header.first_sequence] for position in some]
+    return records

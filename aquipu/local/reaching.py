@@ -1,0 +1,36 @@
+"""Callers that wait until the log is synced up to a record, and ask for no sync themselves."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, Future
+
+from aquipu.errors import AquipuError, copy_error
+
+
+class Reaching:
+    """Futures by the sequence that they wait for. All of it belongs to the loop."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[Future[None], int] = {}
+
+    async def wait(self, sequence: int) -> None:
+        """Wait until what is synced goes beyond a sequence; raise what `fail` is given."""
+        waiter: Future[None] = self._loop.create_future()
+        self._waiting[waiter] = sequence
+        try:
+            await waiter
+        finally:
+            del self._waiting[waiter]
+
+    def advance(self, synced_sequence: int) -> None:
+        """Let go on who waits for records below."""
+        for waiter, sequence in self._waiting.items():
+            if sequence < synced_sequence and not waiter.done():
+                waiter.set_result(None)
+
+    def fail(self, error: AquipuError) -> None:
+        """Give everyone who still waits an error of its own."""
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(copy_error(error))

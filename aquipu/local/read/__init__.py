@@ -1,0 +1,1 @@
+"""Reading a log: what may be seen of it, scans, followers, cursors."""

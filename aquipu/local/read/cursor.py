@@ -1,0 +1,150 @@
+"""Cursors: where a consumer goes on, kept beside the store under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from aquipu.errors import AquipuError, StoreFullError, StoreUnavailableError
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.durable import OutcomeUnknown
+from aquipu.local.disk.os_errors import is_no_space, translate_os_errors
+from aquipu.local.format.bookmark import Bookmark
+from aquipu.local.format.history import NO_GENERATION
+from aquipu.local.format.names import BookmarkKind
+from aquipu.local.read.snapshot import Snapshot, find
+from aquipu.local.retain.bookmarks import (
+    bookmark_names,
+    checked_name,
+    read_cursor,
+    write_bookmark,
+)
+from aquipu.reading import Cursor
+from aquipu.runtime.handoff import Handoff
+
+
+class Source(Protocol):
+    """The log of a cursor."""
+
+    path: str
+    disk: Disk
+    handoff: Handoff
+
+    @property
+    def generation(self) -> bytes:
+        """Generation that it is in."""
+
+    async def secure(self, sequence: int) -> None:
+        """Have everything before this sequence on the disk.
+
+        Raises RecordNotWrittenError for one beyond the end.
+        """
+
+    async def check_there(self, generation: bytes, sequence: int) -> None:
+        """Raise PositionLostError unless what a generation gave up to there is still there."""
+
+
+class LocalCursor(Cursor):
+    """A `Cursor` in a small file beside the log."""
+
+    def __init__(
+        self,
+        name: str,
+        log: Source,
+        store_id: bytes,
+        check: Callable[[], None],
+    ) -> None:
+        """Check the name; not called by users: `Store.cursor` and `Reader.cursor` do.
+
+        ``check``: raises unless the log may be used here and now; it keeps the face alive.
+        """
+        self._name = checked_name(name)
+        self._disk, self._path, self._handoff = log.disk, log.path, log.handoff
+        self._store_id = store_id
+        self._log = log
+        self._check = check
+
+    async def load(self) -> int | None:
+        bookmark = await self._handoff.run(self._load)
+        if bookmark is None:
+            return None
+        self._check()
+        await self._log.check_there(bookmark.generation or NO_GENERATION, bookmark.sequence)
+        return bookmark.sequence
+
+    async def save(self, sequence: int) -> None:
+        if not isinstance(sequence, int) or isinstance(sequence, bool):
+            raise TypeError(
+                f"a cursor keeps a sequence, a whole number, not {type(sequence).__name__}"
+            )
+        if not 0 <= sequence < 1 << 64:
+            raise ValueError(f"a cursor keeps a sequence, from 0 on, not {sequence}")
+        self._check()
+        await self._log.secure(sequence)
+        await self._handoff.run(self._save, sequence, self._log.generation)
+
+    # on a thread
+
+    def _load(self) -> Bookmark | None:
+        with translate_os_errors(self._path, f"read the cursor {self._name!r} of"):
+            return read_cursor(self._disk, self._path, self._store_id, self._name)
+
+    def _save(self, sequence: int, generation: bytes) -> None:
+        action = f"save the cursor {self._name!r} of"
+        try:
+            with translate_os_errors(self._path, action):
+                self._write(sequence, generation)
+        except OutcomeUnknown as unknown:
+            reason = f"{unknown.doing}: {unknown.error.strerror}"
+            raise StoreUnavailableError(self._path, action, reason) from unknown.error
+
+    def _write(self, sequence: int, generation: bytes) -> None:
+        try:
+            write_bookmark(
+                self._disk,
+                self._path,
+                self._store_id,
+                BookmarkKind.CURSOR,
+                self._name,
+                sequence,
+                generation.strip(b"\0") and generation,
+            )
+        except OSError as error:
+            if not is_no_space(error):
+                raise
+            raise StoreFullError(self._path, None, error.strerror or "no space") from error
+
+
+class Lag(NamedTuple):
+    """How far a consumer is behind the end of the log."""
+
+    sequence: int
+    """That it reads next."""
+    records: int
+    """That were acknowledged, and that it has not passed yet."""
+    seconds: float
+    """Age of the oldest of these that is kept; 0 without any."""
+
+
+def lags(path: str, store_id: bytes, view: Snapshot, now: int) -> dict[str, Lag]:
+    """Return how far each cursor is behind what may be seen of a log, by its name. Blocking.
+
+    Those that do not check are left out, and so are those whose next record is purged just now.
+    ``now``: by the clock of the records. Raises OSError when the directory cannot be read.
+    """
+    found: dict[str, Lag] = {}
+    for name in bookmark_names(view.disk, path, BookmarkKind.CURSOR):
+        with suppress(AquipuError, OSError):
+            bookmark = read_cursor(view.disk, path, store_id, name)
+            if bookmark is not None:
+                found[name] = _lag(bookmark.sequence, view, now)
+    return found
+
+
+def _lag(sequence: int, view: Snapshot, now: int) -> Lag:
+    following = max(sequence, view.start)
+    if following >= view.stop:
+        return Lag(sequence, max(view.stop - sequence, 0), 0.0)
+    record = find(view._replace(start=following, stop=following + 1))
+    return Lag(sequence, view.stop - sequence, max(now - record.timestamp, 0) / 1e9)

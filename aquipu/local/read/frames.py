@@ -1,0 +1,136 @@
+"""Frames of a segment file as values. No I/O: bytes come in, frames come out.
+
+Here alone the bytes of a frame become a `Frame`, by whatever way they were read. A frame whose
+checksums are right and whose columns do not fit each other is damage, too: every way to decode one
+raises a CorruptionError that names the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.local.format.frame import (
+    KNOWN_FLAGS,
+    Header,
+    columns,
+    is_sound,
+    keys_of,
+    record_of,
+    records,
+)
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.walk import Walk
+from aquipu.record import Key, Record
+
+Place = tuple[int, int]
+"""Sequence and offset of a frame: of its first record, and of its first byte."""
+
+TOO_EARLY = "the frames end too early"
+
+
+class Frame(NamedTuple):
+    """A sound frame of a segment file.
+
+    What decodes it raises CorruptionError when its columns do not fit each other.
+    """
+
+    path: str
+    """Path of the segment file."""
+    offset: int
+    """Offset of the frame in the file, in bytes."""
+    header: Header
+    body: bytes
+
+    @classmethod
+    def checked(cls, path: str, offset: int, header: Header, body: bytes, seed: int) -> Frame:
+        """Return the frame with this header.
+
+        Raises CorruptionError for another body, UnsupportedFormatError for unknown flags.
+        """
+        if not is_sound(header, body, seed):
+            raise CorruptionError(path, offset, _no_body(header, body))
+        if header.flags & ~KNOWN_FLAGS:
+            raise _unknown_flags(path, offset, header.flags & ~KNOWN_FLAGS)
+        return cls(path, offset, header, body)
+
+    def records(self) -> list[Record]:
+        """Return all records of the frame."""
+        try:
+            return records(self.header, self.body)
+        except ValueError as error:
+            raise self._damage(error) from None
+
+    def records_between(self, begin: int, stop: int) -> list[Record]:
+        """Return the records from the index ``begin`` up to ``stop``; the others stay bytes."""
+        header = self.header
+        if (begin, stop) == (0, header.records):
+            return self.records()
+        with self.decoding():
+            times, payloads, labels = columns(header, self.body)
+            numbers = range(header.first_sequence + begin, header.first_sequence + stop)
+            some = islice(payloads, begin, stop)
+            return list(map(Record, numbers, times[begin:stop], some, labels[begin:stop]))
+
+    def record(self, sequence: int) -> Record:
+        """Return the record with this sequence; the others stay bytes."""
+        try:
+            return record_of(self.header, self.body, sequence)
+        except ValueError as error:
+            raise self._damage(error) from None
+
+    def commit_keys(self) -> list[Key]:
+        """Return the keys of the commits in the frame."""
+        with self.decoding():
+            return keys_of(self.header, self.body)
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Translate the ValueError of a decoder into a CorruptionError."""
+        try:
+            yield
+        except ValueError as error:
+            raise self._damage(error) from None
+
+    def _damage(self, error: ValueError) -> CorruptionError:
+        return CorruptionError(self.path, self.offset, str(error))
+
+
+_frame = partial(tuple.__new__, Frame)  # cheaper than Frame(...): once for each frame that is read
+
+
+class FrameWalk(Walk):
+    """The frames of one file, one behind another, from bytes that come in pieces of any size."""
+
+    def __init__(self, path: str, header: SegmentHeader, place: Place | None = None) -> None:
+        """Begin at a place, or at the first frame, which must follow the segment before."""
+        link = header.link if place is None else None
+        sequence, offset = place or (header.first_sequence, SEGMENT_HEADER_BYTES)
+        super().__init__(seed=header.seed, sequence=sequence, offset=offset, link=link)
+        self.path = path
+
+    def ready(self) -> Iterator[Frame]:
+        """Yield the frames that are whole with the bytes fed so far."""
+        path = self.path
+        for offset, header, body in self:
+            yield _frame((path, offset, header, body))
+
+    def stopped(self) -> CorruptionError | UnsupportedFormatError:
+        """Return the error for a walk that should have gone further."""
+        if self.unknown_flags:
+            return _unknown_flags(self.path, self.offset, self.unknown_flags)
+        return CorruptionError(self.path, self.offset, self.fault or TOO_EARLY)
+
+
+def _no_body(header: Header, body: bytes) -> str:
+    if len(body) < header.body_size:
+        return TOO_EARLY
+    return f"the body of the frame at sequence {header.first_sequence} does not check"
+
+
+def _unknown_flags(path: str, offset: int, flags: int) -> UnsupportedFormatError:
+    return UnsupportedFormatError(path, f"a frame at offset {offset} has the flags {flags:#x}")

@@ -1,0 +1,1 @@
+"""What stays and what goes: retention, purges, holds and cursors, the manifest."""

@@ -1,0 +1,1 @@
+"""Where the event loop meets threads and the end of the program."""
