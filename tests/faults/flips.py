@@ -45,11 +45,11 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from aquipu import PositionLostError
+from aquipu import PositionLostError, UnsupportedFormatError
 from aquipu.local.format.names import HISTORY, LOCK
 from tests.faults.damage import Case, damaged, few_cases, many_cases
 from tests.faults.fixture import Fixture, fixtures
-from tests.faults.image import Bench, fast_directory
+from tests.faults.image import Bench, Image, fast_directory
 from tests.faults.index import by_hand
 from tests.faults.outcome import Outcome, judge, observe, through_store
 from tests.faults.tally import Tally
@@ -160,11 +160,8 @@ async def _compare(stores: Sequence[Fixture], cases: Sequence[Case], bench: Benc
         bench.lay(image)
         public = await through_store(str(bench.path))
         left = bench.read()
-        is_history = case.name == HISTORY or any(
-            name.startswith(f"{HISTORY}.cut-") for name in left
-        )
         if not blocking.agrees(public) and not (
-            is_history and _is_lost_with_history(blocking, public)
+            _is_history(case, left) and _is_told_of_history(blocking, public)
         ):
             tally.violated(
                 f"{case.told(stores)}: {public.error!r} through Store, {blocking.error!r} without"
@@ -178,16 +175,22 @@ async def _compare(stores: Sequence[Fixture], cases: Sequence[Case], bench: Benc
     return tally
 
 
-def _is_lost_with_history(blocking: Outcome, public: Outcome) -> bool:
-    """Whether all that differs is that a consumer hears of a history that is gone or damaged.
+def _is_history(case: Case, left: Image) -> bool:
+    """Whether the history was damaged, under its name or under that of another file."""
+    return case.name == HISTORY or any(name.startswith(f"{HISTORY}.cut-") for name in left)
 
-    A cursor that was saved under it may lie beyond what is left: that is said by the store, which
-    knows its generation, and not by its files.
+
+def _is_told_of_history(blocking: Outcome, public: Outcome) -> bool:
+    """Whether all that differs is what the store says of a history that is gone or damaged.
+
+    It reads the history, which the parts below it do not: one of an unknown version is refused, and
+    without one a consumer is told that its cursor may lie beyond what is left.
     """
-    return isinstance(public.error, PositionLostError) and (blocking.error, blocking.records) == (
-        None,
-        public.records,
-    )
+    if blocking.error is not None:
+        return False
+    if isinstance(public.error, PositionLostError):
+        return public.records == blocking.records
+    return isinstance(public.error, UnsupportedFormatError) and public.report is None
 
 
 @contextmanager
