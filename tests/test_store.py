@@ -32,6 +32,7 @@ from tests.callers import (
     records_of,
     tick,
 )
+from tests.daemon.served import until
 from tests.disk import FailingDisk
 from tests.support import copy_of, engine_of, segment_in
 
@@ -542,9 +543,9 @@ async def test_a_store_that_was_never_closed(
         warnings.simplefilter(action)
         store.append_nowait(b"accepted")
         await store.append(b"acknowledged, too")
-        await tick()  # the loop has let go of it
         del store
-        gc.collect()
+        # once the thread and the loop have let go of the commit
+        await until(lambda: gc.collect() >= 0 and (caught or raised))
     said = [str(warning.message) for warning in caught] + [str(error.exc_value) for error in raised]
     assert len(said) == 1
     assert "never closed" in said[0]

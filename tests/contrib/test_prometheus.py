@@ -21,6 +21,7 @@ from aquipu import Always, OsManaged, RecordTooLargeError, Store
 from aquipu.contrib import prometheus as contrib
 from aquipu.contrib.prometheus import StoreCollector, exported
 from tests.callers import held, tick
+from tests.daemon.served import until
 from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
@@ -183,10 +184,8 @@ async def test_a_store_that_nobody_holds(tmp_path: Path) -> None:
     await store.aclose()
     gone = weakref.ref(store)
     del store
-    gc.collect()
-    await asyncio.sleep(0)
-    gc.collect()
-    assert gone() is None
+    # once the thread and the loop have let go of it
+    await until(lambda: gc.collect() >= 0 and gone() is None)
     assert all(not family.samples for family in collector.collect())
 
 
