@@ -42,25 +42,29 @@ AUDITS = {
 
 
 def _application(audit: str, directory: Path) -> Any:
-    fastapi, starlette = import_module("fastapi"), import_module("aquipu.contrib.starlette")
     if audit == UNAUDITED:
-        application = fastapi.FastAPI()
-    else:
-        audited = AUDITS[audit]
-        rules = import_module("aquipu.contrib.audit")
-        application = fastapi.FastAPI(
-            lifespan=starlette.lifespan(directory / "audit", sync_policy=audited.policy)
-        )
-        application.add_middleware(
-            starlette.AuditMiddleware,
-            audit=rules.Audit(
-                rules=[rules.Rule("POST")],
-                relations=_relations,
-                request_body=True,
-                commit=audited.commit,
-            ),
-        )
+        return _signing(import_module("fastapi").FastAPI())
+    chosen = AUDITS[audit]
+    return audited(str(directory / "audit"), chosen.commit, sync_policy=chosen.policy)
 
+
+def audited(
+    store: str, commit: Literal["before_response", "after_response"], **opening: Any
+) -> Any:
+    """Return the application with an audit in this store, which is opened in this way."""
+    fastapi, starlette = import_module("fastapi"), import_module("aquipu.contrib.starlette")
+    rules = import_module("aquipu.contrib.audit")
+    application = fastapi.FastAPI(lifespan=starlette.lifespan(store, **opening))
+    application.add_middleware(
+        starlette.AuditMiddleware,
+        audit=rules.Audit(
+            rules=[rules.Rule("POST")], relations=_relations, request_body=True, commit=commit
+        ),
+    )
+    return _signing(application)
+
+
+def _signing(application: Any) -> Any:
     async def sign(document: int, signature: dict[str, str]) -> str:
         return f"{signature['by']} has signed {document}"
 

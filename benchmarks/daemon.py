@@ -2,34 +2,28 @@
 store for itself.
 
 ``python -m benchmarks.daemon serve STORE SOCKET`` is the daemon, and ``... append SOCKET SECONDS``
-one of its clients. Each says when it is ready, waits for a line on standard input, and gives its
-figures as JSON.
+one of its clients (`processes`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from aquipu import Always, Store
 from aquipu.daemon.server import Daemon
 from benchmarks.contender import scratch
 from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
+from benchmarks.processes import begin, figures, play, started, when_told
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.settings import Settings
 from benchmarks.workload import latencies
 
 PROCESSES = 4
 TASKS = 64
-_ROOT = Path(__file__).resolve().parents[1]
+_MODULE = "benchmarks.daemon"
 
 _SERVED = f"daemon, {PROCESSES} processes × {TASKS} tasks"
 _ONE = f"daemon, 1 process × {TASKS} tasks"
@@ -67,20 +61,20 @@ def _served_contender(settings: Settings, processes: int) -> Contender:
         with scratch(settings) as directory, ExitStack() as stack:
             # not in the directory, whose path may be too long for a socket
             socket = Path(stack.enter_context(TemporaryDirectory())) / "socket"
-            daemon = stack.enter_context(_process("serve", directory / "store", socket))
+            daemon = stack.enter_context(started(_MODULE, "serve", directory / "store", socket))
             clients = [
-                stack.enter_context(_process("append", socket, settings.seconds))
+                stack.enter_context(started(_MODULE, "append", socket, settings.seconds))
                 for _ in range(processes)
             ]
             for client in clients:
-                _begin(client)
-            figures = [_end(client) for client in clients]
-            _begin(daemon)
-            slowest = {name: max(one[name] for one in figures) for name in ("p50", "p99")}
+                begin(client)
+            measured = [figures(client) for client in clients]
+            begin(daemon)
+            slowest = {name: max(one[name] for one in measured) for name in ("p50", "p99")}
             return {
-                "appends/s": sum(one["appends/s"] for one in figures),
+                "appends/s": sum(one["appends/s"] for one in measured),
                 **slowest,
-                **_end(daemon),
+                **figures(daemon),
             }
 
     return contender
@@ -103,52 +97,15 @@ def _syncs(store: Store) -> float:
 # other processes
 
 
-@contextmanager
-def _process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """One of those that are described above, when it is ready."""
-    command = [sys.executable, "-m", "benchmarks.daemon", *map(str, arguments)]
-    with subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            if process.stdout.readline() != "ready\n":
-                raise RuntimeError(f"the process that was to {arguments[0]} has failed to begin")
-            yield process
-        finally:
-            process.kill()
-
-
-def _begin(process: subprocess.Popen[str]) -> None:
-    """Let it go on."""
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def _end(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdout is not None
-    figures: dict[str, float] = json.loads(process.stdout.readline())
-    if process.wait():
-        raise RuntimeError("a process of the benchmark has failed")
-    return figures
-
-
-async def _when_told() -> None:
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.readline)
-
-
 async def serve(path: str, socket: str) -> dict[str, float]:
     async with Store.open(path, sync_policy=Always()) as store, Daemon.open(store, socket):
-        await _when_told()
+        await when_told()
         return {"syncs": _syncs(store)}
 
 
 async def append(socket: str, seconds: str) -> Sample:
     async with Store.connect(f"unix:{socket}") as store:
-        await _when_told()
+        await when_told()
         return _figures(await latencies(store.append, TASKS, float(seconds)), float(seconds))
 
 
@@ -182,7 +139,5 @@ def _targets(rounds: Rounds) -> list[Target]:
     ]
 
 
-ROLES: dict[str, Callable[..., Coroutine[Any, Any, Sample]]] = {"serve": serve, "append": append}
-
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(ROLES[sys.argv[1]](*sys.argv[2:]))) + "\n")
+    play({"serve": serve, "append": append})

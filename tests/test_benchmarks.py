@@ -59,6 +59,7 @@ TITLES = {
         "One Reader in another process",
     ),
     "daemon": ("through the daemon and in its process",),
+    "shared": ("by several processes and by one",),
     "synchronous": ("under Always, without asyncio",),
     "finding": (
         "Finding in 10,000 records of 40 bytes",
@@ -76,6 +77,7 @@ LEFT_OUT = {
     "peers": ("aiosqlite", "lmdb", "rocksdb", "Redis", "PostgreSQL"),
     "saturated": ("aiosqlite", "FastAPI under uvicorn"),
     "services": ("FastAPI under uvicorn",),
+    "shared": ("FastAPI under uvicorn",),
     "uvloop": ("uvloop",),
 }
 
