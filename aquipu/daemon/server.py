@@ -22,6 +22,7 @@ from functools import partial
 from socket import socket
 from weakref import WeakSet
 
+from aquipu.daemon.gathering import Gathering
 from aquipu.daemon.session import Session
 from aquipu.errors import StoreFailedError, StoreUnavailableError
 from aquipu.local.disk.disk import Disk
@@ -46,6 +47,7 @@ class Daemon(Closing):
         """Resolved when a client was sent the error of a store that has failed."""
         self.sessions: set[Session] = set()
         """Sessions that are connected, or have something under way."""
+        self.gathering = Gathering(get_running_loop())
         self.is_closed = False
         self._server: AbstractServer
         self._sockets: list[socket] = []

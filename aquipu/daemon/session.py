@@ -271,7 +271,11 @@ class Session(Protocol):
         if self._transport.is_closing():  # and it has not begun
             return
         try:
-            more, tail = await answer(self._store, writer, request)
+            if request.tail and request.head.get("do") == "commit":
+                async with self._daemon.gathering:
+                    more, tail = await answer(self._store, writer, request)
+            else:
+                more, tail = await answer(self._store, writer, request)
             head |= more
         except WireError as error:
             self._refuse(error)
