@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import ensure_future
+from asyncio import Future, ensure_future
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,6 +199,32 @@ async def test_nobody_overtakes_those_who_wait(tmp_path: Path) -> None:
                 store.append_nowait(b"x")
         assert [(await append).sequence for append in (first, large, small)] == [0, 1, 2]
         assert [receipt.sequence for receipt in await batch] == [3, 4]
+
+
+async def test_a_record_that_nobody_awaits_waits_in_line(tmp_path: Path) -> None:
+    """With ``in_line`` a record without room is stored in its turn, between those of others;
+    cancelled before there is room, it is not stored.
+    """
+    disk = FailingDisk()
+    async with Store.open(tmp_path, disk=disk, buffer_records=1) as store:
+        with held(disk, "write") as call:
+            first = store.append_nowait(b"first", in_line=True)
+            await call.reached()
+            futures: list[Future[Receipt]] = [ensure_future(store.append(b"awaited"))]
+            await tick()
+            futures += [store.append_nowait(b"%d" % n, in_line=True) for n in range(3)]
+            futures[2].cancel()
+            assert store.statistics().waiting == 4
+        receipts = await asyncio.gather(first, *futures, return_exceptions=True)
+        assert isinstance(receipts.pop(3), asyncio.CancelledError)
+        assert [receipt.sequence for receipt in receipts if isinstance(receipt, Receipt)] == [
+            0,
+            1,
+            2,
+            3,
+        ]
+        assert store.statistics().errors["BufferFullError"] == 0
+    assert await records_of(tmp_path) == [b"first", b"awaited", b"0", b"2"]
 
 
 async def test_a_batch_waits_for_room_as_a_whole(tmp_path: Path) -> None:

@@ -138,21 +138,25 @@ class Writable(Guarding):
         *,
         relations: Iterable[str] = _NO_RELATIONS,
         durability: Stage | None = None,
+        in_line: bool = False,
     ) -> Future[Receipt]:
         """Store one record without waiting: the future resolves when `append` would have returned.
 
         It takes no key and no expected sequence: to decide on those may take a look into the log.
         Raises BufferFullError when there is no room, and at once whatever else `append` raises
-        before it accepts.
+        before it accepts. ``in_line``: without room, the record waits for it behind those that do
+        already; cancelled meanwhile, it is not written.
         """
         waiter = Kept(loop=self._loop)
         self._publishes_later = True
         try:
             pending = self._accept(data, relations, durability, waiter)
+            if pending is not None and in_line:
+                self._group.wait(pending)
         except BaseException:
             self._interrupted()
             raise
-        if pending is not None:
+        if pending is not None and not in_line:
             raise self._refused(
                 BufferFullError(
                     self._path, self._group.buffered_records, self._group.buffered_bytes

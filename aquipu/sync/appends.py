@@ -1,9 +1,9 @@
 """Appends of many threads, gathered so that they share commits.
 
 A thread puts its record in a queue, wakes the loop unless that will look anyway, and waits for a
-lock of its own. The loop takes what has gathered and appends it, each record by a task of its own;
-the receipt opens the lock. So an append costs one wake of its own thread, and those who come in the
-same moment share that of the loop.
+lock of its own. The loop takes what has gathered and appends it; the receipt opens the lock. So an
+append costs one wake of its own thread, and those who come in the same moment share that of the
+loop.
 
 **Threads come one after another.** Tasks of a loop that wait for the same commit all go on in one
 turn, and what they append next leaves together. Threads need the interpreter lock in turn, and the
@@ -18,15 +18,15 @@ it is not; if it is, the loop is woken.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any
 
-from aquipu import Receipt, StoreClosedError
+from aquipu import Receipt, Store, StoreClosedError
 from aquipu.sync.loop import LoopThread
 
 _GATHER = 0.001
@@ -34,7 +34,8 @@ _GATHER = 0.001
 _SKIPPED_MAX = 64
 """Commits without such a wait, after it was in vain again and again."""
 
-Append = Callable[..., Coroutine[Any, Any, Receipt]]
+_LOOKED_UP = frozenset({"key", "expect"})
+"""Options on which an append may have to look into the log."""
 
 
 class _Entry:
@@ -77,15 +78,15 @@ class _Entry:
 class Appends:
     """The queue between the threads that append and the loop of a store."""
 
-    def __init__(self, thread: LoopThread, append: Append) -> None:
+    def __init__(self, thread: LoopThread, log: Store) -> None:
         self._thread = thread
-        self._append = append
+        self._log = log
         self._entries: deque[_Entry] = deque()
         self._awake = False  # the loop will look
         self._gathered = Lock()
         self._gathered.acquire()
         self._wanted = 0  # entries that the loop waits for; 0: it does not wait
-        self._under_way = 0
+        self._under_way: set[_Entry] = set()
         self._answered: list[_Entry] = []  # whose callers have not gone on
         self._released = 0  # callers that may come back
         self._skip = self._skipped = 0
@@ -128,8 +129,7 @@ class Appends:
         self._gather(answered)
         while True:
             while self._entries:
-                self._under_way += 1
-                self._thread.start(self._store(self._entries.popleft()))
+                self._begin(self._entries.popleft())
             if self._under_way:
                 return
             self._awake = False  # and then look once more: who came before that has not woken it
@@ -156,28 +156,50 @@ class Appends:
         self._skipped = 0 if came else min(2 * self._skipped + 1, _SKIPPED_MAX)
         self._skip = self._skipped
 
+    def _begin(self, entry: _Entry) -> None:
+        self._under_way.add(entry)
+        if not _LOOKED_UP.isdisjoint(entry.options):
+            self._thread.start(self._store(entry))
+            return
+        try:
+            receipt = self._log.append_nowait(entry.data, in_line=True, **entry.options)
+        except Exception as error:
+            entry.error = error
+            self._answer(entry)
+        else:
+            receipt.add_done_callback(partial(self._stored, entry))
+
     async def _store(self, entry: _Entry) -> None:
         try:
-            entry.receipt = await self._append(entry.data, **entry.options)
+            entry.receipt = await self._log.append(entry.data, **entry.options)
         except CancelledError:  # the loop is at its end
             entry.error = StoreClosedError(self._thread.path)
         except BaseException as error:
             entry.error = error
         finally:
-            self._under_way -= 1
-            self._released += 1
-            self._answered.append(entry)
-            if len(self._answered) == 1:
-                self._thread.loop.call_soon(self._take)
+            self._answer(entry)
+
+    def _stored(self, entry: _Entry, receipt: Future[Receipt]) -> None:
+        entry.error = receipt.exception()
+        if entry.error is None:
+            entry.receipt = receipt.result()
+        self._answer(entry)
+
+    def _answer(self, entry: _Entry) -> None:
+        self._under_way.discard(entry)
+        self._released += 1
+        self._answered.append(entry)
+        if len(self._answered) == 1:
+            self._thread.loop.call_soon(self._take)
 
     def _end(self) -> None:
-        """Refuse what was never taken. Who comes later finds that the loop is over."""
+        """Refuse what was never stored. Who comes later finds that the loop is over."""
         self._awake = False
         _open(self._answered)
-        while self._entries:
-            entry = self._entries.popleft()
+        for entry in (*self._under_way, *self._entries):
             entry.error = StoreClosedError(self._thread.path)
             entry.open()
+        self._entries.clear()
 
 
 def _open(entries: list[_Entry]) -> None:

@@ -191,7 +191,7 @@ class SyncStore(_SyncLog):
     def __init__(self, thread: LoopThread, log: Store) -> None:
         """Prepare the face of an open store; not called by users: `open` does."""
         super().__init__(thread, log)
-        self._appends = Appends(thread, log.append)
+        self._appends = Appends(thread, log)
         thread.warning = (
             f"<SyncStore {log.path!r}> was never closed; use close() or `with aquipu.sync.open`"
         )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -241,7 +242,7 @@ def test_a_call_that_comes_while_the_loop_is_ending(way: str) -> None:
     async def begin(*_: object, **__: object) -> Any:
         begun.append(way)
 
-    appends = Appends(thread, begin)
+    appends = Appends(thread, Mock(append=begin, append_nowait=begin))
 
     def call() -> None:
         try:
@@ -271,3 +272,31 @@ def test_a_call_that_comes_while_the_loop_is_ending(way: str) -> None:
     thread.close()
     caller.join(20)
     assert (begun, len(refused)) == ([], 1)
+
+
+def test_an_append_that_is_never_answered(path: Path) -> None:
+    """Its caller gets StoreClosedError when the loop is at its end, and does not wait for ever."""
+    thread, taken, refused = LoopThread("store"), threading.Event(), list[BaseException]()
+
+    def take(*_: object, **__: object) -> asyncio.Future[None]:
+        taken.set()
+        return thread.loop.create_future()
+
+    appends = Appends(thread, Mock(append_nowait=take))
+
+    def call() -> None:
+        try:
+            appends.append(b"x", {})
+        except StoreClosedError as error:
+            refused.append(error)
+
+    async def opening() -> Nothing:
+        return Nothing()
+
+    caller = threading.Thread(target=call, daemon=True)
+    thread.open(opening)
+    caller.start()
+    assert taken.wait(20)
+    thread.close()
+    caller.join(20)
+    assert len(refused) == 1

@@ -99,7 +99,9 @@ def test_a_caller_that_was_interrupted_holds_up_nobody(
 
 
 def test_many_threads(path: Path) -> None:
-    """Every append of every thread has a sequence of its own, in the order of its thread."""
+    """Every append of every thread has a sequence of its own, in the order of its thread; that the
+    buffer is small refuses nobody.
+    """
     with aquipu.sync.open(path, sync_policy=OsManaged(), buffer_records=3) as store:
 
         def work(name: int) -> list[int]:
@@ -108,6 +110,7 @@ def test_many_threads(path: Path) -> None:
         several = [begun(partial(work, name)) for name in range(8)]
         sequences = [outcome.result(PATIENCE) for outcome in several]
         assert sorted(chain(*sequences)) == list(range(8 * 200))
+        assert not any(store.statistics().errors.values())
         for name, given in enumerate(sequences):
             assert given == sorted(given)
             assert store.get(given[7]).data == b"%d 7" % name
