@@ -30,6 +30,11 @@ class Gathering:
         self._timer: TimerHandle | None = None
         self._will_look = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait to enter."""
+        return len(self._waiting)
+
     async def __aenter__(self) -> None:
         """Wait until it is time to append."""
         waiter: Future[None] = self._loop.create_future()
