@@ -8,10 +8,9 @@ them (`remote`). Whole commits cross here, never single records::
         │                     └──── commit.outcome, done() ─┤   how far the log has come
         └───────────────── get, scan, follow ── reader() ───┘   something to read
 
-An engine says what came of a commit in ``commit.outcome`` before it calls ``done``; a commit that
-it is handed twice, because an interrupt has left unclear whether it was handed over, is written
-once. All methods are called on the thread of the loop, but for `leave`. What an engine has to say
-of itself, it says to its `Host`: that the log has failed, that its limits are others.
+An engine says what came of a commit in ``commit.outcome`` before it calls ``done``; one that it is
+handed twice, because an interrupt has left it unclear, is written once. All methods but `leave` are
+called on the thread of the loop. What an engine has to say of itself, it says to its `Host`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aquipu.errors import AquipuError, StoreFailedError
 from aquipu.policy import Stage, SyncPolicy
-from aquipu.record import Guarded, Key, Purged, Receipt, labels_size
+from aquipu.record import Guarded, Key, Lag, Purged, Receipt, labels_size
 
 if TYPE_CHECKING:
     from aquipu.reading import Cursor, Face, LogReader
@@ -283,8 +282,6 @@ class Engine(ABC):
     recovery: Any = None
     """What opening found and did; None where another process has opened the files."""
 
-    # commits
-
     @abstractmethod
     def attach(self, host: Host) -> None:
         """Take note whose commits these will be, before the first of them."""
@@ -395,5 +392,9 @@ class Engine(ABC):
         """Return the holds by name."""
 
     @abstractmethod
-    def cursor(self, name: str, face: Face) -> Cursor:
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
         """Return the place of a consumer; see `Store.cursor`."""
+
+    @abstractmethod
+    async def cursors(self) -> dict[str, Lag]:
+        """Return how far each cursor is behind, by name."""

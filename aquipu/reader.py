@@ -19,7 +19,7 @@ from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
 from aquipu.local.preload import load
 from aquipu.local.read.catalog import Catalog
-from aquipu.local.read.cursor import LocalCursor
+from aquipu.local.read.cursor import LocalCursor, hold_beside_writer
 from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
@@ -82,14 +82,14 @@ class Reader(Readable, Closing):
         """One past the last acknowledged record."""
         return self._files.next_sequence
 
-    def cursor(self, name: str) -> Cursor:
+    def cursor(self, name: str, *, hold: bool = False) -> Cursor:
         """Return the place of a consumer, kept under this name: see `Cursor`.
 
-        Its file is the only one that a Reader ever writes, and only when `Cursor.save` is called.
-        TypeError or ValueError for what is no name.
+        Its file, and that of its ``hold``, are the only ones that a Reader ever writes. TypeError
+        or ValueError for what is no name.
         """
-        files = self._files
-        return LocalCursor(name, files, files.catalog.store_id, self._check_readable)
+        files, check = self._files, self._check_readable
+        return LocalCursor(name, files, files.catalog.store_id, check, hold=hold)
 
     @property
     def generation(self) -> str:
@@ -145,6 +145,10 @@ class _Files:
         return self.catalog.acknowledged
 
     @property
+    def first_sequence(self) -> int:
+        return self.catalog.first_sequence
+
+    @property
     def synced_sequence(self) -> int:
         return 0  # only the writer knows
 
@@ -159,6 +163,11 @@ class _Files:
 
     async def secure(self, sequence: int) -> None:
         await self.handoff.run(self.catalog.sync, sequence)
+
+    async def hold(self, name: str, sequence: int) -> None:
+        set_hold = partial(hold_beside_writer, self.disk, self.path, name, sequence)
+        while not await self.handoff.run(set_hold):  # noqa: ASYNC110 - another process is at it
+            await sleep(_PAUSE)
 
 
 class _Watch(Followed):

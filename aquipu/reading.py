@@ -111,8 +111,10 @@ class Cursor(Single, ABC):
     transaction (`Follow.position_after`). To save after every hundredth record is a hundred times
     cheaper, and repeats up to a hundred.
 
-    A cursor keeps nothing from being purged: that is what `Store.hold` does. One consumer at a time
-    may use a name.
+    One consumer at a time may use a name. A cursor keeps nothing from being purged, unless it was
+    made with ``hold=True``: then a hold goes along, ``cursor.billing``. The first `load` sets it,
+    to where the log begins if nothing was saved. It never lies beyond the cursor, also after a
+    crash, and stays, also when the cursor is used without ``hold``, until it is released.
     """
 
     _name: str

@@ -129,6 +129,17 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2]))
 
 
+class Lag(NamedTuple):
+    """How far a consumer is behind the end of the log."""
+
+    sequence: int
+    """That it reads next."""
+    records: int
+    """That were acknowledged, and that it has not passed yet."""
+    seconds: float
+    """Age of the oldest of these that is kept; 0 without any."""
+
+
 class Purged(NamedTuple):
     """What a purge drops, or would drop."""
 

@@ -27,7 +27,7 @@ from aquipu.options import (
 )
 from aquipu.policy import EveryN, SyncPolicy
 from aquipu.reading import Cursor, Face, LogReader, Readable, Time, nanoseconds
-from aquipu.record import Known, Purged, Receipt
+from aquipu.record import Known, Lag, Purged, Receipt
 from aquipu.runtime.closing import Opening
 
 if TYPE_CHECKING:
@@ -129,10 +129,8 @@ class Store(Readable, Writable):
             return cast("Opening[Store]", connecting)  # its calls are the same
         if not isinstance(shared, bool):
             raise TypeError(f"shared is True or False, not {shared!r}")
-        opening = _open_shared if shared else _open
-        return Opening(
-            partial(opening, absolute(path), options.checked(), permitted(disk, options))
-        )
+        opening, allowed = _open_shared if shared else _open, permitted(disk, options)
+        return Opening(partial(opening, absolute(path), options.checked(), allowed))
 
     @staticmethod
     def connect(
@@ -178,9 +176,9 @@ class Store(Readable, Writable):
         ``before_time`` (an aware datetime, or nanoseconds since the epoch). The segment that is
         being written stays, and so does everything from the oldest hold on. When this returns,
         ``first_sequence`` is durably the new one, and the files are removed; those that a reader is
-        at go later. After a crash within it, the first sequence is the old
-        one or the new one, and all that it says is kept is there. Cancelled, it is done all the
-        same. With ``dry_run`` nothing is done: what it would come to is returned.
+        at go later. After a crash within it, the first sequence is the old one or the new one, and
+        all that it says is kept is there. Cancelled, it is done all the same. With ``dry_run``
+        nothing is done: what it would come to is returned.
 
         Raises TypeError or ValueError unless there is exactly one of the two and it is a sequence
         or a time; CorruptionError for a hold that does not check (`release` removes it);
@@ -188,9 +186,7 @@ class Store(Readable, Writable):
         StoreUnavailableError.
         """
         if (before is None) == (before_time is None):
-            raise TypeError(
-                "purge takes a sequence (before) or a time (before_time), one of the two"
-            )
+            raise TypeError("purge takes a sequence (before) or time (before_time), one of the two")
         if before is not None:
             check_sequence(before, "before")
         time = None if before_time is None else nanoseconds(before_time)
@@ -223,12 +219,17 @@ class Store(Readable, Writable):
         self._check_readable()
         return await self._engine.holds()
 
-    def cursor(self, name: str) -> Cursor:
+    def cursor(self, name: str, *, hold: bool = False) -> Cursor:
         """Return the place of a consumer, kept under this name beside the store: see `Cursor`.
 
-        TypeError or ValueError for what is no name.
+        With ``hold`` nothing that it has not passed is purged. TypeError, ValueError: no such name.
         """
-        return self._engine.cursor(checked_name(name), self._face)
+        return self._engine.cursor(checked_name(name), self._face, hold=hold)
+
+    async def cursors(self) -> dict[str, Lag]:
+        """Return how far each consumer is behind, by the name of its cursor. Raises as `holds`."""
+        self._check_readable()
+        return await self._engine.cursors()
 
     # where the log stands
 
@@ -254,7 +255,7 @@ class Store(Readable, Writable):
 
     @property
     def limits(self) -> Limits:
-        """What it takes at a time, and what an append waits for that asks for nothing else."""
+        """What it takes at a time, and what an append waits for."""
         return self._engine.limits
 
     @property
@@ -347,10 +348,10 @@ class RemoteStore(Store):
     from the daemon, as long as it has not been started anew. A daemon that is there and does not
     answer, because its disk hangs, is waited for, as a disk is.
 
-    Where the log stands, it knows as the daemon said last. What it counts is what this process has
-    appended; ``syncs`` and ``segments`` are 0: the daemon syncs, and has the files. An append takes
-    from its acceptance by the daemon to the answer; what is under way is a commit that was not yet
-    answered.
+    Where the log stands, and how far consumers are behind, it knows as the daemon said last. It
+    counts what this process has appended; ``syncs`` and ``segments`` are 0: the daemon has the
+    files. An append takes from its acceptance by the daemon to the answer; what is under way is a
+    commit that was not yet answered.
     """
 
     def health(

@@ -17,7 +17,6 @@ import typer
 from aquipu.cli.app import (
     EPILOG,
     AnyOption,
-    DirectoryArgument,
     Filters,
     JsonLinesOption,
     JsonOption,
@@ -31,6 +30,7 @@ from aquipu.cli.app import (
     absolute,
     app,
     as_json,
+    connecting,
     directory,
     exit_codes,
     opened_for_reading,
@@ -45,12 +45,13 @@ from aquipu.cli.console import (
 from aquipu.cli.export import Format, drain, export, ndjson
 from aquipu.cli.output import check_outside, to_file, to_standard_output
 from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import address_in
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.cursor import lags
-from aquipu.local.retain.bookmarks import checked_name
+from aquipu.local.retain.bookmarks import checked_name, hold_of_cursor
 from aquipu.reader import Reader
-from aquipu.record import Record
+from aquipu.record import Lag, Record
 from aquipu.runtime.closing import Records
 from aquipu.store import RemoteStore
 
@@ -125,6 +126,9 @@ def follow_command(
             " begins with the first record kept, or at --start.",
         ),
     ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Have nothing purged that the cursor has not passed.")
+    ] = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
     """Write each record as soon as it is acknowledged, until Ctrl-C.
@@ -132,12 +136,15 @@ def follow_command(
     It goes on while a service writes the store, and when the service comes back.
 
     With a cursor, each record is written at least once, however this ends: the place is kept when
-    the line is out, so after a crash the last one may be written again.
+    the line is out, so after a crash the last one may be written again. With --hold as well,
+    everything from there on is kept, until `aquipu hold STORE cursor.NAME --release`.
     """
     if cursor is not None:
         with usage("--cursor"):
-            checked_name(cursor)
-    _follow(store, lambda reader: start, cursor=cursor, json_lines=json_lines)
+            checked_name(hold_of_cursor(cursor) if hold else cursor)
+    elif hold:
+        raise typer.BadParameter("takes a --cursor", param_hint="--hold")
+    _follow(store, lambda reader: start, cursor=cursor, hold=hold, json_lines=json_lines)
 
 
 @app.command("tail", epilog=EPILOG)
@@ -181,6 +188,7 @@ def _follow(
     start: Callable[[Reader | RemoteStore], int | None],
     *,
     cursor: str | None = None,
+    hold: bool = False,
     json_lines: bool,
 ) -> None:
     let_interrupt_kill()
@@ -190,7 +198,7 @@ def _follow(
         async def read() -> None:
             async with opened_for_reading(path) as reader:
                 first: int | Literal["earliest"] | None = start(reader)
-                place = None if cursor is None else reader.cursor(cursor)
+                place = None if cursor is None else reader.cursor(cursor, hold=hold)
                 if place is not None:
                     saved = await place.load()
                     first = saved if saved is not None else "earliest" if first is None else first
@@ -281,7 +289,7 @@ def relations_command(
 
 
 @app.command("cursors", epilog=EPILOG)
-def cursors_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
+def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> None:
     """List the cursors, and how far each consumer is behind.
 
     This works also while a service writes the store.
@@ -295,15 +303,11 @@ def cursors_command(store: DirectoryArgument, json_object: JsonOption = False) -
       records   that were acknowledged, and that it has not passed yet
       seconds   age of the oldest of these that is kept; 0 without any
     """
-    path = directory(store)
+    path = store if address_in(store) is not None else directory(store)
     let_interrupt_kill()
     with exit_codes():
-        output, disk = standard_output(), Disk()
-        catalog = Catalog(disk, path)
-        try:
-            found = lags(path, catalog.store_id, catalog.look(), time_ns())
-        finally:
-            catalog.close()
+        output = standard_output()
+        found = _cursors_in(path) if address_in(path) is None else anyio.run(_cursors_of, path)
         if json_object:
             write_line(output, as_json({name: lag._asdict() for name, lag in found.items()}))
         elif found:
@@ -314,3 +318,17 @@ def cursors_command(store: DirectoryArgument, json_object: JsonOption = False) -
                     for name, lag in found.items()
                 ),
             )
+
+
+def _cursors_in(path: str) -> dict[str, Lag]:
+    catalog = Catalog(Disk(), path)
+    try:
+        with translate_os_errors(path, "read the cursors of"):
+            return lags(path, catalog.store_id, catalog.look(), time_ns())
+    finally:
+        catalog.close()
+
+
+async def _cursors_of(address: str) -> dict[str, Lag]:
+    async with connecting(address) as store:
+        return await store.cursors()

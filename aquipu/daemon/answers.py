@@ -304,4 +304,9 @@ _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "holds": lambda store, head: store.holds(),
     "load": lambda store, head: store.cursor(head["name"]).load(),
     "save": lambda store, head: store.cursor(head["name"]).save(head["sequence"]),
+    "load and hold": lambda store, head: store.cursor(head["name"], hold=True).load(),
+    "save and hold": lambda store, head: store.cursor(head["name"], hold=True).save(
+        head["sequence"]
+    ),
+    "cursors": lambda store, head: store.cursors(),
 }

@@ -42,7 +42,7 @@ from aquipu.local.write.worker import Worker
 from aquipu.options import Options
 from aquipu.policy import Stage
 from aquipu.reading import Cursor, Face
-from aquipu.record import PRODUCERS, Purged
+from aquipu.record import PRODUCERS, Lag, Purged
 from aquipu.runtime.handoff import Handoff
 from aquipu.runtime.trouble import judge
 from aquipu.statistics import Health, Measured, Statistics
@@ -319,9 +319,12 @@ class LocalEngine(Engine):
     async def holds(self) -> dict[str, int]:
         return await self.handoff.run(self._journal.holds)
 
-    def cursor(self, name: str, face: Face) -> Cursor:
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
         store_id = self._journal.segments[-1].header.store_id
-        return LocalCursor(name, self, store_id, face.check_owner)
+        return LocalCursor(name, self, store_id, face.check_owner, hold=hold)
+
+    async def cursors(self) -> dict[str, Lag]:
+        return await self.handoff.run(self._lags.look)
 
     async def ask(self, work: Callable[[Journal], T]) -> T:
         """Have something done with the journal, between two commits: see `Requests`."""

@@ -14,10 +14,12 @@ from time import monotonic_ns, time_ns
 
 from aquipu.errors import AquipuError
 from aquipu.local.disk.disk import Disk
-from aquipu.local.read.cursor import Lag, lags
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.read.cursor import lags
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.publisher import Publisher
+from aquipu.record import Lag
 
 _LOOK_EVERY = 1_000_000_000  # nanoseconds, at most
 
@@ -43,13 +45,17 @@ class LagMeter:
                 self._is_looking.release()
         return self.found
 
+    def look(self) -> dict[str, Lag]:
+        """Return how far each cursor is behind now. Blocking. Raises StoreUnavailableError."""
+        path, until = self._journal.path, self._publisher.acknowledged  # before where it is
+        segments = self._journal.segments
+        seen = Snapshot(self._disk, segments, segments[0].first_sequence, until)
+        with translate_os_errors(path, "read the cursors of"):
+            return lags(path, segments[-1].header.store_id, seen, time_ns())
+
     def _look(self) -> None:
         try:
-            until = self._publisher.acknowledged  # asked for before where it is
-            segments = self._journal.segments
-            seen = Snapshot(self._disk, segments, segments[0].first_sequence, until)
-            store_id = segments[-1].header.store_id
-            with suppress(AquipuError, OSError):  # what was found before stands
-                self.found = lags(self._journal.path, store_id, seen, time_ns())
+            with suppress(AquipuError):  # what was found before stands
+                self.found = self.look()
         finally:
             self._is_looking.release()

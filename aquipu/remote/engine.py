@@ -31,10 +31,11 @@ from aquipu.errors import (
 from aquipu.local.disk.system import random_bytes
 from aquipu.policy import OsManaged, Stage
 from aquipu.reading import Face
-from aquipu.record import Guarded, Receipt
+from aquipu.record import Guarded, Lag, Receipt
 from aquipu.remote.condition import Condition
 from aquipu.remote.connection import PURGED, Client, Connection, path_in
 from aquipu.remote.guarded import GuardedAppends
+from aquipu.remote.lags import Lags, lags_in
 from aquipu.remote.leaving import Sent, deliver_or_say, leave
 from aquipu.remote.protocol import (
     VERSION,
@@ -103,6 +104,7 @@ class RemoteEngine(Upkeep):
         )
         self.connection = Connection(address, socket, loop, seconds, client)
         self._condition = Condition(self.connection, loop)
+        self._lags = Lags(self.connection, loop)
         self._guarded = GuardedAppends(self.connection, loop, self.progress)
         self._troubles = Troubles()
 
@@ -349,7 +351,7 @@ class RemoteEngine(Upkeep):
         return RemoteReader(self, face)
 
     def measure(self) -> Measured:
-        return Measured()  # it is the daemon that syncs, and has the files
+        return Measured(cursors=self._lags.latest())  # the daemon syncs, and has the files
 
     def health(
         self, seen: Statistics, failure: str | None, min_free_bytes: int | None, max_seconds: float
@@ -366,8 +368,11 @@ class RemoteEngine(Upkeep):
 
     # what is kept
 
-    def cursor(self, name: str, face: Face) -> RemoteCursor:
-        return RemoteCursor(self, face, name)
+    def cursor(self, name: str, face: Face, *, hold: bool) -> RemoteCursor:
+        return RemoteCursor(self, face, name, hold=hold)
+
+    async def cursors(self) -> dict[str, Lag]:
+        return await self.ask(lags_in, "cursors")
 
 
 async def open_engine(

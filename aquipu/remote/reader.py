@@ -13,6 +13,7 @@ from aquipu.errors import (
     RecordPurgedError,
     StoreClosedError,
 )
+from aquipu.local.retain.bookmarks import hold_of_cursor
 from aquipu.options import OnPurged, Range, Wanted
 from aquipu.reading import Cursor, Face, Follow, LogReader, Scan, first_of
 from aquipu.record import Known, Position, Receipt, Record
@@ -89,8 +90,12 @@ class RemoteReader(LogReader):
 class RemoteCursor(Cursor):
     """As `Cursor`, kept by the daemon."""
 
-    def __init__(self, daemon: Daemon, face: Face, name: str) -> None:
+    def __init__(self, daemon: Daemon, face: Face, name: str, *, hold: bool) -> None:
         """Prepare a cursor; not called by users: `Store.cursor` does."""
+        # an earlier daemon, which cannot hold, does not know the longer ones
+        self._to_load, self._to_save = "load", "save"
+        if hold_of_cursor(name, hold) is not None:
+            self._to_load, self._to_save = "load and hold", "save and hold"
         self._daemon = daemon
         self._face = face
         self._name = name
@@ -103,13 +108,13 @@ class RemoteCursor(Cursor):
     async def load(self) -> int | None:
         """See `Cursor.load`."""
         self._face.check_readable()
-        sequence: int | None = await self._daemon.call("load", name=self._name)
+        sequence: int | None = await self._daemon.call(self._to_load, name=self._name)
         return sequence
 
     async def save(self, sequence: int) -> None:
         """See `Cursor.save`."""
         self._face.check_readable()
-        await self._daemon.call("save", name=self._name, sequence=sequence)
+        await self._daemon.call(self._to_save, name=self._name, sequence=sequence)
 
 
 class _Pages(Scan):

@@ -242,6 +242,8 @@ class SyncStore(_SyncLog):
     """Remove a hold: see `Store.release`."""
     holds = _waiting(Store.holds)
     """Return the holds by name: see `Store.holds`."""
+    cursors = _waiting(Store.cursors)
+    """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`."""
     statistics = _at_once(Store.statistics)
     """Return a snapshot without waiting: see `Store.statistics`."""
     health = _at_once(Store.health)
@@ -254,7 +256,7 @@ class SyncStore(_SyncLog):
 
     @property
     def limits(self) -> Limits:
-        """What it takes at a time, and what an append waits for that asks for nothing else."""
+        """What it takes at a time, and what an append waits for."""
         return self._log.limits
 
     @property

@@ -12,6 +12,7 @@ import pytest
 
 from aquipu import Reader, Store
 from tests.cli.support import COMMAND, LINES, run, spawn, well
+from tests.daemon.served import served
 
 
 async def read_lines(path: Path, number: int, *options: str) -> list[bytes]:
@@ -93,3 +94,36 @@ def test_the_cursors_of_a_store(store: Path) -> None:
 def test_cursors_of_no_store(tmp_path: Path, options: list[str]) -> None:
     """It is a usage error, as for every command."""
     assert run("cursors", tmp_path / "nothing", *options).returncode == 2
+
+
+def test_the_cursors_of_a_store_that_a_daemon_writes(tmp_path: Path) -> None:
+    """They are listed as those of a directory."""
+
+    async def work() -> None:
+        async with served(tmp_path) as it:
+            await it.store.append_many([b"x"] * 3)
+            await it.store.cursor("mail").save(1)
+            done = await asyncio.to_thread(spawn, "cursors", it.address, "--json")
+            assert done.returncode == 0, done.stderr
+            found = json.loads(done.stdout)
+            assert found["mail"].pop("seconds") > 0
+            assert found == {"mail": {"sequence": 1, "records": 2}}
+
+    asyncio.run(work())
+
+
+def test_following_with_a_cursor_that_holds(store: Path) -> None:
+    """Nothing that it has not passed is purged; without a cursor, --hold is a usage error."""
+
+    async def work() -> None:
+        options = ("--cursor", "billing", "--hold")
+        assert await read_lines(store, 1, *options) == LINES[:1]
+        async with Store.open(store) as opened:
+            holds = await opened.holds()
+            assert list(holds) == ["cursor.billing"]
+            assert holds["cursor.billing"] <= (await opened.cursor("billing").load() or 0)
+
+    asyncio.run(work())
+    done = run("follow", store, "--hold")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--cursor" in done.stderr

@@ -531,6 +531,39 @@ async def test_a_cursor_is_kept_by_the_daemon(store: RemoteStore, it: Served) ->
         await cursor.save(51)
 
 
+async def test_a_cursor_that_holds(tmp_path: Path) -> None:
+    """Nothing that its consumer has not passed is purged, and a name that is too long for it is
+    refused at once.
+    """
+    async with served(tmp_path, max_segment_bytes=4096) as it, it.connect() as store:
+        for _ in range(10):
+            await store.append(b"x" * 4096)
+        cursor = store.cursor("billing", hold=True)
+        assert await cursor.load() is None
+        assert await store.holds() == {"cursor.billing": 0}
+        await cursor.save(4)
+        assert (await store.purge(before=9)).first_sequence == 4
+        assert await store.cursor("billing", hold=True).load() == 4
+        with pytest.raises(ValueError, match="at most 93 characters"):
+            store.cursor("n" * 94, hold=True)
+
+
+async def test_how_far_consumers_are_behind(
+    store: RemoteStore, it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, as in the statistics of the process that has the files; in those of a client soon
+    after it has asked.
+    """
+    monkeypatch.setattr("aquipu.remote.lags._PAUSE", 0)
+    await store.append_many([b"x"] * 5)
+    await store.cursor("billing").save(2)
+    lags = await store.cursors()
+    assert {name: lag[:2] for name, lag in lags.items()} == {"billing": (2, 3)}
+    assert lags["billing"].seconds > 0
+    await until(lambda: store.statistics().cursor_records == {"billing": 3})
+    assert store.statistics().cursor_seconds["billing"] > 0
+
+
 # following
 
 
@@ -712,7 +745,7 @@ async def test_the_buffer_of_the_daemon_is_full_of_others(tmp_path: Path) -> Non
             asyncio.ensure_future(store.append_many([b"%d" % number] * 3))
             for number, store in enumerate((one, two))
         ]
-        await until(lambda: it.store.statistics().waiting == 2)
+        await until(lambda: it.store.statistics().waiting + it.daemon.gathering.waiting == 2)
         assert (await soon(two.get(0))).data == b"first"
         hold.released.set()
         await soon(asyncio.gather(*own, *waiting))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
-from aquipu.errors import AquipuError, StoreFullError, StoreUnavailableError
+from aquipu.errors import AquipuError, RecordPurgedError, StoreFullError, StoreUnavailableError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import OutcomeUnknown
 from aquipu.local.disk.os_errors import is_no_space, translate_os_errors
@@ -17,10 +17,14 @@ from aquipu.local.read.snapshot import Snapshot, find
 from aquipu.local.retain.bookmarks import (
     bookmark_names,
     checked_name,
+    hold_of_cursor,
+    read_bookmark,
     read_cursor,
+    set_hold,
     write_bookmark,
 )
 from aquipu.reading import Cursor
+from aquipu.record import Lag
 from aquipu.runtime.handoff import Handoff
 
 
@@ -32,8 +36,15 @@ class Source(Protocol):
     handoff: Handoff
 
     @property
+    def first_sequence(self) -> int:
+        """Sequence of the first record kept."""
+
+    @property
     def generation(self) -> bytes:
         """Generation that it is in."""
+
+    async def hold(self, name: str, sequence: int) -> None:
+        """Keep everything from this sequence on; see `Store.hold`."""
 
     async def secure(self, sequence: int) -> None:
         """Have everything before this sequence on the disk.
@@ -54,12 +65,15 @@ class LocalCursor(Cursor):
         log: Source,
         store_id: bytes,
         check: Callable[[], None],
+        *,
+        hold: bool,
     ) -> None:
         """Check the name; not called by users: `Store.cursor` and `Reader.cursor` do.
 
         ``check``: raises unless the log may be used here and now; it keeps the face alive.
         """
         self._name = checked_name(name)
+        self._hold = hold_of_cursor(name, hold)
         self._disk, self._path, self._handoff = log.disk, log.path, log.handoff
         self._store_id = store_id
         self._log = log
@@ -67,11 +81,13 @@ class LocalCursor(Cursor):
 
     async def load(self) -> int | None:
         bookmark = await self._handoff.run(self._load)
-        if bookmark is None:
-            return None
-        self._check()
-        await self._log.check_there(bookmark.generation or NO_GENERATION, bookmark.sequence)
-        return bookmark.sequence
+        if bookmark is not None:
+            self._check()
+            await self._log.check_there(bookmark.generation or NO_GENERATION, bookmark.sequence)
+        if self._hold is not None:
+            sequence = self._log.first_sequence if bookmark is None else bookmark.sequence
+            await self._keep(self._hold, sequence)
+        return None if bookmark is None else bookmark.sequence
 
     async def save(self, sequence: int) -> None:
         if not isinstance(sequence, int) or isinstance(sequence, bool):
@@ -82,25 +98,36 @@ class LocalCursor(Cursor):
             raise ValueError(f"a cursor keeps a sequence, from 0 on, not {sequence}")
         self._check()
         await self._log.secure(sequence)
+        if self._hold is not None:  # whatever comes between: never beyond the cursor
+            saved = await self._handoff.run(self._load)
+            lowest = sequence if saved is None else min(saved.sequence, sequence)
+            await self._keep(self._hold, lowest, at_most=True)
         await self._handoff.run(self._save, sequence, self._log.generation)
+        if self._hold is not None:
+            await self._keep(self._hold, sequence)
+
+    async def _keep(self, hold: str, sequence: int, *, at_most: bool = False) -> None:
+        """Have everything kept from this sequence on, or (``at_most``) more; or what is left."""
+        held = await self._handoff.run(self._held, hold)
+        while held is None or (held > sequence if at_most else held != sequence):
+            try:
+                await self._log.hold(hold, sequence)
+                return
+            except RecordPurgedError as purged:  # before it was held
+                sequence = purged.bound
 
     # on a thread
+
+    def _held(self, hold: str) -> int | None:
+        with translate_os_errors(self._path, f"read the hold {hold!r} of"):
+            return read_bookmark(self._disk, self._path, self._store_id, BookmarkKind.HOLD, hold)
 
     def _load(self) -> Bookmark | None:
         with translate_os_errors(self._path, f"read the cursor {self._name!r} of"):
             return read_cursor(self._disk, self._path, self._store_id, self._name)
 
     def _save(self, sequence: int, generation: bytes) -> None:
-        action = f"save the cursor {self._name!r} of"
-        try:
-            with translate_os_errors(self._path, action):
-                self._write(sequence, generation)
-        except OutcomeUnknown as unknown:
-            reason = f"{unknown.doing}: {unknown.error.strerror}"
-            raise StoreUnavailableError(self._path, action, reason) from unknown.error
-
-    def _write(self, sequence: int, generation: bytes) -> None:
-        try:
+        with _changing(self._path, f"save the cursor {self._name!r} of"):
             write_bookmark(
                 self._disk,
                 self._path,
@@ -110,21 +137,31 @@ class LocalCursor(Cursor):
                 sequence,
                 generation.strip(b"\0") and generation,
             )
-        except OSError as error:
-            if not is_no_space(error):
-                raise
-            raise StoreFullError(self._path, None, error.strerror or "no space") from error
 
 
-class Lag(NamedTuple):
-    """How far a consumer is behind the end of the log."""
+def hold_beside_writer(disk: Disk, path: str, name: str, sequence: int) -> bool:
+    """Keep everything from this sequence on, in a process that does not write the log. Blocking.
 
-    sequence: int
-    """That it reads next."""
-    records: int
-    """That were acknowledged, and that it has not passed yet."""
-    seconds: float
-    """Age of the oldest of these that is kept; 0 without any."""
+    False when another sets a hold at this moment: try again. Raises RecordPurgedError,
+    StoreFullError or StoreUnavailableError.
+    """
+    with _changing(path, "set a hold in"):
+        return set_hold(disk, path, name, sequence)
+
+
+@contextmanager
+def _changing(path: str, action: str) -> Iterator[None]:
+    try:
+        with translate_os_errors(path, action):
+            try:
+                yield
+            except OSError as error:
+                if not is_no_space(error):
+                    raise
+                raise StoreFullError(path, None, error.strerror or "no space") from error
+    except OutcomeUnknown as unknown:
+        reason = f"{unknown.doing}: {unknown.error.strerror}"
+        raise StoreUnavailableError(path, action, reason) from unknown.error
 
 
 def lags(path: str, store_id: bytes, view: Snapshot, now: int) -> dict[str, Lag]:

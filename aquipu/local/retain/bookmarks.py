@@ -50,6 +50,8 @@ from aquipu.local.retain.manifest import read_manifest
 
 _RESERVES = {BookmarkKind.HOLD: Reserve.HOLD, BookmarkKind.CURSOR: Reserve.CURSOR}
 
+_HOLDING_MAX = 93  # characters in the name of a cursor, with which its hold can still be named
+
 _numbers = count(1)
 
 
@@ -64,6 +66,20 @@ def checked_name(name: object) -> str:
             f"not {name[:100]!r} ({len(name)} characters)"
         )
     return name
+
+
+def hold_of_cursor(name: str, hold: object = True) -> str | None:
+    """Return the name of the hold that goes along with a cursor, if one does.
+
+    TypeError or ValueError for what cannot be.
+    """
+    if not isinstance(hold, bool):
+        raise TypeError(f"hold is True or False, not {hold!r:.100}")
+    if hold and len(name) > _HOLDING_MAX:
+        raise ValueError(
+            f"a cursor that holds has a name of at most {_HOLDING_MAX} characters, not {len(name)}"
+        )
+    return f"cursor.{name}" if hold else None
 
 
 def write_bookmark(
