@@ -243,8 +243,8 @@ MUTANTS: dict[str, Mutant] = {
     "says that a cursor is saved when its sync has failed": found_by(
         "forgotten pages",
         Edit(
-            "LocalCursor._save",
-            "raise StoreUnavailableError(self._path, action, reason) from unknown.error",
+            "_changing_bookmark",
+            "raise StoreUnavailableError(path, action, reason) from unknown.error",
             "assert reason",
         ),
     ),

@@ -127,7 +127,7 @@ class LocalCursor(Cursor):
             return read_cursor(self._disk, self._path, self._store_id, self._name)
 
     def _save(self, sequence: int, generation: bytes) -> None:
-        with _changing(self._path, f"save the cursor {self._name!r} of"):
+        with _changing_bookmark(self._path, f"save the cursor {self._name!r} of"):
             write_bookmark(
                 self._disk,
                 self._path,
@@ -145,12 +145,12 @@ def hold_beside_writer(disk: Disk, path: str, name: str, sequence: int) -> bool:
     False when another sets a hold at this moment: try again. Raises RecordPurgedError,
     StoreFullError or StoreUnavailableError.
     """
-    with _changing(path, "set a hold in"):
+    with _changing_bookmark(path, "set a hold in"):
         return set_hold(disk, path, name, sequence)
 
 
 @contextmanager
-def _changing(path: str, action: str) -> Iterator[None]:
+def _changing_bookmark(path: str, action: str) -> Iterator[None]:
     try:
         with translate_os_errors(path, action):
             try:
