@@ -134,8 +134,8 @@ class LoopThread:
         """Have a function called in the loop soon. Raises StoreClosedError when that is over."""
         try:
             self.loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # the loop is closed
-            raise self.refusal from None
+        except RuntimeError:  # the loop is closed, and the thread about to end
+            raise StoreClosedError(self.path) from None
 
     def close(self) -> None:
         """Close the log, and wait for the end of the thread unless somebody still reads.

@@ -274,6 +274,34 @@ def test_a_call_that_comes_while_the_loop_is_ending(way: str) -> None:
     assert (begun, len(refused)) == ([], 1)
 
 
+def test_a_call_that_comes_when_the_loop_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is StoreClosedError, also while the thread has not come to its end: nothing was forked."""
+    closed, looked = threading.Event(), threading.Event()
+    end = LoopThread._end
+
+    def wait_and_end(thread: LoopThread) -> None:
+        closed.set()
+        looked.wait(20)
+        end(thread)
+
+    monkeypatch.setattr(LoopThread, "_end", wait_and_end)
+
+    async def opening() -> Nothing:
+        return Nothing()
+
+    thread = LoopThread("store")
+    thread.open(opening)
+    closing = threading.Thread(target=thread.close, daemon=True)
+    closing.start()
+    assert closed.wait(20)
+    try:
+        with pytest.raises(StoreClosedError):
+            thread.wake(print)
+    finally:
+        looked.set()
+    closing.join(20)
+
+
 def test_an_append_that_is_never_answered(path: Path) -> None:
     """Its caller gets StoreClosedError when the loop is at its end, and does not wait for ever."""
     thread, taken, refused = LoopThread("store"), threading.Event(), list[BaseException]()
