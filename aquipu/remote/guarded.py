@@ -19,7 +19,13 @@ from functools import partial
 from itertools import count
 
 from aquipu.engine import Progress
-from aquipu.errors import AquipuError, OutcomeUnknownError, StoreUnavailableError, copy_error
+from aquipu.errors import (
+    AquipuError,
+    ConflictError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+    copy_error,
+)
 from aquipu.local.disk.system import random_bytes
 from aquipu.record import Guarded, Receipt
 from aquipu.remote.connection import Connection
@@ -35,6 +41,8 @@ from aquipu.remote.protocol import (
 
 UNDER_WAY_MAX = 12
 """Requests of one client at a time; a daemon takes 16 of all kinds."""
+_EXPECTED_MAX = (1 << 64) - 1
+"""What a message has room for; no record ever gets this sequence, nor a higher one."""
 
 
 class GuardedAppends:
@@ -58,7 +66,8 @@ class GuardedAppends:
 
         Raises OutcomeUnknownError when it was sent and the daemon could not be asked again.
         """
-        head: Head = {"do": "append", "stage": batch.stage, "expect": batch.expected}
+        expected = None if batch.expected is None else min(batch.expected, _EXPECTED_MAX)
+        head: Head = {"do": "append", "stage": batch.stage, "expect": expected}
         writer, head["number"] = batch.key or (self._writer, next(self._numbers))
         head["producer"] = writer.hex() if batch.key is not None else None
         head["client"] = writer.hex() if batch.key is None else None
@@ -74,6 +83,10 @@ class GuardedAppends:
             raise OutcomeUnknownError(
                 address, f"the daemon's answer cannot be understood, {error}"
             ) from error
+        except ConflictError as error:
+            if batch.expected is not None and batch.expected != expected:
+                raise ConflictError(error.path, batch.expected, error.next_sequence) from None
+            raise
         except AquipuError:
             raise
         except (TypeError, ValueError) as error:  # what the daemon refuses
