@@ -1,0 +1,157 @@
+"""The five faces of a store, with the same calls each, and what the statements about them share.
+
+A statement takes `it`, the place of a store, and opens its own with ``it.connect()``: the client of
+a daemon, one of several that share it, or the store itself. ``it.store`` is the one that has the
+files. Where they are two, what one of them does is seen by the other; where they are one, the same
+words hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
+
+import pytest
+
+from aquipu import Reader, Record, Store
+from tests.daemon.served import Served, Shared
+from tests.support import engine_of
+from tests.sync.awaited import Synchronous
+
+F = TypeVar("F", bound=Callable[..., object])
+Call = Callable[[Any], Awaitable[object]]
+
+PAST_A_PAGE = 2048 * 2 + 7
+
+
+class _Opening:
+    """Opened when it is awaited or entered; then it is said which store that is."""
+
+    def __init__(self, opening: Any, note: Callable[[Store], None]) -> None:
+        self._opening = opening
+        self._note = note
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        store: Store = yield from self._opening.__await__()
+        self._note(store)
+        return store
+
+    async def __aenter__(self) -> Store:
+        self._opened = await self
+        return self._opened
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._opened.aclose()
+
+
+class Writer(Shared):
+    """A store that several have open with ``shared=True``: the first that a test opens writes it,
+    and is the one that the test calls.
+    """
+
+    async def begin(self) -> None:
+        """Nobody has it open yet."""
+
+    async def end(self) -> None:
+        """Whoever has opened it closes it."""
+
+    def connect(self, **options: Any) -> Any:
+        return _Opening(super().connect(**options), self._note)
+
+    def _note(self, store: Store) -> None:
+        leader = store._engine._leader  # type: ignore[attr-defined]
+        if leader.store is not None:
+            self.store, self.daemon = leader.store, leader._daemon
+
+    async def data(self) -> list[bytes]:
+        async with Reader.open(self.path / "store") as reader:
+            return [record.data async for record in reader.scan()]
+
+
+class Alone(Writer):
+    """A store that one program has for itself."""
+
+    @property
+    def address(self) -> str:
+        return str(self.path / "store")
+
+    def connect(self, **options: Any) -> Any:
+        options.pop("timeout", None)
+        opening = Store.open(self.path / "store", **{**self.options, **options})
+        return _Opening(opening, self._note)
+
+    def _note(self, store: Store) -> None:
+        self.store = store
+
+
+FACES: dict[str, type[Served]] = {
+    "alone": Alone,
+    "writer": Writer,
+    "shared": Shared,
+    "daemon": Served,
+    "sync": Synchronous,
+}
+
+
+def not_for(*names: str, why: str) -> Callable[[F], F]:
+    """Keep a statement from these faces; ``why`` says what of it they do not have."""
+    assert why
+    left = {name: face for name, face in FACES.items() if name not in names}
+    assert len(left) + len(names) == len(FACES), names
+    return pytest.mark.parametrize("face", list(left.values()), indirect=True, ids=list(left))
+
+
+def of_a_loop(statement: F) -> F:
+    """Keep a statement from the synchronous face, which has threads in place of tasks."""
+    return not_for("sync", why="its callers are threads, which nobody cancels: see tests.sync")(
+        statement
+    )
+
+
+def of_several(statement: F) -> F:
+    """Keep a statement from a store that is opened alone."""
+    return not_for("alone", why="no second one can have it open")(statement)
+
+
+def is_followed(it: Served) -> bool:
+    """Whether anybody waits for the next commit of the store that has the files."""
+    return bool(engine_of(it.store)._publisher._waiting)
+
+
+async def all_of(records: Any) -> list[Record]:
+    return [record async for record in records]
+
+
+async def outcome(call: Call, store: Any) -> object:
+    """What it gives; the class, arguments and cause of what it raises."""
+    try:
+        return await call(store)
+    except Exception as error:
+        cause = error.__cause__
+        return type(error), *error.args, None if cause is None else (type(cause), *cause.args)
+
+
+def scanning(**options: Any) -> Call:
+    async def scan(store: Any) -> object:
+        return await all_of(store.scan(**options))
+
+    return scan
+
+
+async def filled(store: Store) -> list[Record]:
+    """The records of a log of a few segments, with labels and times to look for."""
+    records = []
+    for number in range(400):
+        labels = (f"third:{number % 3}", *(["tens"] if number % 10 == 0 else []))
+        records.append((b"%d" % number + bytes(20), labels))
+    futures = []
+    for number, (data, labels) in enumerate(records):
+        futures.append(store.append_nowait(data, relations=labels))
+        if number % 7 == 0:
+            await store.flush()
+    await store.sync()
+    receipts = [await future for future in futures]
+    return [
+        Record(receipt.sequence, receipt.timestamp, data, labels)
+        for receipt, (data, labels) in zip(receipts, records, strict=True)
+    ]
