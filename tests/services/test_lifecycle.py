@@ -213,12 +213,17 @@ async def test_interrupted_twice(tmp_path: Path, command: tuple[str, ...]) -> No
 
 @single
 async def test_interrupted_until_it_ends(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Ctrl-C without a pause, also into the closing of the store and the interpreter's exit."""
+    """Ctrl-C without a pause, also into the closing of the store and the interpreter's exit.
+
+    uvloop's own closing, which comes behind that of the store, is left alone: interrupted, it may
+    wait for ever for a handle that it has not closed.
+    """
     with serving(tmp_path, command) as (server, port):
         async with Load(port, forced=True) as load, stream(port):
 
             def interrupted() -> int | None:
-                server.hears(SIGINT)
+                if "uvloop" not in command or "Finished server process" not in server.said:
+                    server.hears(SIGINT)
                 return server.process.poll()
 
             await until(interrupted, server, pause=0.002)
