@@ -3,7 +3,8 @@ and its name.
 
 The part that is named in the call comes first, with several seeds: ``python -m tests.faults.hunt
 flips``. It is the one that found this mutant before, and what it meets depends a little on the
-machine: one unlucky seed must not let it pass.
+machine: a few unlucky seeds must not let it pass, also when one in two finds it. What is found with
+the first costs no others.
 
 Exit status 0: all is well. Anything else is a defect of the hunt itself.
 """
@@ -20,7 +21,7 @@ from aquipu import SyncPolicy
 from tests.faults import crashes, errors, flips, model, passing, places
 from tests.faults.tally import Tally
 
-_SEEDS = (1, 2, 3)
+_SEEDS = range(1, 13)
 _SECONDS = 120  # a part takes a quarter of that on a machine with nothing else to do
 
 
