@@ -14,9 +14,8 @@ from tempfile import TemporaryDirectory
 from aquipu import Always, Store
 from aquipu.daemon.server import Daemon
 from benchmarks.contender import scratch
-from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
-from benchmarks.processes import begin, figures, play, started, when_told
+from benchmarks.processes import begin, figures, play, started, together, when_told
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.settings import Settings
 from benchmarks.workload import latencies
@@ -47,7 +46,7 @@ def _embedded_contender(settings: Settings, callers: int) -> Contender:
     async def measured(path: Path) -> Sample:
         async with Store.open(path, sync_policy=Always()) as store:
             taken = await latencies(store.append, callers, settings.seconds)
-            return {**_figures(taken, settings.seconds), "syncs": _syncs(store)}
+            return {**taken.sample(settings.seconds), "syncs": _syncs(store)}
 
     def contender() -> Sample:
         with scratch(settings) as directory:
@@ -66,26 +65,11 @@ def _served_contender(settings: Settings, processes: int) -> Contender:
                 stack.enter_context(started(_MODULE, "append", socket, settings.seconds))
                 for _ in range(processes)
             ]
-            for client in clients:
-                begin(client)
-            measured = [figures(client) for client in clients]
+            measured = together(clients)
             begin(daemon)
-            slowest = {name: max(one[name] for one in measured) for name in ("p50", "p99")}
-            return {
-                "appends/s": sum(one["appends/s"] for one in measured),
-                **slowest,
-                **figures(daemon),
-            }
+            return {**measured, **figures(daemon)}
 
     return contender
-
-
-def _figures(taken: Latencies, seconds: float) -> Sample:
-    return {
-        "appends/s": len(taken) / seconds,
-        "p50": taken.percentile(50),
-        "p99": taken.percentile(99),
-    }
 
 
 def _syncs(store: Store) -> float:
@@ -106,7 +90,7 @@ async def serve(path: str, socket: str) -> dict[str, float]:
 async def append(socket: str, seconds: str) -> Sample:
     async with Store.connect(f"unix:{socket}") as store:
         await when_told()
-        return _figures(await latencies(store.append, TASKS, float(seconds)), float(seconds))
+        return (await latencies(store.append, TASKS, float(seconds))).sample(float(seconds))
 
 
 # what is shown

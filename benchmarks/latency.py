@@ -29,6 +29,14 @@ class Latencies:
     def __len__(self) -> int:
         return sum(self._slots) + len(self._long)
 
+    def sample(self, seconds: float) -> dict[str, float]:
+        """Of appends in so many seconds: how many a second, the median and the 99th percentile."""
+        return {
+            "appends/s": len(self) / seconds,
+            "p50": self.percentile(50),
+            "p99": self.percentile(99),
+        }
+
     def percentile(self, percent: float) -> float:
         """The smallest duration that so many percent do not exceed; infinity when nothing was
         counted.

@@ -9,7 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,15 @@ def figures(process: subprocess.Popen[str]) -> dict[str, float]:
     if process.wait():
         raise RuntimeError("a process of the benchmark has failed")
     return measured
+
+
+def together(processes: Sequence[subprocess.Popen[str]]) -> Sample:
+    """Let all of them append at the same time: the sum of their appends, the slowest latencies."""
+    for process in processes:
+        begin(process)
+    measured = [figures(process) for process in processes]
+    slowest = {name: max(one[name] for one in measured) for name in ("p50", "p99")}
+    return {"appends/s": sum(one["appends/s"] for one in measured), **slowest}
 
 
 # in the process itself

@@ -3,27 +3,22 @@ its response.
 
 The same application without the middleware stands beside it. 256 connections show what it takes
 from the throughput of one process that computes all the time; one connection shows what a request
-waits for its commit. The load comes from wrk where that is installed, and else from tasks of this
-process; both send the next request when the answer to the last one is there.
+waits for its commit.
 """
 
 from __future__ import annotations
 
-from math import floor
-
-from benchmarks import wrk
-from benchmarks.audited import ALWAYS, AUDITS, BODY, REQUEST, UNAUDITED
+from benchmarks.audited import ALWAYS, AUDITS, UNAUDITED
 from benchmarks.contender import scratch
-from benchmarks.load import cpu_seconds, repeat
-from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved, quotient
+from benchmarks.load import cpu_seconds
+from benchmarks.measure import Contender, Progress, Rounds, Sample, interleaved, quotient
+from benchmarks.posting import post, seconds_of, source
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
 from benchmarks.settings import Settings
 from benchmarks.webserver import check_installed, served_by
 
 CONNECTIONS = (256, 1)
-_RUN_SECONDS = 5.0  # as long as so many other runs: requests are slow
-_URL = "http://127.0.0.1:{port}/documents/42/signatures"
 
 
 def run(settings: Settings, progress: Progress) -> Report:
@@ -44,7 +39,7 @@ def run(settings: Settings, progress: Progress) -> Report:
         targets=[
             Target(f"requests/s, {ALWAYS}, of those with {UNAUDITED}", _share(rounds), 0.7, "×")
         ],
-        notes=[f"the load comes from {'wrk' if _by_wrk(settings) else 'asyncio connections'}"],
+        notes=[source(settings)],
         rounds=rounds,
     )
 
@@ -68,20 +63,10 @@ def _served(settings: Settings, audit: str) -> Contender:
 
 
 def _load(settings: Settings, port: int, pid: int, connections: int) -> Sample:
-    seconds = _RUN_SECONDS * settings.seconds
     before = cpu_seconds(pid)
-    if _by_wrk(settings):
-        sample = wrk.post(
-            _URL.format(port=port), BODY, connections, floor(seconds), settings.directory
-        )
-    else:
-        sample = in_loop(settings, lambda: repeat(port, REQUEST, connections, seconds))
-    return {**sample, "cpu": quotient(cpu_seconds(pid) - before, sample["requests/s"] * seconds)}
-
-
-def _by_wrk(settings: Settings) -> bool:
-    """wrk knows only whole seconds."""
-    return wrk.is_installed() and _RUN_SECONDS * settings.seconds >= 1
+    sample = post(settings, port, connections)
+    answers = sample["requests/s"] * seconds_of(settings)
+    return {**sample, "cpu": quotient(cpu_seconds(pid) - before, answers)}
 
 
 def _at(quantity: str, connections: int) -> str:

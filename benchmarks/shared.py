@@ -12,18 +12,14 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from functools import partial
-from math import floor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aquipu import Always, Store
-from benchmarks import wrk
-from benchmarks.audited import BODY, REQUEST
 from benchmarks.contender import scratch
-from benchmarks.latency import Latencies
-from benchmarks.load import repeat
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
-from benchmarks.processes import begin, figures, play, started, when_told
+from benchmarks.posting import post, source
+from benchmarks.processes import play, started, together, when_told
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
 from benchmarks.settings import Settings
@@ -34,13 +30,11 @@ from benchmarks.workload import latencies
 PROCESSES = 8
 TASKS = 8
 CONNECTIONS = 64
-_RUN_SECONDS = 5.0  # as long as so many other runs: requests are slow
 
 _SHARED = f"shared, {PROCESSES} processes × {TASKS} tasks"
 _ALONE = f"one process, {PROCESSES * TASKS} tasks"
 _WORKERS = f"{WORKERS} workers, shared=True"
 _SERVED = f"{WORKERS} workers, aquipu serve"
-_URL = "http://127.0.0.1:{port}/documents/42/signatures"
 
 
 def run(settings: Settings, progress: Progress) -> Report:
@@ -66,7 +60,7 @@ def run(settings: Settings, progress: Progress) -> Report:
         "shared",
         tables=[*tables, _table_of_requests(requests)],
         targets=[*targets, Target(f"requests/s of {_WORKERS}, of {_SERVED}", share, 0.8, "×")],
-        notes=[f"the load comes from {'wrk' if _by_wrk(settings) else 'asyncio connections'}"],
+        notes=[source(settings)],
         rounds=Rounds({**appends.samples, **requests.samples}),
     )
 
@@ -81,31 +75,18 @@ def _appended(settings: Settings) -> Sample:
             stack.enter_context(started("benchmarks.shared", "append", store, settings.seconds))
             for _ in range(PROCESSES)
         ]
-        for process in processes:
-            begin(process)
-        measured = [figures(process) for process in processes]
-        slowest = {name: max(one[name] for one in measured) for name in ("p50", "p99")}
-        each = sum(one["appends/s"] for one in measured)
-        return {"appends/s": each, **slowest, "records": _records_in_a_commit(store)}
+        return {**together(processes), "records": _records_in_a_commit(store)}
 
 
 def _alone(settings: Settings) -> Sample:
     async def measured(path: Path) -> Sample:
         async with Store.open(path, sync_policy=Always()) as store:
             taken = await latencies(store.append, PROCESSES * TASKS, settings.seconds)
-            return _figures(taken, settings.seconds)
+            return taken.sample(settings.seconds)
 
     with scratch(settings) as directory:
         sample = in_loop(settings, lambda: measured(directory / "store"))
         return {**sample, "records": _records_in_a_commit(directory / "store")}
-
-
-def _figures(taken: Latencies, seconds: float) -> Sample:
-    return {
-        "appends/s": len(taken) / seconds,
-        "p50": taken.percentile(50),
-        "p99": taken.percentile(99),
-    }
 
 
 def _records_in_a_commit(store: Path) -> float:
@@ -120,7 +101,7 @@ async def append(path: str, seconds: str) -> Sample:
     """Append beside the others."""
     async with Store.open(path, shared=True, sync_policy=Always()) as store:
         await when_told()
-        return _figures(await latencies(store.append, TASKS, float(seconds)), float(seconds))
+        return (await latencies(store.append, TASKS, float(seconds))).sample(float(seconds))
 
 
 # the service
@@ -132,18 +113,9 @@ def _service(settings: Settings, name: str) -> Contender:
             # not in the directory, whose path may be too long for a socket
             socket = Path(place) / "socket" if name == _SERVED else None
             with serving(directory / "audit", socket) as port:
-                seconds = _RUN_SECONDS * settings.seconds
-                if _by_wrk(settings):
-                    url = _URL.format(port=port)
-                    return wrk.post(url, BODY, CONNECTIONS, floor(seconds), directory)
-                return in_loop(settings, lambda: repeat(port, REQUEST, CONNECTIONS, seconds))
+                return post(settings, port, CONNECTIONS)
 
     return contender
-
-
-def _by_wrk(settings: Settings) -> bool:
-    """wrk knows only whole seconds."""
-    return wrk.is_installed() and _RUN_SECONDS * settings.seconds >= 1
 
 
 # what is shown
