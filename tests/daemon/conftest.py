@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.remote.conftest import nothing_forgotten
+from tests.remote.conftest import it, nothing_forgotten, store
 
-__all__ = ["nothing_forgotten"]
+__all__ = ["it", "nothing_forgotten", "store"]

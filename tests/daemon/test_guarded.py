@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError, ensure_future
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from aquipu import (
     BatchTooLargeError,
@@ -53,18 +52,6 @@ from tests.disk import WRITES, FailingDisk
 pytestmark = pytest.mark.asyncio
 
 PRODUCER = 1 << 63
-
-
-@pytest_asyncio.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as it:
-        yield it
-
-
-@pytest_asyncio.fixture
-async def store(it: Served) -> AsyncIterator[RemoteStore]:
-    async with it.connect() as store:
-        yield store
 
 
 async def test_a_key_of_several_processes(store: RemoteStore, it: Served) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from struct import pack
 
 import pytest
-import pytest_asyncio
 
 from aquipu import RemoteStore, Stage, Store, StoreUnavailableError
 from aquipu.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
@@ -32,12 +31,6 @@ from tests.disk import FailingDisk
 pytestmark = pytest.mark.asyncio
 
 HELLO = encoded({"hello": VERSION, "writer": WRITER})
-
-
-@pytest_asyncio.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as it:
-        yield it
 
 
 @asynccontextmanager

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 
-from aquipu import Store
-from tests.daemon.served import KIND, Served, served
+from tests.daemon.served import KIND, Served
 from tests.face.faces import FACES
-from tests.remote.conftest import nothing_forgotten
+from tests.remote.conftest import it, nothing_forgotten, store
 
-__all__ = ["nothing_forgotten"]
+__all__ = ["it", "nothing_forgotten", "store"]
 
 
 @pytest.fixture(autouse=True, params=list(FACES.values()), ids=list(FACES))
@@ -24,15 +21,3 @@ def face(request: pytest.FixtureRequest) -> Iterator[type[Served]]:
     before = KIND.set(request.param)
     yield request.param
     KIND.reset(before)
-
-
-@pytest_asyncio.fixture
-async def it(face: type[Served], tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as it:
-        yield it
-
-
-@pytest_asyncio.fixture
-async def store(it: Served) -> AsyncIterator[Store]:
-    async with it.connect() as store:
-        yield store

@@ -8,12 +8,14 @@ words hold.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 
 from aquipu import Reader, Record, Store
+from aquipu.runtime.closing import Opening
 from tests.daemon.served import Served, Shared
 from tests.support import engine_of
 from tests.sync.awaited import Synchronous
@@ -22,26 +24,6 @@ F = TypeVar("F", bound=Callable[..., object])
 Call = Callable[[Any], Awaitable[object]]
 
 PAST_A_PAGE = 2048 * 2 + 7
-
-
-class _Opening:
-    """Opened when it is awaited or entered; then it is said which store that is."""
-
-    def __init__(self, opening: Any, note: Callable[[Store], None]) -> None:
-        self._opening = opening
-        self._note = note
-
-    def __await__(self) -> Generator[Any, None, Store]:
-        store: Store = yield from self._opening.__await__()
-        self._note(store)
-        return store
-
-    async def __aenter__(self) -> Store:
-        self._opened = await self
-        return self._opened
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._opened.aclose()
 
 
 class Writer(Shared):
@@ -56,7 +38,12 @@ class Writer(Shared):
         """Whoever has opened it closes it."""
 
     def connect(self, **options: Any) -> Any:
-        return _Opening(super().connect(**options), self._note)
+        return Opening(partial(self._noted, super().connect(**options)))
+
+    async def _noted(self, opening: Awaitable[Store]) -> Store:
+        store = await opening
+        self._note(store)
+        return store
 
     def _note(self, store: Store) -> None:
         leader = store._engine._leader  # type: ignore[attr-defined]
@@ -78,7 +65,7 @@ class Alone(Writer):
     def connect(self, **options: Any) -> Any:
         options.pop("timeout", None)
         opening = Store.open(self.path / "store", **{**self.options, **options})
-        return _Opening(opening, self._note)
+        return Opening(partial(self._noted, opening))
 
     def _note(self, store: Store) -> None:
         self.store = store

@@ -6,13 +6,11 @@ What a client has in common with every other store is said in `tests.face`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from errno import EIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from aquipu import (
     AquipuError,
@@ -27,18 +25,6 @@ from tests.daemon.served import Served, served, soon, until
 from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as it:
-        yield it
-
-
-@pytest_asyncio.fixture
-async def store(it: Served) -> AsyncIterator[RemoteStore]:
-    async with it.connect() as store:
-        yield store
 
 
 async def test_the_health_of_the_way_to_the_daemon(tmp_path: Path) -> None:

@@ -62,12 +62,6 @@ STANDING: Head = {"standing": [0, 1, 1]}
 
 
 @pytest_asyncio.fixture
-async def it(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as it:
-        yield it
-
-
-@pytest_asyncio.fixture
 async def middle(it: Served) -> AsyncIterator[tuple[Between, RemoteStore]]:
     """What stands between, and a store that is connected through it and has stored one record."""
     async with between(it) as (middle, address), Store.connect(address, timeout=PATIENCE) as store:

@@ -6,11 +6,12 @@ So what is stated of any store can be stated of this one in the same words.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
 import aquipu.sync
+from aquipu.runtime.closing import Opening
 from tests.daemon.served import TIMEOUT, Served
 from tests.sync.support import PATIENCE, begun
 
@@ -66,27 +67,9 @@ class Awaited:
         return record
 
 
-class _Opening:
-    """Opened when it is awaited or entered."""
-
-    def __init__(self, open: Callable[[], Any]) -> None:
-        self._open = open
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return awaited(self._open).__await__()
-
-    async def __aenter__(self) -> Any:
-        self._opened = await self
-        return self._opened
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._opened.aclose()
-
-
 class Synchronous(Served):
     """A store whose clients have the synchronous face."""
 
     def connect(self, **options: Any) -> Any:
-        return _Opening(
-            partial(aquipu.sync.connect, self.address, **{"timeout": TIMEOUT, **options})
-        )
+        connecting = partial(aquipu.sync.connect, self.address, **{"timeout": TIMEOUT, **options})
+        return Opening(partial(awaited, connecting))
