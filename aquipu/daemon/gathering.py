@@ -82,7 +82,7 @@ class Gathering:
             self._timer = None
         entering = [waiter for waiter in self._waiting if not waiter.done()]
         self._waiting.clear()
-        self._under_way = len(entering)
-        self._before, self._last = self._last, self._under_way
+        self._under_way += len(entering)
+        self._before, self._last = self._last, len(entering)
         for waiter in entering:
             waiter.set_result(None)
