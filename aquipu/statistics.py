@@ -1,10 +1,9 @@
 """What is counted of a store while it works, and what it says of itself when asked. Pure.
 
 Every time is handed in. Counting must cost next to nothing: an append takes a microsecond and a
-half. So nothing is counted for each append, only for each commit. How long its records took to be
-acknowledged is read off the column of their timestamps, which is sorted: the buckets of the oldest
-and of the newest are found by arithmetic, for they double, and the bounds in between by bisection.
-A commit of a thousand records costs a few microseconds.
+half. So only commits are counted, and how long their records took to be acknowledged is read off
+the column of timestamps. That is sorted: the buckets of the oldest and of the newest are found by
+arithmetic, for they double, and the bounds in between by bisection, in a few microseconds.
 
 Each tally has one thread that adds to it; any other may take a snapshot, which is one copy of a
 list. So the counts of a snapshot belong together, and two tallies may be a commit apart.
@@ -22,6 +21,8 @@ from collections.abc import Mapping, Sequence, Sized
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple, Protocol
+
+from aquipu.record import Lag
 
 SECOND = 1_000_000_000
 """In nanoseconds, the unit of every time that is counted."""
@@ -335,8 +336,8 @@ class Measured(NamedTuple):
     free_bytes: int | None = None
     has_failed: bool = False
     """Whether the log has failed, and no caller has heard of it yet."""
-    cursors: Mapping[str, tuple[int, int, float]] = MappingProxyType({})
-    """By the name of each: the sequence it is at, and how far it is behind: records, seconds."""
+    cursors: Mapping[str, Lag] = MappingProxyType({})
+    """How far each consumer is behind, by the name of its cursor."""
 
 
 class Buffered(Protocol):
@@ -394,6 +395,6 @@ def snapshot(
         disk_bytes=measured.disk_bytes,
         free_bytes=measured.free_bytes,
         state="failed" if state == "open" and measured.has_failed else state,
-        cursor_records={name: records for name, (_, records, _) in measured.cursors.items()},
-        cursor_seconds={name: seconds for name, (_, _, seconds) in measured.cursors.items()},
+        cursor_records={name: lag.records for name, lag in measured.cursors.items()},
+        cursor_seconds={name: lag.seconds for name, lag in measured.cursors.items()},
     )

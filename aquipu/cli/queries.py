@@ -45,7 +45,6 @@ from aquipu.cli.console import (
 from aquipu.cli.export import Format, drain, export, ndjson
 from aquipu.cli.output import check_outside, to_file, to_standard_output
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import address_in
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.cursor import lags
@@ -141,7 +140,7 @@ def follow_command(
     """
     if cursor is not None:
         with usage("--cursor"):
-            checked_name(hold_of_cursor(cursor) if hold else cursor)
+            hold_of_cursor(checked_name(cursor), hold)
     elif hold:
         raise typer.BadParameter("takes a --cursor", param_hint="--hold")
     _follow(store, lambda reader: start, cursor=cursor, hold=hold, json_lines=json_lines)
@@ -323,8 +322,7 @@ def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> No
 def _cursors_in(path: str) -> dict[str, Lag]:
     catalog = Catalog(Disk(), path)
     try:
-        with translate_os_errors(path, "read the cursors of"):
-            return lags(path, catalog.store_id, catalog.look(), time_ns())
+        return lags(path, catalog.store_id, catalog.look(), time_ns())
     finally:
         catalog.close()
 

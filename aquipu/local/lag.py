@@ -14,7 +14,6 @@ from time import monotonic_ns, time_ns
 
 from aquipu.errors import AquipuError
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.read.cursor import lags
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
@@ -50,8 +49,7 @@ class LagMeter:
         path, until = self._journal.path, self._publisher.acknowledged  # before where it is
         segments = self._journal.segments
         seen = Snapshot(self._disk, segments, segments[0].first_sequence, until)
-        with translate_os_errors(path, "read the cursors of"):
-            return lags(path, segments[-1].header.store_id, seen, time_ns())
+        return lags(path, segments[-1].header.store_id, seen, time_ns())
 
     def _look(self) -> None:
         try:

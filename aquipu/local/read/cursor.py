@@ -168,10 +168,12 @@ def lags(path: str, store_id: bytes, view: Snapshot, now: int) -> dict[str, Lag]
     """Return how far each cursor is behind what may be seen of a log, by its name. Blocking.
 
     Those that do not check are left out, and so are those whose next record is purged just now.
-    ``now``: by the clock of the records. Raises OSError when the directory cannot be read.
+    ``now``: by the clock of the records. Raises StoreUnavailableError.
     """
     found: dict[str, Lag] = {}
-    for name in bookmark_names(view.disk, path, BookmarkKind.CURSOR):
+    with translate_os_errors(path, "read the cursors of"):
+        names = bookmark_names(view.disk, path, BookmarkKind.CURSOR)
+    for name in names:
         with suppress(AquipuError, OSError):
             bookmark = read_cursor(view.disk, path, store_id, name)
             if bookmark is not None:

@@ -68,7 +68,7 @@ def checked_name(name: object) -> str:
     return name
 
 
-def hold_of_cursor(name: str, hold: object = True) -> str | None:
+def hold_of_cursor(name: str, hold: object) -> str | None:
     """Return the name of the hold that goes along with a cursor, if one does.
 
     TypeError or ValueError for what cannot be.
