@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import cycle
@@ -54,7 +54,7 @@ def _opener(settings: Settings, labels: int) -> Opener:
 
 
 def _labelled(
-    store: Store, of_each: list[tuple[str, ...]]
+    store: Store, of_each: Sequence[tuple[str, ...]]
 ) -> Callable[[bytes], Awaitable[Receipt]]:
     following = partial(next, cycle(of_each))
 
@@ -73,7 +73,7 @@ def _long(settings: Settings, progress: Progress) -> list[Sample]:
     each = max(settings.labelled // _SPANS, CALLERS)
 
     async def spans(directory: Path) -> list[Sample]:
-        samples: list[Sample] = []
+        samples: list[dict[str, float]] = []
         async with Store.open(
             directory / "store",
             sync_policy=OsManaged(),
@@ -118,7 +118,9 @@ def _memory_table(settings: Settings, rounds: Rounds) -> Table:
         for sample in rounds.samples["long run"]
     ]
     return Table(
-        "memory while records with 3 labels are appended", ["records", "resident", ""], rows
+        "memory while records with 3 labels are appended",
+        ["records", "resident", "since the first"],
+        rows,
     )
 
 

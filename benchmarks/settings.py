@@ -94,6 +94,7 @@ def smallest(directory: Path, *, servers: bool) -> Settings:
         steady_segment_bytes=MIB // 16,
         following_seconds=0.2,
         labels=1_000,
+        labelled=2_000,
         finding_segment_bytes=MIB // 8,
         finds=2,
         servers=servers,
