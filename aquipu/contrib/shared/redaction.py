@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from functools import lru_cache
+from json.encoder import encode_basestring as quoted
 from urllib.parse import unquote_plus
 
 REDACTED = "[redacted]"
@@ -73,6 +74,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _NAMES_MAX = 256  # of headers, about which is remembered what they are
+_PAIRS_MAX = 1024  # of a name and a value, which is remembered to be shown as it is
+_REMEMBERED_MAX = 256  # characters of both
 
 
 class Redaction:
@@ -94,6 +97,34 @@ class Redaction:
             lambda name: redacted(name) and not self._is_kept(name)
         )
         self._query_values = frozenset(query_values)
+        self._shown: dict[tuple[object, object], tuple[str, str]] = {}
+
+    def quoted_header(self, name: str | bytes, value: str | bytes) -> tuple[str, str]:
+        """Return a header as it is shown: its name, in lower case, and its value, both as JSON.
+
+        Most headers are the same in many requests, so those that are shown as they are given are
+        remembered; never a value of which something is left out.
+        """
+        try:
+            known = self._shown.get((name, value))
+        except TypeError:  # a bytearray
+            known = None
+        return known or self._quoted(name, value)
+
+    def _quoted(self, name: str | bytes, value: str | bytes) -> tuple[str, str]:
+        lower, given = as_text(name).lower(), as_text(value)
+        shown = self.header(lower, given)
+        pair = quoted(lower), quoted(shown)
+        if (
+            shown == given
+            and len(lower) + len(given) <= _REMEMBERED_MAX
+            and isinstance(name, Hashable)
+            and isinstance(value, Hashable)
+        ):
+            if len(self._shown) >= _PAIRS_MAX:
+                self._shown.clear()
+            self._shown[name, value] = pair
+        return pair
 
     def header(self, name: str, value: str) -> str:
         """Return the value of a header as it is shown."""
@@ -134,6 +165,11 @@ class Redaction:
         if not equals:  # a value without a name, for all we know
             return REDACTED if part else ""
         return part if unquote_plus(name) in self._query_values else f"{name}={REDACTED}"
+
+
+def as_text(given: str | bytes) -> str:
+    """Return the name or the value of a header as text; as bytes it is Latin-1."""
+    return given if isinstance(given, str) else given.decode("latin-1")
 
 
 def _named(names: Collection[str]) -> Callable[[str], bool]:
