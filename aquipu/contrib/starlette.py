@@ -32,6 +32,7 @@ from aquipu.contrib.auditing.sockets import AuditedSocket
 from aquipu.contrib.shared.entry import Exchange
 from aquipu.contrib.shared.idempotency import idempotency_key
 from aquipu.contrib.shared.opener import Source, opener_for, opener_of
+from aquipu.contrib.shared.redaction import headers_of
 from aquipu.contrib.shared.underway import requests_of
 
 __all__ = ["AuditMiddleware", "State", "get_store", "idempotency_key", "lifespan", "record"]
@@ -168,6 +169,7 @@ class AuditMiddleware:
         self.app = app
         self.audit: Audit[Request] = Audit() if audit is None else audit
         self.name = name
+        self._unaudited = name, Auditing(self.audit)
         self._coverage = Coverage(self.audit)
         self._root_path: str = getattr(
             app, "root_path", ""
@@ -180,7 +182,7 @@ class AuditMiddleware:
                 return await self.app(scope, receive, send)
             finally:
                 self._coverage.say()
-        scope[_AUDITING] = self.name, Auditing(audit)
+        scope[_AUDITING] = self._unaudited
         is_socket = scope["type"] == "websocket"
         if (is_socket and not audit.websockets) or not self._coverage.covers(
             scope.get("method", "GET"), *self._spellings(scope)
@@ -238,5 +240,5 @@ def _exchange(scope: Scope) -> Exchange:
         scope["path"],
         scope.get("query_string", b"").decode("latin-1"),
         client[0] if client else None,
-        tuple(scope["headers"]),
+        headers_of(scope["headers"]),
     )

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aquipu.contrib.auditing.errorpage import error_page_of
 from aquipu.contrib.auditing.trail import NOT_DONE, UNRECORDED, Trail
+from aquipu.contrib.shared.redaction import headers_of
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
 
@@ -89,7 +90,7 @@ class AuditedRequest:
             raise Withheld
         kind, exchange = message["type"], self._exchange
         if kind == "http.response.start":
-            exchange.respond(message["status"], tuple(message.get("headers", ())))
+            exchange.respond(message["status"], headers_of(message.get("headers", ())))
             if self._is_before:
                 if exchange.response_body is not None:
                     self._held = message

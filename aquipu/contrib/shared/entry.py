@@ -92,6 +92,7 @@ from aquipu.contrib.shared.redaction import (
     KEPT_HEADERS,
     REDACTED,
     REDACTED_HEADERS,
+    Header,
     Redaction,
 )
 from aquipu.contrib.shared.trace import trace_in
@@ -109,7 +110,7 @@ __all__ = [
 ]
 
 Entry: TypeAlias = dict[str, Any]
-Headers: TypeAlias = Iterable[tuple[str, str] | tuple[bytes, bytes]]
+Headers: TypeAlias = Iterable[Header]
 
 _utf8 = getincrementaldecoder("utf-8")
 _encode = json.JSONEncoder(
@@ -153,7 +154,7 @@ class Body:
 class Exchange:
     """One request and its response, as far as they have come.
 
-    ``headers`` are pairs of texts, or of Latin-1 bytes, that nobody changes later.
+    ``headers``: that nobody changes later.
     """
 
     status: int | None = None
@@ -267,9 +268,16 @@ def _value(value: object) -> str:
     return int.__repr__(value) if type(value) is int else _encode(value)
 
 
-def _headers(pairs: Headers, redaction: Redaction) -> str:
+def _headers(given: Headers, redaction: Redaction) -> str:
+    shown = list(map(redaction.shown, given))
+    found = dict(shown)
+    return "{" + ",".join((found if len(found) == len(shown) else _joined(shown)).values()) + "}"
+
+
+def _joined(shown: list[tuple[str, str]]) -> dict[str, str]:
+    """Return headers of which some have the same name."""
     found: dict[str, str] = {}
-    for given in pairs:
-        name, value = redaction.quoted_header(*given)
-        found[name] = f"{found[name][:-1]}, {value[1:]}" if name in found else value
-    return "{" + ",".join([f"{name}:{value}" for name, value in found.items()]) + "}"
+    for name, text in shown:
+        before = found.get(name)
+        found[name] = text if before is None else f"{before[:-1]}, {text[len(name) + 2 :]}"
+    return found

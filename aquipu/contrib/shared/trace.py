@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from aquipu.contrib.shared.redaction import as_text
+from aquipu.contrib.shared.redaction import Header, as_text
 
 _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
@@ -26,7 +26,7 @@ class Trace(NamedTuple):
     """16 hexadecimal digits: the span of the caller."""
 
 
-def trace_in(headers: Iterable[tuple[str, str] | tuple[bytes, bytes]]) -> Trace | None:
+def trace_in(headers: Iterable[Header]) -> Trace | None:
     """Return the trace that the headers of a request name; None without a valid one."""
     given = [
         value
