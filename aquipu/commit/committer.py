@@ -29,7 +29,7 @@ from time import monotonic_ns, time_ns
 from typing import TypeAlias, TypeVar
 
 from aquipu.commit.group import GroupCommit
-from aquipu.commit.resume import resume
+from aquipu.commit.resume import resumable, resume
 from aquipu.engine import Commit, CommitResult, Engine, Limits
 from aquipu.errors import (
     AquipuError,
@@ -226,12 +226,13 @@ class Committer(Owned, Closing):
             self._publishes_later = True
         if sum(commit.batches.values()) == len(commit):
             return
-        pairs = zip(commit.waiters, receipts, strict=True)
+        waiters = commit.waiters
+        pairs = resumable(waiters, receipts)
         if commit.sync and len(commit) >= LARGE:
             if not self._group.is_forming:
-                self._counters.cancelled += resume(islice(pairs, len(commit) // 2))
+                self._counters.cancelled += resume(waiters, islice(pairs, len(commit) // 2))
             self._submit(at_once=True)
-        self._counters.cancelled += resume(pairs)
+        self._counters.cancelled += resume(waiters, pairs)
 
     def _submit(self, *, at_once: bool = False) -> None:
         """Submit the next commit, or end a log that is being closed when there is none.
