@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from aquipu.errors import (
     AquipuError,
+    BackupRefusedError,
     BatchTooLargeError,
     BufferFullError,
     ConflictError,
     CorruptionError,
     ForkedStoreError,
+    IncompleteCopyError,
     NoSuchRecordError,
     NotAStoreError,
     OutcomeUnknownError,
@@ -33,7 +35,7 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.retain.retention import Retention
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
 from aquipu.reading import Cursor, Follow, Scan
-from aquipu.record import Page, Position, Purged, Receipt, Record
+from aquipu.record import Backup, Page, Position, Purged, Receipt, Record
 from aquipu.statistics import Health, Histogram, Statistics
 from aquipu.store import Store
 
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Always",
     "AquipuError",
+    "Backup",
+    "BackupRefusedError",
     "BatchTooLargeError",
     "BufferFullError",
     "ConflictError",
@@ -57,6 +61,7 @@ __all__ = [
     "ForkedStoreError",
     "Health",
     "Histogram",
+    "IncompleteCopyError",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",

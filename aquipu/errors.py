@@ -7,6 +7,7 @@
     ├── NotAStoreError           the path holds something that is no store
     ├── UnsupportedFormatError   written by a later version, or with a feature unknown here
     ├── CorruptionError          bytes that were safe on the disk have changed
+    │   └── IncompleteCopyError      the files were copied while the store was being written
     ├── StoreLockedError         another process is writing it
     │   └── StoreAlreadyOpenError    another Store of this process is
     ├── StoreClosedError         aclose() has begun
@@ -18,6 +19,7 @@
     ├── ConflictError            the record would not get the sequence that it was to get
     ├── StaleKeyError            a later number of the producer is stored, and this one is not known
     ├── PositionLostError        a consumer has read what is gone: the log has lost its end
+    ├── BackupRefusedError       what is at the place of a backup does not go with this store
     ├── BufferFullError          append_nowait() found no room
     ├── RecordTooLargeError      one record is over max_record_bytes          (also a ValueError)
     ├── BatchTooLargeError       one append_many() is larger than the buffer  (also a ValueError)
@@ -39,12 +41,23 @@ class AquipuError(Exception):
     """The root: ``except AquipuError`` catches everything that this package raises of its own."""
 
 
-class StoreUnavailableError(AquipuError):
-    """The operating system refused a file or a directory that the store needs.
+class _OfPath(Exception):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
-    The OSError is the ``__cause__``. Raised while opening or reading: missing permission, a
-    read-only file system, too many open files, an input/output error. Nothing was changed by the
-    refused call.
+
+class _WithReason(Exception):
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+
+class StoreUnavailableError(AquipuError):
+    """The operating system refused a file or a directory; the OSError is the ``__cause__``.
+
+    Missing permission, a read-only file system, too many open files, no space for a backup, an
+    input/output error. The refused call has changed nothing.
     """
 
     def __init__(self, path: str, action: str, reason: str) -> None:
@@ -53,17 +66,13 @@ class StoreUnavailableError(AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"cannot {self.action} {self.path}: {self.reason}; nothing was lost; mend that and "
-            "open the store again"
+            f"cannot {self.action} {self.path}: {self.reason}; nothing was lost; mend that, then "
+            "open the store or do this again"
         )
 
 
-class NotAStoreError(AquipuError):
+class NotAStoreError(_WithReason, AquipuError):
     """The path is a file, or a directory that holds something else. Nothing was written."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
 
     def __str__(self) -> str:
         return (
@@ -72,12 +81,8 @@ class NotAStoreError(AquipuError):
         )
 
 
-class UnsupportedFormatError(AquipuError):
+class UnsupportedFormatError(_WithReason, AquipuError):
     """The store was written by a later version of aquipu, or with a feature unknown here."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}; nothing was changed; open it with a newer aquipu"
@@ -99,6 +104,16 @@ class CorruptionError(AquipuError):
             f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed; "
             "copy the directory away before anything else, then restore this file from a backup, "
             "or see `aquipu repair`"
+        )
+
+
+class IncompleteCopyError(CorruptionError):
+    """The files were copied, at different moments, while the store was being written."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} does not fit at {self.offset}: {self.reason}; nothing was changed; "
+            "copy it anew with `aquipu backup`, or have `aquipu repair` keep what is here"
         )
 
 
@@ -133,26 +148,18 @@ class StoreAlreadyOpenError(StoreLockedError):
         )
 
 
-class StoreClosedError(AquipuError):
+class StoreClosedError(_OfPath, AquipuError):
     """The store is closed or closing.
 
     The call did nothing; everything accepted before is or will be safe.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
     def __str__(self) -> str:
         return f"{self.path} is closed; this call did nothing; open the store again to go on"
 
 
-class WrongLoopError(AquipuError):
+class WrongLoopError(_OfPath, AquipuError):
     """The call came from another event loop than the one that opened the store, or from none."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
 
     def __str__(self) -> str:
         return (
@@ -163,12 +170,8 @@ class WrongLoopError(AquipuError):
         )
 
 
-class ForkedStoreError(AquipuError):
+class ForkedStoreError(_OfPath, AquipuError):
     """The process was forked after the store was opened; the store stays with the parent."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
 
     def __str__(self) -> str:
         return (
@@ -177,18 +180,13 @@ class ForkedStoreError(AquipuError):
         )
 
 
-class StoreFailedError(AquipuError):
+class StoreFailedError(_WithReason, AquipuError):
     """A sync or a write failed, so the store is poisoned.
 
-    Nothing more is accepted until it is opened again. The outcome of the records that were under
-    way is unknown: they may be found after the next opening, or not. The operating system may drop
-    the pages of a failed sync and report success the next time, so it is never repeated. The
-    OSError is the ``__cause__``. Reading up to the last synced record goes on.
+    Nothing more is accepted until it is opened again, which may find the records that were under
+    way, or not. The system may drop the pages of a failed sync and report success the next time, so
+    it is never repeated. The OSError is the ``__cause__``. What was synced can still be read.
     """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
 
     def __str__(self) -> str:
         return (
@@ -200,12 +198,10 @@ class StoreFailedError(AquipuError):
 class StoreFullError(AquipuError):
     """There was no space for a commit: nothing of it is kept, and nothing else is lost.
 
-    ``sequence`` is the one that the first record of the refused commit would have had; it is given
-    to the next record that is stored. The OSError is the ``__cause__``. The next append works as
-    soon as there is space.
+    ``sequence`` is the one that the first record of the refused commit would have had; the next one
+    that is stored gets it. The OSError is the ``__cause__``. An append works when there is space.
 
-    Without a ``sequence``, there was no space for the small file that a purge or a hold replaces:
-    nothing has changed.
+    Without a ``sequence``, there was none for the small file that a purge or a hold replaces.
     """
 
     def __init__(self, path: str, sequence: int | None, reason: str) -> None:
@@ -224,17 +220,12 @@ class StoreFullError(AquipuError):
         )
 
 
-class OutcomeUnknownError(AquipuError):
+class OutcomeUnknownError(_WithReason, AquipuError):
     """Records were sent to a daemon, and what became of them is not known.
 
-    The answer was lost, and the daemon could not be asked. They are in the log all together, or
-    none of them is. Only for a store made by `Store.connect`, which goes on: the next append tries
-    to reach the daemon again.
+    The answer was lost, and the daemon could not be asked. All of them are in the log, or none is.
+    Only for a store made by `Store.connect`, whose next append tries to reach the daemon again.
     """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
 
     def __str__(self) -> str:
         return (
@@ -291,13 +282,11 @@ class BatchTooLargeError(AquipuError, ValueError):
 
 
 class ConflictError(AquipuError):
-    """The record would not have got the sequence that was expected: nothing was written."""
+    """The record would not have got the sequence that was expected, but ``next_sequence``."""
 
     def __init__(self, path: str, expected: int, next_sequence: int) -> None:
         super().__init__(path, expected, next_sequence)
-        self.path, self.expected = path, expected
-        self.next_sequence = next_sequence
-        """What the next record gets, behind all that was accepted so far."""
+        self.path, self.expected, self.next_sequence = path, expected, next_sequence
 
     def __str__(self) -> str:
         return (
@@ -323,11 +312,10 @@ class StaleKeyError(AquipuError):
 class PositionLostError(AquipuError):
     """A consumer has read further than its log has survived.
 
-    What it has read beyond is not there any more. A power cut has taken acknowledged records that
-    were not yet synced (under ``Always`` there are none), or the store was repaired, or restored
-    from an older copy. New records may stand at their sequences by now. ``sequence`` is where the
-    consumer wanted to go on, ``resume`` where what it has read and what is there part: the place to
-    go on from.
+    A power cut has taken acknowledged records that were not yet synced (under ``Always`` there are
+    none), or the store was repaired, or restored from an older copy. Others may stand at their
+    sequences by now. ``sequence`` is where the consumer wanted to go on, ``resume`` where what it
+    has read and what is there part: the place to go on from.
 
     ``resume`` is None when the store does not know the generation in which the consumer has read:
     it was in another store or copy, or before very many such losses, or the file that lists them
@@ -351,6 +339,19 @@ class PositionLostError(AquipuError):
             f"{self.sequence}: what it has read from {self.resume} on is not there any more, and "
             f"others may stand there now; nothing else was lost; read from {self.resume} on (a "
             "cursor: save that), and undo what was done with what is gone"
+        )
+
+
+class BackupRefusedError(_WithReason, AquipuError):
+    """The place of a backup does not go together with this store: it is that of another one, say.
+
+    Nothing was written.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is no place for a backup of this store: {self.reason}; nothing was "
+            "written; give another directory, a new one for example"
         )
 
 

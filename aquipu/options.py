@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from aquipu.local.retain.retention import Duration, Retention, check_age
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
-from aquipu.record import Position, Record, checked_labels
+from aquipu.record import Position, Record, Time, checked_labels, nanoseconds
 
 MIB = 1024 * 1024
 _BUFFER_BYTES_MAX = 1024 * MIB  # a commit's size is a u32 in its frame
@@ -129,6 +129,24 @@ class Wanted(NamedTuple):
         return all(label in carried for label in self.every) and (
             not self.any_of or any(label in carried for label in self.any_of)
         )
+
+
+def checked_range(
+    start: int | None, stop: int | None, since: Time | None, until: Time | None
+) -> Range:
+    """Return the range that is asked for; TypeError or ValueError for what is none."""
+    for sequence, name in ((start, "start"), (stop, "stop")):
+        if sequence is not None:
+            check_sequence(sequence, name)
+    if start is not None and stop is not None and start > stop:
+        raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
+    times = (
+        None if since is None else nanoseconds(since),
+        None if until is None else nanoseconds(until),
+    )
+    if times[0] is not None and times[1] is not None and times[0] > times[1]:
+        raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
+    return Range(start, stop, *times)
 
 
 def checked_wanted(

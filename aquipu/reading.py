@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from logging import getLogger
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from aquipu.errors import RecordPurgedError
 from aquipu.options import (
@@ -15,18 +15,16 @@ from aquipu.options import (
     Wanted,
     check_limit,
     check_sequence,
+    checked_range,
     checked_start,
     checked_wanted,
 )
-from aquipu.record import Known, Page, Position, Receipt, Record
+from aquipu.record import Backup, Known, Page, Position, Receipt, Record, Time
 from aquipu.runtime.closing import Records, Single
 from aquipu.runtime.owner import Owned
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-Time: TypeAlias = "datetime | int"
-"""An aware datetime, or nanoseconds since the epoch."""
+    from pathlib import Path
 
 _NO_GENERATION = bytes(8)
 _log = getLogger(__name__)
@@ -184,6 +182,10 @@ class LogReader(ABC):
         """Return the labels that begin with a prefix, and how many records carry each."""
 
     @abstractmethod
+    async def backup(self, path: str | Path, *, link: bool, bookmarks: bool) -> Backup:
+        """Copy the log to another directory; see `Store.backup`."""
+
+    @abstractmethod
     async def check_position(self, position: Position) -> None:
         """Raise PositionLostError unless what was read before the position survived."""
 
@@ -339,6 +341,34 @@ class Readable(Owned, ABC):
             return self._reader.follow(None, earliest=True, on_purged=on_purged)
         return self._reader.follow(start, earliest=False, on_purged=on_purged)
 
+    async def backup(
+        self, path: str | Path, *, link: bool = False, bookmarks: bool = True
+    ) -> Backup:
+        """Copy the log to another directory, while it is being written, and check the copy.
+
+        The backup is a store: it opens as any other. It holds everything that was acknowledged when
+        this began, all of it synced, there as here. What the directory has from an earlier backup
+        is not copied again, and kept, also when it was purged here. It needs space for what is new,
+        and for the last segment. When it is cut short, or cancelled, the next one goes on from
+        there, and what is there opens. No purge removes what is being copied.
+
+        Args:
+            path: the directory, on the machine where the store's own is; made if it is missing.
+            link: give sealed segments a second name in place of a copy, on the same file system.
+                That protects from a purge, and not from a disk that fails.
+            bookmarks: whether the holds and cursors come along.
+
+        Raises BackupRefusedError for a place that does not go together with this store,
+        NotAStoreError for one that holds other things, StoreLockedError when it is in use,
+        CorruptionError for what is damaged, here or there, StoreUnavailableError, for lack of space
+        for example. The store is never harmed. TypeError or ValueError for what is no path.
+        """
+        for name, value in (("link", link), ("bookmarks", bookmarks)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} is True or False, not {value!r:.100}")
+        self._check_readable()
+        return await self._reader.backup(path, link=link, bookmarks=bookmarks)
+
     async def check_position(self, position: Position) -> None:
         """Raise PositionLostError unless what was read before the position survived.
 
@@ -357,37 +387,3 @@ async def first_of(scan: Scan, count: int) -> list[Record]:
             if len(found) == count:
                 break
     return found
-
-
-def checked_range(
-    start: int | None, stop: int | None, since: Time | None, until: Time | None
-) -> Range:
-    """Return the range that is asked for; TypeError or ValueError for what is none."""
-    for sequence, name in ((start, "start"), (stop, "stop")):
-        if sequence is not None:
-            check_sequence(sequence, name)
-    if start is not None and stop is not None and start > stop:
-        raise ValueError(f"a scan's start ({start}) is not after its stop ({stop})")
-    times = (
-        None if since is None else nanoseconds(since),
-        None if until is None else nanoseconds(until),
-    )
-    if times[0] is not None and times[1] is not None and times[0] > times[1]:
-        raise ValueError(f"a scan's since ({since}) is not after its until ({until})")
-    return Range(start, stop, *times)
-
-
-def nanoseconds(time: object) -> int:
-    """Return a time in nanoseconds since the epoch; TypeError or ValueError for what is none."""
-    if isinstance(time, int) and not isinstance(time, bool):
-        return time
-    # here, because a program that only writes needs none of it
-    from datetime import UTC, datetime, timedelta
-
-    if not isinstance(time, datetime):
-        raise TypeError(
-            f"a time is an aware datetime or nanoseconds since the epoch, not {type(time).__name__}"
-        )
-    if time.utcoffset() is None:
-        raise ValueError(f"a time has a time zone: {time} may be one of many moments")
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

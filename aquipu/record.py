@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from aquipu.policy import Stage
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+Time: TypeAlias = "datetime | int"
+"""An aware datetime, or nanoseconds since the epoch."""
 
 LABEL_BYTES_MAX = 1024
 """The longest label of a relation, in bytes of UTF-8."""
@@ -34,7 +37,7 @@ PRODUCER_MAX = 64
 PRODUCERS = 1 << 63
 """The bit of a number by which the keys of producers differ from those of a daemon's clients."""
 _POSITION = r"([0-9a-f]{16})-([0-9]{1,20})"
-_SURELY_FIT = LABELS_MAX  # characters of ASCII: no label of them is too long, nor are they too many
+_SURELY_SHORT = LABEL_BYTES_MAX // 4  # characters, of at most 4 bytes each
 
 
 class Receipt(NamedTuple):
@@ -152,6 +155,23 @@ class Purged(NamedTuple):
     """Size of the dropped segment files."""
 
 
+class Backup(NamedTuple):
+    """What a backup has come to: a store at another place, which opens as any other."""
+
+    path: str
+    """Its directory, absolute."""
+    first_sequence: int
+    """Sequence of the first record that it keeps: perhaps one that the store has purged since."""
+    next_sequence: int
+    """One past the last record in it; all that was acknowledged when it began lies below."""
+    segments: int
+    """Segments that this backup has written, or written anew."""
+    copied_bytes: int
+    """Bytes that were copied, of segments and their indexes."""
+    shared_bytes: int
+    """Bytes that were not copied: the file system keeps them once for both."""
+
+
 class Key(NamedTuple):
     """The name of a commit across restarts: its writer, its number there, its records' places."""
 
@@ -255,6 +275,22 @@ def moment(timestamp: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=timestamp // 1000)
 
 
+def nanoseconds(time: object) -> int:
+    """Return a time in nanoseconds since the epoch; TypeError or ValueError for what is none."""
+    if isinstance(time, int) and not isinstance(time, bool):
+        return time
+    # here, because a program that only writes needs none of it
+    from datetime import UTC, datetime, timedelta
+
+    if not isinstance(time, datetime):
+        raise TypeError(
+            f"a time is an aware datetime or nanoseconds since the epoch, not {type(time).__name__}"
+        )
+    if time.utcoffset() is None:
+        raise ValueError(f"a time has a time zone: {time} may be one of many moments")
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
 def checked_batch(items: Iterable[object]) -> list[bytes]:
     """Return each of them as `checked_data` gives it."""
     batch = list(items)
@@ -268,32 +304,13 @@ def labels_size(labels: tuple[str, ...]) -> int:
     return sum(map(len, map(str.encode, labels)))
 
 
-def plain_size(labels: tuple[str, ...]) -> int:
-    """Return how many bytes the labels have, if they are surely ones that a user may give.
-
-    Nearly all are, and asked of all at once that costs little. 0 when each must be looked at.
-    """
-    try:
-        together = "".join(labels)
-    except TypeError:
-        return 0
-    is_plain = (
-        together.isascii()
-        and together.isprintable()
-        and len(together) <= _SURELY_FIT
-        and RESERVED not in together
-        and "" not in labels
-    )
-    return len(together) if is_plain else 0
-
-
 def checked_relations(relations: Iterable[str]) -> tuple[str, ...]:
     """Return the labels that a user gives a record, as `checked_labels` does.
 
     ValueError also for those that only the engine gives.
     """
     labels = relations if isinstance(relations, (str, bytes)) else tuple(relations)
-    if type(labels) is tuple and plain_size(labels):
+    if type(labels) is tuple and _are_plain(labels):
         return labels
     labels = checked_labels(labels)
     if any(label.startswith(RESERVED) for label in labels):
@@ -333,3 +350,21 @@ def checked_labels(relations: Iterable[str]) -> tuple[str, ...]:
 
 def _refused_constant(name: str) -> None:
     raise ValueError(f"{name} is no value of JSON")
+
+
+def _are_plain(labels: tuple[str, ...]) -> bool:
+    """Return whether these are surely labels that a user may give, as nearly all are.
+
+    Asked of all at once, that costs little.
+    """
+    try:
+        together = " ".join(labels)
+    except TypeError:
+        return False
+    return (
+        together.isprintable()  # what any version of Unicode calls printable is fit
+        and len(together)
+        <= _SURELY_SHORT  # all of them, and so each; and they are fewer than `LABELS_MAX`
+        and RESERVED not in together
+        and all(labels)
+    )

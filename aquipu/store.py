@@ -26,8 +26,8 @@ from aquipu.options import (
     refuse_for_daemon,
 )
 from aquipu.policy import EveryN, SyncPolicy
-from aquipu.reading import Cursor, Face, LogReader, Readable, Time, nanoseconds
-from aquipu.record import Known, Lag, Purged, Receipt
+from aquipu.reading import Cursor, Face, LogReader, Readable
+from aquipu.record import Known, Lag, Purged, Receipt, Time, nanoseconds
 from aquipu.runtime.closing import Opening
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ DOCUMENTS = (
     "aquipu/CHANGELOG.md",
     "aquipu/README.md",
     "aquipu/contrib/README.md",
+    "aquipu/local/backup/README.md",
     "aquipu/local/format/README.md",
     "aquipu/sync/README.md",
     "benchmarks/README.md",

@@ -39,10 +39,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "local/format", "local/disk", "local/retain", "local/write", "local/index"}
         | {"local/read"}
     ),
+    "local/backup": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
+    ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
-        | {"local/index", "reading", "engine", "commit", "runtime"}
+        | {"local/index", "local/backup", "reading", "engine", "commit", "runtime"}
     ),
     "remote": frozenset(
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
@@ -87,6 +90,7 @@ PURE = frozenset(
             "local/index/postings",
             "local/index/meter",
             "local/check/placeholder",
+            "local/backup/plan",
         ),
         *(
             "runtime/allowance",
@@ -119,17 +123,17 @@ IMPURE_PACKAGES = frozenset(
 )
 CALENDAR = frozenset({"record"})
 """Pure files that give times as datetimes all the same: the calendar, and not the clock."""
-BLOCKING = frozenset({"local/disk", "local/retain", "local/check"})
+BLOCKING = frozenset({"local/disk", "local/retain", "local/check", "local/backup"})
 """Folders that know no event loop."""
 LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})
 
 ONLY_IN: dict[str, frozenset[str]] = {
     "os": frozenset(
         f"local/disk/{file}"
-        for file in ("disk", "open_files", "paths", "pins", "rights", "sockets", "system")
+        for file in ("disk", "marks", "open_files", "paths", "pins", "rights", "sockets", "system")
     ),
     "posix": frozenset(),
-    "fcntl": frozenset({"local/disk/disk"}),
+    "fcntl": frozenset({"local/disk/disk", "local/disk/marks"}),
     "mmap": frozenset(),
     "importlib": frozenset(),
     "google_crc32c": frozenset({"local/format/checksum"}),

@@ -14,6 +14,8 @@ import aquipu
 NAMES = [
     "Always",
     "AquipuError",
+    "Backup",
+    "BackupRefusedError",
     "BatchTooLargeError",
     "BufferFullError",
     "ConflictError",
@@ -25,6 +27,7 @@ NAMES = [
     "ForkedStoreError",
     "Health",
     "Histogram",
+    "IncompleteCopyError",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",

@@ -30,7 +30,8 @@ from aquipu.local.log import LocalReader
 from aquipu.local.read.follow import Followed
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
-from aquipu.reading import Face, LogReader, Readable, Scan, nanoseconds
+from aquipu.reading import Face, LogReader, Readable, Scan
+from aquipu.record import nanoseconds
 from aquipu.runtime.handoff import Handoff
 from tests.disk import FailingDisk
 from tests.support import flip, open_log
@@ -110,6 +111,9 @@ class Log(Readable):
         return Snapshot(self.disk, self.journal.segments, self.first_sequence, self.next_sequence)
 
     def followed(self, face: Face) -> Followed:
+        raise NotImplementedError
+
+    async def secure(self, sequence: int) -> None:
         raise NotImplementedError
 
     async def check_survived(self, generation: bytes, sequence: int) -> None:

@@ -7,7 +7,7 @@
 `export`    records as other programs read them: ndjson, csv, parquet
 `output`    the file, or whatever else, that an export goes to
 `metrics`   the statistics of a store over HTTP
-`queries`   the commands that read
+`queries`   the commands that read, backup among them
 `changes`   the commands that change a store while it works
 `check`     the commands that build indexes anew and repair, at rest
 `serve`     the command that serves a store to other processes

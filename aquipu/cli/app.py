@@ -21,6 +21,7 @@ from aquipu.cli.console import readable, say
 from aquipu.cli.lines import LineTooLongError
 from aquipu.errors import (
     AquipuError,
+    BackupRefusedError,
     CorruptionError,
     NoSuchRecordError,
     NotAStoreError,
@@ -115,6 +116,7 @@ class MissingPackageError(Exception):
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (CorruptionError, DAMAGED),
     (NotAStoreError, USAGE),
+    (BackupRefusedError, USAGE),
     (NoSuchRecordError, USAGE),
     (LineTooLongError, USAGE),
     (MissingPackageError, USAGE),

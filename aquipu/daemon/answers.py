@@ -297,6 +297,9 @@ _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "stand": lambda store, head: _next_sequence(store),
     "health": lambda store, head: _health(store),
     "relations": lambda store, head: store.relations(head["prefix"]),
+    "backup": lambda store, head: store.backup(
+        head["path"], link=head["link"], bookmarks=head["bookmarks"]
+    ),
     "roll": lambda store, head: store.roll(),
     "purge": _purge,
     "hold": lambda store, head: store.hold(head["name"], head["sequence"]),

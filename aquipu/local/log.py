@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from aquipu.errors import RecordNotWrittenError, RecordPurgedError, StoreUnavailableError
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import StrPath, checked_place
 from aquipu.local.format.segment import TIME_END
 from aquipu.local.keyed import find_keyed, find_number
 from aquipu.local.read.follow import Followed, LocalFollow
@@ -15,7 +19,7 @@ from aquipu.local.read.snapshot import Snapshot, find, parts_between
 from aquipu.options import OnPurged, Range, Wanted
 from aquipu.policy import Stage
 from aquipu.reading import Face, LogReader
-from aquipu.record import Known, Position, Receipt, Record
+from aquipu.record import Backup, Known, Position, Receipt, Record
 from aquipu.runtime.handoff import Handoff
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ class Source(Protocol):
 
     handoff: Handoff
     finder: Finder
+
+    @property
+    def disk(self) -> Disk:
+        """The door to it."""
 
     @property
     def path(self) -> str:
@@ -47,6 +55,9 @@ class Source(Protocol):
     @property
     def synced_sequence(self) -> int:
         """Everything below is on the disk, as far as this process knows."""
+
+    async def secure(self, sequence: int) -> None:
+        """Have everything before a sequence on the disk."""
 
     async def check_survived(self, generation: bytes, sequence: int) -> None:
         """Raise PositionLostError unless what was read in a generation up to there is there."""
@@ -153,6 +164,26 @@ class LocalReader(LogReader):
             return await handoff.run(parts_between, seen, since, until)
 
         return await self._in_what_is_kept(narrow)
+
+    async def backup(self, path: StrPath, *, link: bool, bookmarks: bool) -> Backup:
+        from anyio import to_thread
+
+        from aquipu.local.backup.backup import Making, Overtaken, Wish  # only a backup pays for it
+
+        source, stop = self._source, Event()
+        wish = Wish(checked_place(path), link, bookmarks)
+        making = Making(source.disk, source.path, wish, lambda: source.next_sequence, stop)
+        try:
+            while True:
+                await source.handoff.run(making.prepare)
+                seen = await source.snapshot()
+                await source.secure(min(seen.stop, source.next_sequence))
+                with suppress(Overtaken):
+                    # no job of the handoff's: that gives way to what callers wait for
+                    call = partial(making.carry_out, seen)
+                    return await to_thread.run_sync(call, abandon_on_cancel=True)
+        finally:
+            stop.set()
 
     async def _in_what_is_kept(self, call: Callable[[Snapshot], Awaitable[T]]) -> T:
         """Do something with what may be seen; again, when a purge has removed its files."""

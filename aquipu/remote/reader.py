@@ -13,10 +13,11 @@ from aquipu.errors import (
     RecordPurgedError,
     StoreClosedError,
 )
+from aquipu.local.disk.paths import StrPath, checked_place
 from aquipu.local.retain.bookmarks import hold_of_cursor
 from aquipu.options import OnPurged, Range, Wanted
 from aquipu.reading import Cursor, Face, Follow, LogReader, Scan, first_of
-from aquipu.record import Known, Position, Receipt, Record
+from aquipu.record import Backup, Known, Position, Receipt, Record
 from aquipu.remote.protocol import Head, Message, generation_in, page_in
 
 T = TypeVar("T")
@@ -75,6 +76,11 @@ class RemoteReader(LogReader):
     async def relations(self, prefix: str) -> dict[str, int]:
         labels: dict[str, int] = await self._daemon.call("relations", prefix=prefix)
         return labels
+
+    async def backup(self, path: StrPath, *, link: bool, bookmarks: bool) -> Backup:
+        place = checked_place(path)  # the daemon may be started in another directory
+        done = await self._daemon.call("backup", path=place, link=link, bookmarks=bookmarks)
+        return Backup(*done)
 
     async def check_position(self, position: Position) -> None:
         generation, sequence = position

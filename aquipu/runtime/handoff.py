@@ -162,6 +162,5 @@ def _undo(undo: Callable[[T], object] | None, future: Future[T]) -> None:
 
 def _release(lock: Lock) -> None:
     """Release a lock that may not be held: nothing waits then."""
-    if lock.locked():
-        with suppress(RuntimeError):  # released meanwhile
-            lock.release()
+    with suppress(RuntimeError):
+        lock.release()

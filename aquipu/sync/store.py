@@ -122,6 +122,8 @@ class _SyncLog:
     """Return the labels and how many records carry each: see `Store.relations`."""
     check_position = _waiting(Store.check_position)
     """Raise unless what was read before a position survived: see `Store.check_position`."""
+    backup = _waiting(Store.backup)
+    """Copy the log to another directory: see `Store.backup`."""
     cursor = _reading(Store.cursor, _cursor)
     """Return the place of a consumer: see `Store.cursor`."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_many_short_lines(address: str, tmp_path: Path) -> None:
     """More lines at a time than the daemon takes in one commit are several."""
     well("append", address, input=b"\n" * 200_000)
     assert well("tail", address, "-n", "1", "--json").startswith(b'{"sequence": 199999, ')
+
+
+def test_a_backup(address: str, tmp_path: Path) -> None:
+    """The daemon makes it, at a path that counts from where the command was given."""
+    well("append", address, input=b"one\ntwo\n")
+    (tmp_path / "away").mkdir()
+    os.chdir(tmp_path / "away")
+    assert well("backup", address, "copy").startswith(b"2 records, 0 to 1, in ")
+    assert data_in(tmp_path / "away" / "copy") == [b"one\n", b"two\n"]
+    shutil.rmtree(tmp_path / "away")
+    os.chdir(tmp_path)
 
 
 def test_holds_and_purges(address: str) -> None:

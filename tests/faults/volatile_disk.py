@@ -161,7 +161,7 @@ class VolatileDisk(Disk):
         self._descriptors: dict[int, _Open] = {}
         self._locked: dict[Inode, int] = {}
         self._held: dict[Inode, dict[int, bool]] = {}  # by which descriptors, and whether alone
-        self._root = Inode(bytearray())
+        self._directories: dict[str, Inode] = {}  # to be locked
         self._unsynced: dict[Inode, Changes] = {}
         self._next_descriptor = 1000
         self._life = 0
@@ -245,6 +245,15 @@ class VolatileDisk(Disk):
         self._give_room(self._names.get(new))
         self._names[new] = inode
         self.log.append(Rename(old, new, inode))
+
+    def link(self, old: str, new: str) -> None:
+        self._call("link")
+        inode = self._names[new] = self._named(old)
+        self.log.append(Rename(None, new, inode))
+
+    def clone(self, source: int, descriptor: int) -> bool:
+        """No blocks are shared."""
+        return False
 
     def remove(self, path: str) -> None:
         self._call("remove")
@@ -349,9 +358,10 @@ class VolatileDisk(Disk):
 
     def try_lock_directory(self, path: str, *, shared: bool = False) -> int | None:
         self._call("try_lock_directory")
-        if self._root in self._locked:
+        inode = self._directories.setdefault(path, Inode(bytearray()))
+        if inode in self._locked:
             return None
-        descriptor = self._locked[self._root] = self._descriptor(self._root)
+        descriptor = self._locked[inode] = self._descriptor(inode)
         return descriptor
 
     def try_hold(self, descriptor: int, *, exclusive: bool = False) -> bool:

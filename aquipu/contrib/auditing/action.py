@@ -7,7 +7,8 @@ what is left out because it may be a secret.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from aquipu import Receipt
 from aquipu.contrib.auditing.audit import Audit
@@ -22,7 +23,8 @@ R = TypeVar("R")
 _OF_RESPONSES = frozenset({"duration", "response_headers", "request_body", "response_body"})
 
 
-class Auditing(NamedTuple, Generic[R]):
+@dataclass(frozen=True)
+class Auditing(Generic[R]):
     """What an audit has left with a request, for the actions in its handler."""
 
     audit: Audit[R]

@@ -21,23 +21,22 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._count = 0
-        self._ended: Event | None = None  # that somebody waits for
+        self._ended = Event()
 
     def __enter__(self) -> None:
         self._count += 1
+        self._ended.clear()
 
     def __exit__(self, *raised: object) -> None:
         self._count -= 1
-        if not self._count and self._ended is not None:
+        if not self._count:
             self._ended.set()
-            self._ended = None
 
     async def ended(self) -> None:
         """Wait until there is none, or long enough."""
         if self._count:
-            ended = self._ended = self._ended or Event()
             with suppress(TimeoutError):
-                await wait_for(ended.wait(), SECONDS)
+                await wait_for(self._ended.wait(), SECONDS)
 
 
 def requests_of(store: AnyStore) -> UnderWay:

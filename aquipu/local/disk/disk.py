@@ -1,4 +1,4 @@
-"""The files and directories of the operating system, and the only module that imports fcntl.
+"""The files and directories of the operating system, and the one door to them.
 
 Everything blocks, nothing is retried, nothing is decided here. OSError passes through as it is.
 Small enough to fake whole: a test hands `Store.open` a `Disk` of its own.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EBADF, EINVAL, EIO, EISDIR, ENOLCK, ENOSYS, EOPNOTSUPP
+from errno import EBADF, EINVAL, EIO, EISDIR, ENOLCK, ENOSYS, ENOTTY, EOPNOTSUPP, EXDEV
 from socket import socket
-from struct import Struct
 from typing import BinaryIO
 
+from aquipu.local.disk.marks import is_marked, mark
 from aquipu.local.disk.open_files import Stream, open_files
 from aquipu.local.disk.pins import Pin, Pins
 from aquipu.local.disk.rights import Rights
@@ -27,10 +26,8 @@ _NO_DIRECTORY_LOCKS = _NOT_OFFERED | {EBADF, EISDIR, ENOLCK}  # NFS locks only w
 _DIRECTORY_MODE = 0o700
 _BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
 _READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
-_FLOCK = Struct("@hhqqi0q")  # fcntl_locking(2): type, whence, start, length (0: to the end), pid
-_MARK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-_MARKS = sys.platform == "linux" and sys.maxsize > 1 << 32
-"""Whether others can ask for the mark that a process has set on a file, without setting one."""
+_FICLONE = 0x40049409  # ioctl_ficlonerange(2), as most machines number it
+_NO_CLONES = _NOT_OFFERED | {EXDEV, ENOTTY, EISDIR}
 
 
 @contextmanager
@@ -160,11 +157,13 @@ class Disk:
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in place of any file that has it."""
-        with (
-            self._pins.within(old) as (source, old_name),
-            self._pins.within(new) as (target, new_name),
-        ):
-            os.rename(old_name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        with self._pins.within(old) as (source, was), self._pins.within(new) as (target, name):
+            os.rename(was, name, src_dir_fd=source, dst_dir_fd=target)
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file one more name, which nothing has yet, on the same file system."""
+        with self._pins.within(old) as (source, was), self._pins.within(new) as (target, name):
+            os.link(was, name, src_dir_fd=source, dst_dir_fd=target)
 
     def remove(self, path: str) -> None:
         """Remove a file's name; its bytes stay for as long as a process has it open."""
@@ -255,6 +254,16 @@ class Disk:
                 done += more
             offset += size
 
+    def clone(self, source: int, descriptor: int) -> bool:
+        """Have a file share all blocks of another one; False where that is not offered."""
+        try:
+            fcntl.ioctl(descriptor, _FICLONE, source)
+        except OSError as error:
+            if error.errno not in _NO_CLONES:
+                raise
+            return False
+        return True
+
     def sync(self, descriptor: int) -> None:
         """Make all that was written to the file durable, and the metadata that reading it needs."""
         if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves the data in the drive's own memory
@@ -281,9 +290,7 @@ class Disk:
             Disk.sync(self, descriptor)
             if os.fstat(descriptor).st_size < len(data):
                 raise OSError(EIO, "the system wrote a part and gives no reason", path)
-            if _MARKS:  # the lock belongs to what was opened, not to the process
-                with suppress(OSError):  # a file system without such locks
-                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK)
+            mark(descriptor)
         except BaseException:
             open_files.close(descriptor)
             raise
@@ -292,16 +299,10 @@ class Disk:
     def is_shared(self, path: str) -> bool:
         """Return whether a process has this file open by `share`; that ends with the process.
 
-        True where the system cannot say. Nothing is locked by asking.
+        Nothing is locked by asking. True where the system cannot say.
         """
-        if not _MARKS:
-            return True
         with opened(self, path) as descriptor:
-            try:
-                found, *_ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _MARK))
-            except OSError:
-                return True
-        return bool(found != fcntl.F_UNLCK)
+            return is_marked(descriptor)
 
     def publish(self, descriptor: int, data: bytes | bytearray) -> None:
         """Write the first bytes of a shared file, for its readers."""

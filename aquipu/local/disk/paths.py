@@ -24,6 +24,21 @@ def absolute(path: StrPath) -> str:
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
+def checked_place(path: StrPath) -> str:
+    """Return the path of a directory from the root; TypeError or ValueError for what is none."""
+    if address_in(path) is not None:
+        raise ValueError(f"{path} is the address of a daemon, and a backup goes to a directory")
+    if not os.fspath(path) or "\0" in os.fspath(path):
+        raise ValueError(f"{path!r} is no path of a directory")
+    return absolute(path)
+
+
+def is_within(path: str, other: str) -> bool:
+    """Return whether a path leads to the directory ``other``, or into it, also by links."""
+    real, outer = os.path.realpath(path), os.path.realpath(other)
+    return real == outer or real.startswith(outer.rstrip("/") + "/")
+
+
 def is_shared(path: str) -> bool:
     """Return whether processes share the store in a directory, or did until they were killed."""
     return os.path.lexists(f"{path}/{SOCKET}")

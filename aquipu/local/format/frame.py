@@ -61,9 +61,9 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, chain, pairwise, repeat
+from itertools import accumulate, pairwise
 from struct import Struct
 from typing import NamedTuple
 
@@ -286,12 +286,12 @@ def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
 
 
 def _label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
-    of_each = list(map(labels.get, range(count), repeat(())))
-    texts = list(chain.from_iterable(of_each))
-    together = "".join(texts)
-    is_ascii = together.isascii()  # then a text has as many bytes as characters
-    lengths = map(len, texts) if is_ascii else map(len, map(str.encode, texts))
-    columns = bytes(map(len, of_each)) + _column("H", lengths) + together.encode()
+    counts = bytearray(count)
+    spelled: list[bytes] = []
+    for index, of_record in sorted(labels.items()):
+        counts[index] = len(of_record)
+        spelled += [label.encode() for label in of_record]
+    columns = bytes(counts) + _column("H", list(map(len, spelled))) + b"".join(spelled)
     return _U32.pack(len(columns)) + columns
 
 
@@ -329,7 +329,7 @@ def _label_lengths(body: bytes, at: int, count: int) -> tuple[bytes, array[int],
     return counts, lengths, at, end
 
 
-def _column(code: str, numbers: Iterable[int]) -> bytes:
+def _column(code: str, numbers: Sequence[int]) -> bytes:
     column = array(code, numbers)
     if sys.byteorder == "big":
         column.byteswap()

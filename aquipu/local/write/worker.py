@@ -223,10 +223,8 @@ class Worker:
 
     def _call_back(self, done: Callable[[Any], None] | None, outcome: object) -> None:
         if done is not None:
-            try:  # noqa: SIM105 - once a commit, and `suppress` costs as much as the call
+            with suppress(RuntimeError):  # the loop was closed under the store
                 self._loop.call_soon_threadsafe(done, outcome)
-            except RuntimeError:  # the loop was closed under the store
-                pass
         self._handoff.done()
 
 

@@ -1,0 +1,71 @@
+"""backup: a store copied by a command, beside a service or not, and copied back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import SAMPLE, run, well
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with a few lines of a real log, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    well("append", "store", "--mode", "640", input=SAMPLE)
+    return tmp_path / "store"
+
+
+def test_there_and_back(store: Path) -> None:
+    """A backup is a store, and so is a backup of it."""
+    lines = len(SAMPLE.splitlines())
+    said = well("backup", "store", "copies/nightly").decode()
+    place = store.parent / "copies" / "nightly"
+    assert said.startswith(f"{lines} records, 0 to {lines - 1}, in {place}; 1 segment written, ")
+    assert said.endswith("; no damage\n")
+    well("backup", "copies/nightly", "restored")
+    assert well("cat", "restored") == SAMPLE
+    assert b"no damage" in well("verify", "restored")
+    assert os.stat("restored/manifest").st_mode & 0o777 == 0o640
+
+
+def test_its_object(store: Path) -> None:
+    """The object that --json prints has the documented fields."""
+    found = json.loads(well("backup", store, "copy", "--json", "--link", "--no-bookmarks"))
+    assert list(found) == [
+        "path",
+        "first_sequence",
+        "next_sequence",
+        "segments",
+        "copied_bytes",
+        "shared_bytes",
+    ]
+    assert found["path"] == str(store.parent / "copy")
+
+
+def test_an_empty_store(store: Path) -> None:
+    """There is nothing to be lost, and that is what it says."""
+    well("append", "empty")
+    assert well("backup", "empty", "copy").startswith(b"0 records in ")
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [
+        ("store/copy", 2, b"within the store"),
+        (".", 2, b"the store lies within it"),
+        ("", 2, b"no path of a directory"),
+        ("unix:/run/socket", 2, b"a backup goes to a directory"),
+        ("other", 2, b"holds another store"),
+        ("/proc/copy", 4, b"cannot use /proc/copy"),
+    ],
+)
+def test_what_is_no_place(store: Path, place: str, code: int, words: bytes) -> None:
+    """Each has an exit code and one line that says what to do."""
+    well("append", "other", input=b"a line\n")
+    done = run("backup", "store", place)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert words in done.stderr

@@ -1,0 +1,1 @@
+"""Backups: what is decided, what is done, and what is left when it is cut short."""
