@@ -59,15 +59,14 @@ is given.
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, pairwise
 from struct import Struct
 from typing import NamedTuple
 
 from aquipu.local.format.checksum import extend
+from aquipu.local.format.columns import Decoder, column, label_columns
 from aquipu.record import Key, Record
 
 MAGIC = b"\xaaqF1"
@@ -120,10 +119,7 @@ class Header(NamedTuple):
         return self.first_sequence + self.records
 
 
-_header = partial(
-    tuple.__new__, Header
-)  # half the price of Header(...): it is made once for each frame that is read
-
+_header = partial(tuple.__new__, Header)  # half the price of Header(...): once for each frame
 
 Columns = tuple["array[int]", Iterator[bytes], Sequence[tuple[str, ...]]]
 """Times, data and labels of the records of a frame."""
@@ -153,13 +149,13 @@ def encode(
     """Return one frame for these records; ``labels`` are by the index of the record."""
     flags = Flag.OWES_SYNC if owes_sync else 0
     lengths = list(map(len, payloads))
-    columns = [_column("I", lengths), _column("Q", timestamps)]
+    columns = [column("I", lengths), column("Q", timestamps)]
     if keys:
         flags |= Flag.KEYED
         columns.insert(0, _U32.pack(len(keys)) + b"".join(_KEY.pack(*key) for key in keys))
     if labels:
         flags |= Flag.RELATIONS
-        columns.append(_label_columns(labels, len(payloads)))
+        columns.append(label_columns(labels, len(payloads)))
     if lengths and sum(lengths) >= _APART_BYTES * len(lengths):
         body = [b"".join(columns), *payloads]
     else:
@@ -191,7 +187,7 @@ def is_sound(header: Header, body: bytes, seed: int) -> bool:
 
 
 def keys_of(header: Header, body: bytes) -> list[Key]:
-    """Return the keys of a sound frame. ValueError as in `records`."""
+    """Return the keys of a sound frame. ValueError as in `decoder`."""
     end = _behind_keys(header, body)
     keys = list(map(Key._make, _KEY.iter_unpack(body[_U32.size : end])))
     if any(key.first + key.records > header.records for key in keys):
@@ -211,137 +207,35 @@ def _behind_keys(header: Header, body: bytes) -> int:
     return int(end)
 
 
-def records(header: Header, body: bytes) -> list[Record]:
-    """Return the records of a sound frame.
+def decoder(header: Header, body: bytes) -> Decoder:
+    """Return what decodes the records of a sound frame.
 
-    ValueError when the columns do not fit each other, which no writer here makes.
+    ValueError, here or in it, when the columns do not fit each other, which no writer here makes.
     """
-    times, payloads, relations = columns(header, body)
-    return list(
-        map(Record, range(header.first_sequence, header.next_sequence), times, payloads, relations)
-    )
+    at, labelled = _behind_keys(header, body), bool(header.flags & Flag.RELATIONS)
+    return Decoder(header.first_sequence, header.records, body, at, labelled=labelled)
+
+
+def records(header: Header, body: bytes) -> list[Record]:
+    """Return the records of a sound frame. ValueError as in `decoder`."""
+    return list(decoder(header, body).records(0, header.records))
 
 
 def columns(header: Header, body: bytes) -> Columns:
-    """Return the times, data and labels of a sound frame's records. ValueError as in `records`."""
-    count = header.records
-    at = _behind_keys(header, body)
-    lengths = _numbers("I", body, at, count)
-    at += 4 * count
-    times = _numbers("Q", body, at, count)
-    at += 8 * count
-    relations: Sequence[tuple[str, ...]] = [()] * count
-    if header.flags & Flag.RELATIONS:
-        relations, at = _labels(body, at, count)
-    if at + sum(lengths) != len(body):
-        raise ValueError("the payloads of a frame do not fill its body")
-    return times, _slices(body, at, lengths), relations
+    """Return the times, data and labels of a sound frame's records. ValueError as in `decoder`."""
+    found, every = decoder(header, body), (0, header.records)
+    return found.times(*every), iter(found.payloads(*every)), list(found.labels(*every))
 
 
 def labels(header: Header, body: bytes) -> list[tuple[str, ...]]:
-    """Return the labels of each record of a sound frame. ValueError as in `records`."""
-    if not header.flags & Flag.RELATIONS:
-        return [()] * header.records
-    at = _behind_keys(header, body)
-    return _labels(body, at + 12 * header.records, header.records)[0]
+    """Return the labels of each record of a sound frame. ValueError as in `decoder`."""
+    return list(decoder(header, body).labels(0, header.records))
 
 
 def record_of(header: Header, body: bytes, sequence: int) -> Record:
     """Return the one record of a sound frame with this sequence, without decoding the others.
 
-    ValueError as in `records`.
+    ValueError as in `decoder`.
     """
-    count, index = header.records, sequence - header.first_sequence
-    at = _behind_keys(header, body)
-    lengths = _numbers("I", body, at, count)
-    (time,) = _numbers("Q", body, at + 4 * count + 8 * index, 1)
-    at += 12 * count
-    relations: tuple[str, ...] = ()
-    if header.flags & Flag.RELATIONS:
-        relations, at = _labels_of(body, at, count, index)
-    if at + sum(lengths) != len(body):
-        raise ValueError("the payloads of a frame do not fill its body")
-    at += sum(lengths[:index])
-    return Record(sequence, time, body[at : at + lengths[index]], relations)
-
-
-def _labels_of(body: bytes, at: int, count: int, index: int) -> tuple[tuple[str, ...], int]:
-    """Return the labels of one record, and where the columns behind them begin."""
-    counts, lengths, at, end = _label_lengths(body, at, count)
-    first = sum(counts[:index])
-    at += sum(lengths[:first])
-    try:
-        return tuple(
-            text.decode() for text in _slices(body, at, lengths[first : first + counts[index]])
-        ), end
-    except UnicodeDecodeError:
-        raise ValueError("a label of a frame is no UTF-8") from None
-
-
-def _slices(body: bytes, at: int, lengths: Sequence[int]) -> Iterator[bytes]:
-    for length in lengths:
-        end = at + length
-        yield body[at:end]
-        at = end
-
-
-def _label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
-    counts = bytearray(count)
-    spelled: list[bytes] = []
-    for index, of_record in sorted(labels.items()):
-        counts[index] = len(of_record)
-        spelled += [label.encode() for label in of_record]
-    columns = bytes(counts) + _column("H", list(map(len, spelled))) + b"".join(spelled)
-    return _U32.pack(len(columns)) + columns
-
-
-def _labels(body: bytes, at: int, count: int) -> tuple[list[tuple[str, ...]], int]:
-    """Return the labels of each record, and where the columns behind them begin."""
-    counts, lengths, at, end = _label_lengths(body, at, count)
-    spelled = body[at:end]
-    places = pairwise(accumulate(lengths, initial=0))
-    try:
-        text = spelled.decode()
-        if len(text) == len(spelled):  # ASCII: bytes and characters stand at the same places
-            each = tuple([text[start:stop] for start, stop in places])
-        else:
-            each = tuple([spelled[start:stop].decode() for start, stop in places])
-    except UnicodeDecodeError:
-        raise ValueError("a label of a frame is no UTF-8") from None
-    return [each[start:stop] for start, stop in pairwise(accumulate(counts, initial=0))], end
-
-
-def _label_lengths(body: bytes, at: int, count: int) -> tuple[bytes, array[int], int, int]:
-    """Return the number of labels of each record, their lengths, and where their text is.
-
-    The last two numbers are where the text begins and where it ends.
-    """
-    if len(body) < at + _U32.size:
-        raise ValueError("a frame ends before its labels")
-    end = at + _U32.size + _U32.unpack_from(body, at)[0]
-    at += _U32.size
-    counts = body[at : at + count]
-    at += count
-    lengths = _numbers("H", body, at, sum(counts))
-    at += 2 * len(lengths)
-    if at + sum(lengths) != end or end > len(body):
-        raise ValueError("the labels of a frame do not fill their columns")
-    return counts, lengths, at, end
-
-
-def _column(code: str, numbers: Sequence[int]) -> bytes:
-    column = array(code, numbers)
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column.tobytes()
-
-
-def _numbers(code: str, body: bytes, at: int, count: int) -> array[int]:
-    column: array[int] = array(code)
-    end = at + column.itemsize * count
-    if end > len(body):
-        raise ValueError("a frame ends before its columns")
-    column.frombytes(body[at:end])
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column
+    (record,) = decoder(header, body).records_at((sequence - header.first_sequence,))
+    return record

@@ -7,21 +7,18 @@ raises a CorruptionError that names the place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.local.format.frame import (
     KNOWN_FLAGS,
     Header,
-    columns,
+    decoder,
     is_sound,
     keys_of,
-    record_of,
-    records,
 )
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.format.walk import Walk
@@ -60,28 +57,24 @@ class Frame(NamedTuple):
 
     def records(self) -> list[Record]:
         """Return all records of the frame."""
-        try:
-            return records(self.header, self.body)
-        except ValueError as error:
-            raise self._damage(error) from None
+        return list(self.records_between(0, self.header.records))
 
-    def records_between(self, begin: int, stop: int) -> list[Record]:
-        """Return the records from the index ``begin`` up to ``stop``; the others stay bytes."""
-        header = self.header
-        if (begin, stop) == (0, header.records):
-            return self.records()
+    def records_between(self, begin: int, stop: int) -> Iterator[Record]:
+        """Return the records from the index ``begin`` up to ``stop``, each made when it is asked
+        for; the others stay bytes.
+        """
         with self.decoding():
-            times, payloads, labels = columns(header, self.body)
-            numbers = range(header.first_sequence + begin, header.first_sequence + stop)
-            some = islice(payloads, begin, stop)
-            return list(map(Record, numbers, times[begin:stop], some, labels[begin:stop]))
+            return decoder(self.header, self.body).records(begin, stop)
+
+    def records_at(self, indices: Sequence[int]) -> list[Record]:
+        """Return the records at these indices, which ascend; the others stay bytes."""
+        with self.decoding():
+            return decoder(self.header, self.body).records_at(indices)
 
     def record(self, sequence: int) -> Record:
         """Return the record with this sequence; the others stay bytes."""
-        try:
-            return record_of(self.header, self.body, sequence)
-        except ValueError as error:
-            raise self._damage(error) from None
+        (record,) = self.records_at((sequence - self.header.first_sequence,))
+        return record
 
     def commit_keys(self) -> list[Key]:
         """Return the keys of the commits in the frame."""
@@ -94,10 +87,7 @@ class Frame(NamedTuple):
         try:
             yield
         except ValueError as error:
-            raise self._damage(error) from None
-
-    def _damage(self, error: ValueError) -> CorruptionError:
-        return CorruptionError(self.path, self.offset, str(error))
+            raise CorruptionError(self.path, self.offset, str(error)) from None
 
 
 _frame = partial(tuple.__new__, Frame)  # cheaper than Frame(...): once for each frame that is read

@@ -17,9 +17,16 @@ from __future__ import annotations
 from asyncio import CancelledError, Future, ensure_future, shield
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from itertools import chain
 from typing import Any, BinaryIO, TypeVar
 
-from aquipu.errors import RecordPurgedError, StoreUnavailableError
+from aquipu.errors import (
+    AquipuError,
+    CorruptionError,
+    RecordPurgedError,
+    StoreUnavailableError,
+    UnsupportedFormatError,
+)
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.read.held_segment import CHUNK_BYTES, HeldSegment, Search, hold
 from aquipu.local.read.snapshot import Snapshot
@@ -61,6 +68,7 @@ class LocalScan(Scan):
         self._held: HeldSegment | None = None
         self._anchor: BinaryIO | None = None  # the oldest segment, held against purges
         self._reading: Future[Any] | None = None
+        self._error: AquipuError | None = None  # behind what is ready
         self._closed = False
 
     async def aclose(self) -> None:
@@ -88,20 +96,23 @@ class LocalScan(Scan):
         if self._closed:
             raise StopAsyncIteration
         try:
+            if self._error is not None:
+                raise self._error
             if self._view is None:
                 await self._begin()
             while self._view is not None and (self._start < self._stop or self._go_on()):
                 view = self._view
                 held = await self._enter(view)
                 if self._search is not None:
-                    found = await self._read_found(view, held, self._search)
+                    self._ready = iter(await self._read_found(view, held, self._search))
                 elif self._reverse:
-                    found = await self._read_back(held)
+                    self._ready = await self._read_back(held)
                 else:
-                    found = await self._read_on(held)
-                self._ready = iter(found)
+                    self._ready = await self._read_on(held)
                 for record in self._ready:
                     return record
+                if self._error is not None:
+                    raise self._error
         except BaseException:
             await self.aclose()
             raise
@@ -176,22 +187,50 @@ class LocalScan(Scan):
 
     # within one
 
-    async def _read_on(self, held: HeldSegment) -> list[Record]:
+    async def _read_on(self, held: HeldSegment) -> Iterator[Record]:
         """Return what the next chunk holds: nothing yet, when a frame is larger than a chunk."""
-        found = await self._chunk(held, self._start, held.end)
-        self._start = (
-            held.end if held.walk.sequence >= held.end else max(self._start, held.walk.sequence)
-        )
-        return found
+        is_end = await self._feed(held)
+        return chain.from_iterable(self._frames(held, is_end))
 
-    async def _read_back(self, held: HeldSegment) -> list[Record]:
+    def _frames(self, held: HeldSegment, is_end: bool) -> Iterator[Iterator[Record]]:
+        """Yield the records of each frame that is whole, which is decoded when they are wanted.
+
+        What is sound is given before an error is raised.
+        """
+        walk, before = held.walk, self._start
+        try:
+            for frame in walk.ready() if walk.sequence < held.end else ():
+                first, behind = frame.header.first_sequence, min(walk.sequence, held.end)
+                if behind > self._start:
+                    records = frame.records_between(self._start - first, behind - first)
+                    self._start = behind
+                    yield records
+                if walk.sequence >= held.end:
+                    self._start = held.end
+                    return
+            if (walk.fault is not None or is_end) and self._start == before:
+                raise walk.stopped()
+        except (CorruptionError, UnsupportedFormatError) as error:
+            self._error = error
+
+    async def _read_back(self, held: HeldSegment) -> Iterator[Record]:
         """Return the records of the strides before, the last one first."""
-        start, found = max(held.step_back(self._stop), self._start), []
-        while held.walk.sequence < self._stop:
-            found += await self._chunk(held, start, self._stop)
+        start = max(held.step_back(self._stop), self._start)
+        found: list[Record] = []
+        walk = held.walk
+        while walk.sequence < self._stop:
+            is_end = await self._feed(held)
+            for frame in walk.ready():
+                if walk.sequence > start:
+                    first = frame.header.first_sequence
+                    begin, behind = max(start, first), min(walk.sequence, self._stop)
+                    found += frame.records_between(begin - first, behind - first)
+                if walk.sequence >= self._stop:
+                    break
+            if walk.sequence < self._stop and (walk.fault is not None or is_end):
+                raise walk.stopped()
         self._stop = start
-        found.reverse()
-        return found
+        return reversed(found)
 
     async def _read_found(self, view: Snapshot, held: HeldSegment, search: Search) -> list[Record]:
         """Return the sought records in the next stride in which there are any."""
@@ -209,8 +248,8 @@ class LocalScan(Scan):
             self._start = held.end
         return found
 
-    async def _chunk(self, held: HeldSegment, start: int, stop: int) -> list[Record]:
-        """Return the records from start up to stop that are whole with the next bytes."""
+    async def _feed(self, held: HeldSegment) -> bool:
+        """Read the next bytes; return whether there are none."""
         walk = held.walk
         self._handoff.begin()
         try:
@@ -221,19 +260,7 @@ class LocalScan(Scan):
         finally:
             self._handoff.end()
         walk.feed(chunk)
-        found: list[Record] = []
-        if walk.sequence < stop:
-            for frame in walk.ready():
-                header = frame.header
-                if header.next_sequence > start:
-                    first = header.first_sequence
-                    found += frame.records()[max(start - first, 0) : stop - first]
-                if walk.sequence >= stop:
-                    break
-        # what is sound is given first
-        if walk.sequence < stop and (walk.fault is not None or not chunk) and not found:
-            raise walk.stopped()
-        return found
+        return not chunk
 
     async def _under_way(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for what a thread does with the file.

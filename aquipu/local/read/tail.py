@@ -113,7 +113,7 @@ class Tail:
         first, count = frame.header.first_sequence, frame.header.records
         begin = max(self.sequence - first, 0)
         many = max(room // _decoded_bytes(frame.header), count // _PARTS, 1)
-        return frame.records_between(begin, min(begin + many, end - first, count))
+        return list(frame.records_between(begin, min(begin + many, end - first, count)))
 
 
 class _Place(NamedTuple):

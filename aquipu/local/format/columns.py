@@ -1,0 +1,236 @@
+"""The columns of a frame's records as bytes and back: see `frame`. Pure.
+
+A frame may hold very many records, of which one, or a few, are asked for: with a label, at a place
+in a search. So a `Decoder` makes values of those alone. What lies between two of them it passes
+over by the sum of its lengths, and it finds a label by its bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate, pairwise, repeat
+from struct import Struct
+
+from aquipu.record import Record
+
+_U32 = Struct("<I")
+_record = partial(tuple.__new__, Record)  # a third of the price of Record(...)
+_PAYLOADS_FILL = "the payloads of a frame do not fill its body"
+_LABELS_FILL = "the labels of a frame do not fill their columns"
+
+
+class Decoder:
+    """The columns of a sound frame, of which only what is asked for becomes values.
+
+    An index is that of a record in the frame. Every method raises ValueError when what it looks at
+    does not fit, which no writer here makes.
+    """
+
+    __slots__ = ("_body", "_first_sequence", "_labels", "_lengths", "_payloads_at", "_times_at")
+
+    def __init__(
+        self, first_sequence: int, count: int, body: bytes, at: int, *, labelled: bool
+    ) -> None:
+        """Take the body of a frame, in which the columns begin at an offset."""
+        self._first_sequence, self._body = first_sequence, body
+        self._lengths = _numbers("I", body, at, count)
+        self._times_at = at + 4 * count
+        self._payloads_at = at + 12 * count
+        if self._payloads_at > len(body):
+            raise ValueError("a frame ends before its columns")
+        self._labels: _Labels | None = None
+        if labelled:
+            self._labels = _Labels(body, self._payloads_at, count)
+            self._payloads_at = self._labels.end
+
+    def records(self, begin: int, stop: int) -> Iterator[Record]:
+        """Return the records from ``begin`` up to ``stop``, each made when it is asked for.
+
+        What does not fit is found out before.
+        """
+        first, times = self._first_sequence, self.times(begin, stop)
+        payloads, relations = self.payloads(begin, stop), self.labels(begin, stop)
+        numbers = range(first + begin, first + stop)
+        return map(_record, zip(numbers, times, payloads, relations, strict=False))
+
+    def records_at(self, indices: Sequence[int]) -> list[Record]:
+        """Return the records at these indices, which ascend; the others stay bytes."""
+        body, lengths, first = self._body, self._lengths, self._first_sequence
+        count = len(lengths)
+        if 3 * len(indices) > count:  # cheaper then
+            every = list(self.records(0, count))
+            return every if len(indices) == count else [every[index] for index in indices]
+        relations = repeat(()) if self._labels is None else self._labels.at(indices)
+        times = self.times(0, count)
+        found: list[Record] = []
+        at, passed = self._payloads_at, 0
+        for index, carried in zip(indices, relations, strict=False):
+            at += sum(lengths[passed:index])
+            data = body[at : (at := at + lengths[index])]
+            found.append(_record((first + index, times[index], data, carried)))
+            passed = index + 1
+        if at + sum(lengths[passed:]) != len(body):
+            raise ValueError(_PAYLOADS_FILL)
+        return found
+
+    def times(self, begin: int, stop: int) -> array[int]:
+        """Return the times of the records from ``begin`` up to ``stop``."""
+        return _numbers("Q", self._body, self._times_at + 8 * begin, stop - begin)
+
+    def payloads(self, begin: int, stop: int) -> Sequence[bytes]:
+        """Return the data of the records from ``begin`` up to ``stop``."""
+        lengths, some = self._lengths, self._lengths[begin:stop]
+        at = self._payloads_at + sum(lengths[:begin])
+        if at + sum(some) + sum(lengths[stop:]) != len(self._body):
+            raise ValueError(_PAYLOADS_FILL)
+        return Struct("".join(map(_spelled, some))).unpack_from(self._body, at)
+
+    def labels(self, begin: int, stop: int) -> Iterator[tuple[str, ...]]:
+        """Return the labels of the records from ``begin`` up to ``stop``, one after another."""
+        if self._labels is None:
+            return repeat((), stop - begin)
+        return self._labels.between(begin, stop)
+
+    def carrying(self, label: str) -> list[int]:
+        """Return the indices of the records that carry a label; no label becomes a text."""
+        return [] if self._labels is None else self._labels.carrying(label.encode())
+
+
+class _Labels:
+    """The label columns of a frame."""
+
+    __slots__ = ("_at", "_body", "_counts", "_each", "_lengths", "end")
+
+    def __init__(self, body: bytes, at: int, count: int) -> None:
+        if len(body) < at + _U32.size:
+            raise ValueError("a frame ends before its labels")
+        self.end = at + _U32.size + _U32.unpack_from(body, at)[0]
+        at += _U32.size
+        self._body = body
+        self._counts = counts = body[at : at + count]
+        each = counts[0] if counts else 0
+        # how many each record has, when all have as many: mostly they do
+        self._each = each if counts.count(each) == count else None
+        self._lengths = _numbers("H", body, at + count, self._before(count))
+        self._at = at + count + 2 * len(self._lengths)  # of their text
+        if not self._at <= self.end <= len(body):
+            raise ValueError(_LABELS_FILL)
+
+    def _before(self, index: int) -> int:
+        """Return how many labels stand before those of this record."""
+        return sum(self._counts[:index]) if self._each is None else self._each * index
+
+    def between(self, begin: int, stop: int) -> Iterator[tuple[str, ...]]:
+        """Return the labels of the records from ``begin`` up to ``stop``, one after another."""
+        first, behind, lengths = self._before(begin), self._before(stop), self._lengths
+        some = lengths[first:behind]
+        at = self._at + sum(lengths[:first])
+        end = at + sum(some)
+        if end + sum(lengths[behind:]) != self.end:
+            raise ValueError(_LABELS_FILL)
+        texts = _texts(self._body[at:end], some)
+        if self._each is None:
+            ends = accumulate(self._counts[begin:stop], initial=0)
+            return iter([tuple(texts[start:end]) for start, end in pairwise(ends)])
+        if self._each == 0:
+            return repeat((), stop - begin)
+        return zip(*[iter(texts)] * self._each, strict=False)
+
+    def at(self, indices: Sequence[int]) -> Iterable[tuple[str, ...]]:
+        """Return the labels of the records at these indices, which ascend."""
+        spelled = self._body[self._at : self.end]
+        if not spelled.isascii():
+            every = list(self.between(0, len(self._counts)))
+            return [every[index] for index in indices]
+        text, lengths, counts = spelled.decode(), self._lengths, self._counts
+        found: list[tuple[str, ...]] = []
+        at = passed = behind = 0  # in the text, of the records, of the labels
+        for index in indices:
+            first = behind + (
+                sum(counts[passed:index]) if self._each is None else self._each * (index - passed)
+            )
+            at += sum(lengths[behind:first])
+            passed, behind = index + 1, first + counts[index]
+            found.append(tuple([text[at : (at := at + size)] for size in lengths[first:behind]]))
+        if at + sum(lengths[behind:]) != len(text):
+            raise ValueError(_LABELS_FILL)
+        return found
+
+    def carrying(self, label: bytes) -> list[int]:
+        """Return the indices of the records that carry a label, ascending, each once."""
+        body, end = self._body, self.end
+        place = body.find(label, self._at, end)
+        if place < 0:
+            return []
+        starts = list(accumulate(self._lengths, initial=self._at))
+        if starts[-1] != end:
+            raise ValueError(_LABELS_FILL)
+        numbers, number = [], 0
+        while place >= 0:
+            number = bisect_left(starts, place, number)
+            if starts[number] == place and self._lengths[number] == len(label):
+                numbers.append(number)
+            place = body.find(label, place + 1, end)
+        if self._each is not None:
+            indices = [number // self._each for number in numbers]
+        else:
+            ends = list(accumulate(self._counts))
+            indices = [bisect_right(ends, number) for number in numbers]
+        return list(dict.fromkeys(indices))  # a label may stand twice at one record
+
+
+def _texts(spelled: bytes, lengths: Iterable[int]) -> list[str]:
+    at = 0
+    try:
+        if spelled.isascii():  # bytes and characters stand at the same places
+            text = spelled.decode()
+            return [text[at : (at := at + size)] for size in lengths]
+        return [spelled[at : (at := at + size)].decode() for size in lengths]
+    except UnicodeDecodeError:
+        raise ValueError("a label of a frame is no UTF-8") from None
+
+
+class _Spelled(dict[int, str]):
+    """How `struct` spells a piece of so many bytes; small ones are kept."""
+
+    def __missing__(self, size: int) -> str:
+        spelled = f"{size}s"
+        if size < _KEPT:
+            self[size] = spelled
+        return spelled
+
+
+_KEPT = 4096  # sizes
+_spelled = _Spelled().__getitem__
+
+
+def label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
+    counts = bytearray(count)
+    spelled: list[bytes] = []
+    for index, of_record in sorted(labels.items()):
+        counts[index] = len(of_record)
+        spelled += [label.encode() for label in of_record]
+    columns = bytes(counts) + column("H", list(map(len, spelled))) + b"".join(spelled)
+    return _U32.pack(len(columns)) + columns
+
+
+def column(code: str, numbers: Sequence[int]) -> bytes:
+    column = array(code, numbers)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _numbers(code: str, body: bytes, at: int, count: int) -> array[int]:
+    column: array[int] = array(code)
+    end = at + column.itemsize * count
+    if end > len(body):
+        raise ValueError("a frame ends before its columns")
+    column.frombytes(body[at:end])
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
