@@ -83,11 +83,12 @@ class Decoder:
 
     def payloads(self, begin: int, stop: int) -> Sequence[bytes]:
         """Return the data of the records from ``begin`` up to ``stop``."""
-        lengths, some = self._lengths, self._lengths[begin:stop]
+        lengths = self._lengths
+        pieces = Struct("".join(map(_spelled, lengths[begin:stop])))
         at = self._payloads_at + sum(lengths[:begin])
-        if at + sum(some) + sum(lengths[stop:]) != len(self._body):
+        if at + pieces.size + sum(lengths[stop:]) != len(self._body):
             raise ValueError(_PAYLOADS_FILL)
-        return Struct("".join(map(_spelled, some))).unpack_from(self._body, at)
+        return pieces.unpack_from(self._body, at)
 
     def labels(self, begin: int, stop: int) -> Iterator[tuple[str, ...]]:
         """Return the labels of the records from ``begin`` up to ``stop``, one after another."""
@@ -127,12 +128,8 @@ class _Labels:
     def between(self, begin: int, stop: int) -> Iterator[tuple[str, ...]]:
         """Return the labels of the records from ``begin`` up to ``stop``, one after another."""
         first, behind, lengths = self._before(begin), self._before(stop), self._lengths
-        some = lengths[first:behind]
-        at = self._at + sum(lengths[:first])
-        end = at + sum(some)
-        if end + sum(lengths[behind:]) != self.end:
-            raise ValueError(_LABELS_FILL)
-        texts = _texts(self._body[at:end], some)
+        at, end = self._at + sum(lengths[:first]), self.end - sum(lengths[behind:])
+        texts = _texts(self._body[at:end], lengths[first:behind])
         if self._each is None:
             ends = accumulate(self._counts[begin:stop], initial=0)
             return iter([tuple(texts[start:end]) for start, end in pairwise(ends)])
@@ -184,14 +181,19 @@ class _Labels:
 
 
 def _texts(spelled: bytes, lengths: Iterable[int]) -> list[str]:
+    """Return the labels that these bytes spell, which must be filled by them."""
     at = 0
     try:
         if spelled.isascii():  # bytes and characters stand at the same places
             text = spelled.decode()
-            return [text[at : (at := at + size)] for size in lengths]
-        return [spelled[at : (at := at + size)].decode() for size in lengths]
+            texts = [text[at : (at := at + size)] for size in lengths]
+        else:
+            texts = [spelled[at : (at := at + size)].decode() for size in lengths]
     except UnicodeDecodeError:
         raise ValueError("a label of a frame is no UTF-8") from None
+    if at != len(spelled):
+        raise ValueError(_LABELS_FILL)
+    return texts
 
 
 class _Spelled(dict[int, str]):

@@ -249,8 +249,11 @@ class LocalScan(Scan):
         return found
 
     async def _feed(self, held: HeldSegment) -> bool:
-        """Read the next bytes; return whether there are none."""
-        walk = held.walk
+        """Read the next bytes; return whether there are no more."""
+        walk, known = held.walk, held.walk.pending
+        if known:  # to read a frame again that was cut off is cheaper than to join its parts
+            walk.restart()
+            held.file.seek(walk.offset)
         self._handoff.begin()
         try:
             with translate_os_errors(walk.path, "read"):
@@ -260,7 +263,7 @@ class LocalScan(Scan):
         finally:
             self._handoff.end()
         walk.feed(chunk)
-        return not chunk
+        return len(chunk) <= known
 
     async def _under_way(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for what a thread does with the file.
