@@ -15,6 +15,9 @@ from aquipu.local.format.manifest import Manifest
 from aquipu.local.format.names import MANIFEST, UNNAMED, first_sequence_of, segment_name
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.format.walk import Walk
+from aquipu.local.index.search import Search
+from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.recovery import RecoveryReport, recover
 from aquipu.record import Record
@@ -165,3 +168,24 @@ def remote_engine_of(store: Store) -> RemoteEngine:
     engine = store._engine
     assert isinstance(engine, RemoteEngine)
     return engine
+
+
+def searched(
+    search: Search,
+    view: Snapshot,
+    segment: SegmentRef,
+    start: int | None = None,
+    stop: int | None = None,
+    *,
+    reverse: bool = False,
+) -> list[Record]:
+    """The records that a search finds in one segment, from start up to stop."""
+    start = segment.first_sequence if start is None else start
+    entered = search.enter(view, segment, start, view.end_of(segment) if stop is None else stop)
+    found: list[Record] = []
+    with segment.open(view.disk) as reader:
+        while not entered.is_done:
+            frames = entered.read(reader, reader.index(), reverse)
+            for records in entered.records(frames, reverse):
+                found += records
+    return found

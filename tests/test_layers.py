@@ -89,6 +89,7 @@ PURE = frozenset(
             "local/retain/retention",
             "local/index/postings",
             "local/index/meter",
+            "local/index/plan",
             "local/check/placeholder",
             "local/backup/plan",
         ),

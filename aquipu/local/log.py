@@ -23,7 +23,8 @@ from aquipu.record import Backup, Known, Position, Receipt, Record
 from aquipu.runtime.handoff import Handoff
 
 if TYPE_CHECKING:
-    from aquipu.local.index.finder import Finder, Search
+    from aquipu.local.index.finder import Finder
+    from aquipu.local.index.search import Search
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class LocalReader(LogReader):
     def _search(self, wanted: Wanted | None) -> Search | None:
         if wanted is None:
             return None
-        from aquipu.local.index.finder import Search  # only a search pays for it
+        from aquipu.local.index.search import Search  # only a search pays for it
 
         return Search(self._source.finder, wanted)
 

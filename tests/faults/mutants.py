@@ -300,13 +300,16 @@ MUTANTS: dict[str, Mutant] = {
     "takes a damaged block of a table for one without the label": found_by(
         "flips",
         Edit(
-            "Finder.positions",
-            "try:\n    return among(table)\nexcept (Damage, OSError):\n    self.distrust(segment)",
+            "Finder.candidates",
             "try:\n"
-            "    return among(table)\n"
+            "    return _planned(table, wanted, known, pause)\n"
+            "except (Damage, OSError):\n"
+            "    self.distrust(segment)",
+            "try:\n"
+            "    return _planned(table, wanted, known, pause)\n"
             "except Damage:\n"
             "    self.distrust(segment)\n"
-            '    return array("I")\n'
+            '    return Candidates(array("I"), wanted, known.stop)\n'
             "except OSError:\n"
             "    self.distrust(segment)",
         ),

@@ -22,7 +22,8 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.format.frame import Header, records
 from aquipu.local.format.names import BookmarkKind
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
-from aquipu.local.index.finder import Finder, Search
+from aquipu.local.index.finder import Finder
+from aquipu.local.index.search import Search
 from aquipu.local.index.table import build
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
@@ -33,6 +34,7 @@ from aquipu.options import Wanted
 from tests.faults.fixture import CURSORS, SEGMENT_BYTES, Fixture
 from tests.faults.image import Image
 from tests.faults.index import build_tables, carried
+from tests.support import searched
 
 NOTICED = (CorruptionError, UnsupportedFormatError, NotAStoreError, StoreUnavailableError)
 """The errors of the tree that tell of changed bytes."""
@@ -139,9 +141,7 @@ def _found(
 def _find(view: Snapshot, search: Search) -> list[int]:
     found: list[Record] = []
     for segment in view.segments:
-        positions = search.found(view, segment, view.start, view.stop)
-        with segment.open(view.disk) as reader:  # which is one stride, as small as it is
-            found += search.read(view, reader, reader.index(), positions)
+        found += searched(search, view, segment)
     return [record.sequence for record in found]
 
 

@@ -6,13 +6,13 @@ built. The same goes for the segment that is being written: its postings are gat
 query on, and each later one reads only the frames that have come since. Without queries there is no
 cost.
 
-The log is the truth: a record that was found is given only if it carries what was sought.
+A search (`search`) does not wait for that. It asks for `candidates`, and looks through the frames
+of which nothing is known yet: to gather their postings would take twenty times as long.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from threading import Lock
@@ -20,16 +20,17 @@ from typing import Protocol, TypeVar
 
 from aquipu.errors import AquipuError, copy_error
 from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, Index
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.format.structure import Damage
 from aquipu.local.index.meter import Meter, Pause
+from aquipu.local.index.plan import plan
 from aquipu.local.index.postings import PRODUCER_MARK, PostingsBuilder, combine, summed
+from aquipu.local.index.search import Candidates
 from aquipu.local.index.table import GATHERED_BYTES_MAX, Table
 from aquipu.local.index.throttle import Throttle
-from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
+from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Wanted
-from aquipu.record import Record
 
 T = TypeVar("T")
 
@@ -37,11 +38,15 @@ TABLES_MAX = 1000
 """Most tables that are kept open: their ends are in memory, about 50 KiB of each."""
 GATHERINGS_MAX = 3
 """Most segments that have their postings in memory."""
+_SHARES = 16  # of a segment, of which a search gathers one
+_SHARE_BYTES_MIN = 256 * 1024
 _REST = 0.25  # of the time that was worked: a caller waits for the answer
 
 
 class _Source(Protocol):
     """Where labels of one segment can be looked up: `Table`, or postings in memory."""
+
+    def size(self, label: str) -> int: ...
 
     def positions(self, label: str, pause: Pause) -> array[int]: ...
 
@@ -69,6 +74,31 @@ class Finder:
             OrderedDict(),
         )  # no lock: an interrupt could leave it behind
 
+    def candidates(self, view: Snapshot, segment: SegmentRef, wanted: Wanted) -> Candidates:
+        """Return what is known of the sought records of a segment, without much ado.
+
+        Of a sealed segment without a table that is nothing. The postings of the one that is being
+        written are gathered a share further each time, so that no search waits for all of them.
+        """
+        first, behind = segment.first_sequence, view.behind(segment)
+        table, pause = self._table(view, segment), self._rest()
+        if table is not None and behind is not None:
+            known = range(first, behind.first_sequence)
+            try:
+                return _planned(table, wanted, known, pause)
+            except (Damage, OSError):
+                self.distrust(segment)
+        if behind is not None:
+            return Candidates(array("I"), wanted, first)
+        gathered = self._gathered_of(segment)
+        with translate_os_errors(segment.path, "read"), gathered.lock:
+            gathered.reach(view, view.stop, pause, share=True)
+            postings = gathered.postings
+            labels = (*wanted.every, *wanted.any_of)
+            if postings.ceiling is not None and max(labels) >= postings.ceiling:
+                return Candidates(array("I"), wanted, first)
+            return _planned(postings, wanted, range(first, postings.next_sequence), pause)
+
     def positions(
         self, view: Snapshot, segment: SegmentRef, wanted: Wanted, *, trusting: bool = True
     ) -> array[int]:
@@ -79,15 +109,7 @@ class Finder:
         pause = self._rest()
 
         def among(source: _Source) -> array[int]:
-            columns = []
-            for label in wanted.every:
-                columns.append(source.positions(label, pause))
-                if not columns[-1]:
-                    return columns[-1]
-            if wanted.any_of:
-                some = [source.positions(label, pause) for label in wanted.any_of]
-                columns.append(combine(some, every=False, pause=pause))
-            return combine(columns, every=True, pause=pause)
+            return _positions(source, wanted, pause)
 
         table = self._table(view, segment) if trusting else None
         if table is not None:
@@ -171,14 +193,18 @@ class Finder:
         self, view: Snapshot, segment: SegmentRef, question: Callable[[_Source], T], pause: Pause
     ) -> T:
         """Ask the postings in memory, when they reach as far as may be seen."""
+        gathered = self._gathered_of(segment)
+        with translate_os_errors(segment.path, "read"), gathered.lock:
+            return question(_Postings(view, segment, gathered, pause))
+
+    def _gathered_of(self, segment: SegmentRef) -> _Gathered:
         with self._lock:
             known = self._gathered
             gathered = known.setdefault(segment.first_sequence, _Gathered(segment))
             known.move_to_end(segment.first_sequence)
             if len(known) > GATHERINGS_MAX:
                 known.popitem(last=False)
-        with translate_os_errors(segment.path, "read"), gathered.lock:
-            return question(_Postings(view, segment, gathered, pause))
+            return gathered
 
     def _rest(self) -> Throttle:
         return Throttle(_REST, self._check)
@@ -207,21 +233,51 @@ class _Gathered:
         )
         self._place = (self._segment_ref.first_sequence, SEGMENT_HEADER_BYTES)
 
-    def reach(self, view: Snapshot, end: int, pause: Pause) -> None:
-        """Read on, up to ``end``. After any error, begin anew."""
+    def reach(self, view: Snapshot, end: int, pause: Pause, *, share: bool = False) -> None:
+        """Read on, up to ``end``, or a share of what lies before it. After any error, begin anew.
+
+        To gather a share takes about as long as to look through the rest.
+        """
         if self.postings.next_sequence >= end:
             return
         segment, meter = self._segment_ref, Meter(pause)
         try:
             with segment.open(view.disk) as reader:
+                begin = self._place[1]
+                left = reader.place_before(end)[1] - begin if share else 0
                 for frame in reader.frames_before(end, self._place):
                     header = frame.header
                     with frame.decoding():
                         self.postings.take(header, frame.body, meter)
                     self._place = header.next_sequence, frame.offset + header.size
+                    if share and self._place[1] - begin >= max(left // _SHARES, _SHARE_BYTES_MIN):
+                        break
         except BaseException:
             self._begin()
             raise
+
+
+def _planned(
+    source: Table | PostingsBuilder, wanted: Wanted, known: range, pause: Pause
+) -> Candidates:
+    """Return what a source knows of the sought records, as far as it is worth looking that up."""
+    labels, records = (*wanted.every, *wanted.any_of), len(known)
+    way = plan(wanted, {label: min(source.size(label), records) for label in labels}, records)
+    if way is None:
+        return Candidates(array("I"), wanted, known.start)
+    return Candidates(_positions(source, way.sure, pause), way.sure, known.stop)
+
+
+def _positions(source: _Source, wanted: Wanted, pause: Pause) -> array[int]:
+    columns = []
+    for label in wanted.every:
+        columns.append(source.positions(label, pause))
+        if not columns[-1]:
+            return columns[-1]
+    if wanted.any_of:
+        some = [source.positions(label, pause) for label in wanted.any_of]
+        columns.append(combine(some, every=False, pause=pause))
+    return combine(columns, every=True, pause=pause)
 
 
 class _Postings:
@@ -237,6 +293,9 @@ class _Postings:
         self._segment_ref = segment
         self._gathered = gathered
         self._pause = pause
+
+    def size(self, label: str) -> int:
+        return self._gathered.postings.size(label)
 
     def positions(self, label: str, pause: Pause) -> array[int]:
         reaching = (
@@ -258,64 +317,3 @@ class _Postings:
             gathered = _Gathered(self._segment_ref, gathered.postings.ceiling)
             gathered.reach(self._view, end, self._pause)
             yield gathered.postings
-
-
-class Search:
-    """The query of a scan by labels: see `scan.Search`."""
-
-    def __init__(self, finder: Finder, wanted: Wanted) -> None:
-        self._finder = finder
-        self._wanted = wanted
-
-    def found(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> array[int]:
-        """Return the positions of the sought records among those from start up to stop.
-
-        A position is the sequence less the first one of the segment.
-        """
-        return self._between(
-            self._finder.positions(view, segment, self._wanted), segment, start, stop
-        )
-
-    def read(
-        self, view: Snapshot, reader: SegmentReader, index: Index, found: array[int]
-    ) -> list[Record]:
-        """Read the records at these positions, which stand in one stride.
-
-        When the table was wrong, read those of the stride that are sought.
-        """
-        segment, first = reader.ref, reader.ref.first_sequence
-        records = _records_at(reader, index, found)
-        if all(map(self._wanted.fits, records)):
-            return records
-        self._finder.distrust(segment)
-        positions = self._finder.positions(view, segment, self._wanted, trusting=False)
-        found = self._between(positions, segment, first + found[0], first + found[-1] + 1)
-        return _records_at(reader, index, found)
-
-    def _between(
-        self, positions: array[int], segment: SegmentRef, start: int, stop: int
-    ) -> array[int]:
-        first = segment.first_sequence
-        return positions[
-            bisect_left(positions, start - first) : bisect_left(positions, stop - first)
-        ]
-
-
-def _records_at(reader: SegmentReader, index: Index, found: array[int]) -> list[Record]:
-    """Read the records at these positions, which stand in one stride of the segment."""
-    if not found:
-        return []
-    first = reader.ref.first_sequence
-    place = reader.ref.place_in(index, first + found[0])
-    if len(found) == 1:  # of the frames before it the headers are enough
-        return [reader.frame_holding(first + found[0], place).record(first + found[0])]
-    entry = bisect_left(index.offsets, place[1]) + 1
-    size = index.offsets[entry] if entry < len(index.offsets) else None
-    records: list[Record] = []
-    for frame in reader.frames_before(first + found[-1] + 1, place, size):
-        header = frame.header
-        some = found[len(records) : bisect_left(found, header.next_sequence - first)]
-        if some:
-            of_frame = frame.records()
-            records += [of_frame[first + position - header.first_sequence] for position in some]
-    return records

@@ -143,7 +143,11 @@ class PostingsBuilder:
             self._shards[hash(label) & _SHARD][label] = packed
             self._bytes += _LABEL_BYTES + len(label)
 
-    def positions(self, label: str) -> array[int]:
+    def size(self, label: str) -> int:
+        """Return at how many records this label stands."""
+        return len(self._shards[hash(label) & _SHARD].get(label, b"")) // 4
+
+    def positions(self, label: str, pause: Pause = lambda: None) -> array[int]:
         """Return where this label stands."""
         held = self._shards[hash(label) & _SHARD].get(label)
         return array("I") if held is None else as_array(held)

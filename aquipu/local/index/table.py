@@ -21,6 +21,7 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import sync
 from aquipu.local.format.names import UNNAMED, relations_name
 from aquipu.local.format.postings import (
+    RUN_POSITIONS,
     TRAILER_BYTES,
     Block,
     BlockIndex,
@@ -98,6 +99,10 @@ class Table:
     def postings(self) -> int:
         """Number of records of each label, added up."""
         return self._block_index.postings
+
+    def size(self, label: str) -> int:
+        """Return at how many records this label stands, or somewhat more; nothing is read."""
+        return len(self._block_index.holding(label)) * RUN_POSITIONS
 
     def positions(self, label: str, pause: Pause = lambda: None) -> array[int]:
         """Return the positions of this label in the segment, ascending.

@@ -60,8 +60,9 @@ class Frame(NamedTuple):
         return list(self.records_between(0, self.header.records))
 
     def records_between(self, begin: int, stop: int) -> Iterator[Record]:
-        """Return the records from the index ``begin`` up to ``stop``, each made when it is asked
-        for; the others stay bytes.
+        """Return the records from the index ``begin`` up to ``stop``, each made when it is wanted.
+
+        The others stay bytes.
         """
         with self.decoding():
             return decoder(self.header, self.body).records(begin, stop)

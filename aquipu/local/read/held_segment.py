@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from asyncio import Future
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
+from collections.abc import Iterator
 from errno import ENOENT
 from typing import Any, BinaryIO, Protocol
 
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, Index
+from aquipu.local.read.frames import Frame
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.record import Record
@@ -20,19 +21,25 @@ CHUNK_BYTES = 256 * 1024
 _STRIDES_MAX = CHUNK_BYTES // INDEX_STRIDE
 
 
+class SegmentSearch(Protocol):
+    """Reads the frames of one segment in which sought records may be, and finds those in them."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to be read."""
+
+    def read(self, reader: SegmentReader, index: Index, reverse: bool) -> list[Frame]:
+        """Return the next of these frames. Blocking."""
+
+    def records(self, frames: list[Frame], reverse: bool) -> Iterator[Iterator[Record]]:
+        """Yield the sought records of each frame."""
+
+
 class Search(Protocol):
-    """Finds which records of a segment are sought, and reads them. Blocking."""
+    """Says what is sought in a segment."""
 
-    def found(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> array[int]:
-        """Return the positions of those from start up to stop, ascending.
-
-        A position is the sequence less the first one of the segment.
-        """
-
-    def read(
-        self, view: Snapshot, reader: SegmentReader, index: Index, found: array[int]
-    ) -> list[Record]:
-        """Return the records at these positions, which stand in one stride of the segment."""
+    def enter(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> SegmentSearch:
+        """Return the search among its records from start up to stop. Blocking."""
 
 
 class HeldSegment:
@@ -54,8 +61,8 @@ class HeldSegment:
         """First sequence that is to be given."""
         self.end = end
         """First sequence that is not to be given any more."""
-        self.found = array("I")
-        """Positions of the sought records that are still to be read."""
+        self.search: SegmentSearch | None = None
+        """Search among what is to be given; None: all of it is."""
         self.strides = 1
         """Strides that are read at a time, going back: few at first, for the last records alone."""
         file.seek(self.walk.offset)
@@ -74,9 +81,10 @@ class HeldSegment:
             with translate_os_errors(segment.path, "read"):
                 if search is None:
                     return cls(file, reader, reader.index(), start, stop)
-                found = search.found(view, segment, start, stop)
-                held = cls(file, reader, reader.index() if found else Index.empty(), start, stop)
-                held.found = found
+                entered = search.enter(view, segment, start, stop)
+                index = Index.empty() if entered.is_done else reader.index()
+                held = cls(file, reader, index, start, stop)
+                held.search = entered
                 return held
         except BaseException:
             file.close()
@@ -103,22 +111,6 @@ class HeldSegment:
         self.walk = self.reader.walk(place)
         self.file.seek(place[1])
         return place[0]
-
-    def next_found(self, reverse: bool) -> array[int]:
-        """Take those sought records out that stand in the next stride."""
-        if not self.found:
-            return self.found
-        sequences, first = self.index.sequences, self.segment.first_sequence
-        entry = bisect_right(sequences, first + self.found[-1 if reverse else 0])
-        if reverse:
-            place = bisect_left(self.found, sequences[entry - 1] - first) if entry else 0
-            some, self.found = self.found[place:], self.found[:place]
-            return some
-        place = len(self.found)
-        if entry < len(sequences):
-            place = bisect_left(self.found, sequences[entry] - first)
-        some, self.found = self.found[:place], self.found[place:]
-        return some
 
 
 def hold(disk: Disk, segment: SegmentRef) -> BinaryIO:

@@ -28,7 +28,14 @@ from aquipu.errors import (
     UnsupportedFormatError,
 )
 from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.read.held_segment import CHUNK_BYTES, HeldSegment, Search, hold
+from aquipu.local.read.frames import Frame
+from aquipu.local.read.held_segment import (
+    CHUNK_BYTES,
+    HeldSegment,
+    Search,
+    SegmentSearch,
+    hold,
+)
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.reading import Scan
 from aquipu.record import Record
@@ -103,8 +110,8 @@ class LocalScan(Scan):
             while self._view is not None and (self._start < self._stop or self._go_on()):
                 view = self._view
                 held = await self._enter(view)
-                if self._search is not None:
-                    self._ready = iter(await self._read_found(view, held, self._search))
+                if held.search is not None:
+                    self._ready = await self._read_found(held, held.search)
                 elif self._reverse:
                     self._ready = await self._read_back(held)
                 else:
@@ -190,7 +197,7 @@ class LocalScan(Scan):
     async def _read_on(self, held: HeldSegment) -> Iterator[Record]:
         """Return what the next chunk holds: nothing yet, when a frame is larger than a chunk."""
         is_end = await self._feed(held)
-        return chain.from_iterable(self._frames(held, is_end))
+        return chain.from_iterable(self._until_error(self._frames(held, is_end)))
 
     def _frames(self, held: HeldSegment, is_end: bool) -> Iterator[Iterator[Record]]:
         """Yield the records of each frame that is whole, which is decoded when they are wanted.
@@ -198,20 +205,17 @@ class LocalScan(Scan):
         What is sound is given before an error is raised.
         """
         walk, before = held.walk, self._start
-        try:
-            for frame in walk.ready() if walk.sequence < held.end else ():
-                first, behind = frame.header.first_sequence, min(walk.sequence, held.end)
-                if behind > self._start:
-                    records = frame.records_between(self._start - first, behind - first)
-                    self._start = behind
-                    yield records
-                if walk.sequence >= held.end:
-                    self._start = held.end
-                    return
-            if (walk.fault is not None or is_end) and self._start == before:
-                raise walk.stopped()
-        except (CorruptionError, UnsupportedFormatError) as error:
-            self._error = error
+        for frame in walk.ready() if walk.sequence < held.end else ():
+            first, behind = frame.header.first_sequence, min(walk.sequence, held.end)
+            if behind > self._start:
+                records = frame.records_between(self._start - first, behind - first)
+                self._start = behind
+                yield records
+            if walk.sequence >= held.end:
+                self._start = held.end
+                return
+        if (walk.fault is not None or is_end) and self._start == before:
+            raise walk.stopped()
 
     async def _read_back(self, held: HeldSegment) -> Iterator[Record]:
         """Return the records of the strides before, the last one first."""
@@ -232,21 +236,25 @@ class LocalScan(Scan):
         self._stop = start
         return reversed(found)
 
-    async def _read_found(self, view: Snapshot, held: HeldSegment, search: Search) -> list[Record]:
-        """Return the sought records in the next stride in which there are any."""
-        some = held.next_found(self._reverse)
-        found: list[Record] = []
-        if some:
-            reading = self._handoff.run(search.read, view, held.reader, held.index, some)
+    async def _read_found(self, held: HeldSegment, search: SegmentSearch) -> Iterator[Record]:
+        """Return the sought records in the next frames in which there may be any."""
+        frames: list[Frame] = []
+        if not search.is_done:
+            reading = self._handoff.run(search.read, held.reader, held.index, self._reverse)
             with translate_os_errors(held.segment.path, "read"):
-                found = await self._under_way(reading)
-        if self._reverse:
-            found.reverse()
-            if not held.found:
+                frames = await self._under_way(reading)
+        if not frames:
+            if self._reverse:
                 self._stop = held.start
-        elif not held.found:
-            self._start = held.end
-        return found
+            else:
+                self._start = held.end
+        return chain.from_iterable(self._until_error(search.records(frames, self._reverse)))
+
+    def _until_error(self, found: Iterator[Iterator[Record]]) -> Iterator[Iterator[Record]]:
+        try:
+            yield from found
+        except (CorruptionError, UnsupportedFormatError) as error:
+            self._error = error
 
     async def _feed(self, held: HeldSegment) -> bool:
         """Read the next bytes; return whether there are no more."""

@@ -5,24 +5,24 @@ missing, damaged or wrong.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from errno import EIO
-from itertools import combinations, count, pairwise
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from aquipu import CorruptionError, StoreClosedError, StoreUnavailableError
 from aquipu.local.disk.durable import write_whole
-from aquipu.local.format.frame import HEADER_BYTES
 from aquipu.local.format.postings import TRAILER_BYTES, BlockIndex, block_index_at, encode_blocks
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.index import finder as room
-from aquipu.local.index.finder import Finder, Search
+from aquipu.local.index.finder import Finder
+from aquipu.local.index.search import Search
 from aquipu.local.index.table import build, table_path
-from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
+from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
 from aquipu.options import Wanted
@@ -31,6 +31,7 @@ from tests.support import (
     commit,
     flip,
     open_log,
+    searched,
 )
 
 Labels = tuple[str, ...]
@@ -300,11 +301,8 @@ def forge(log: Log, n: int, postings: dict[str, list[int]]) -> None:
 
 def read(log: Log, n: int, wanted: Wanted) -> list[int]:
     """The sequences of the records that a search in a segment gives."""
-    view, segment = log.view(), log.segments[n]
-    search = Search(log.finder, wanted)
-    with segment.open(log.disk) as reader:
-        found = search.found(view, segment, segment.first_sequence, view.end_of(segment))
-        return [record.sequence for record in search.read(view, reader, reader.index(), found)]
+    found = searched(Search(log.finder, wanted), log.view(), log.segments[n])
+    return [record.sequence for record in found]
 
 
 def test_table_says_what_is_not_so(log: Log) -> None:
@@ -319,7 +317,7 @@ def test_table_says_what_is_not_so(log: Log) -> None:
     assert read(log, 0, Wanted(("d",), ())) == []
     assert log.due == [log.segments[0]]
     forge(log, 0, {"a": [1, 2]})
-    assert read(log, 0, Wanted(("a",), ())) == [2]
+    assert read(log, 0, Wanted(("a",), ())) == [0, 2]
 
 
 def test_table_says_more_records_than_there_are(log: Log) -> None:
@@ -487,84 +485,6 @@ def test_segment_is_gone(log: Log) -> None:
         log.find("a")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert (caught.value.path, caught.value.action) == (log.segments[0].path, "read")
-
-
-# the records that were found
-
-
-@pytest.fixture
-def strides(log: Log, monkeypatch: pytest.MonkeyPatch) -> Iterator[Strides]:
-    """A segment of many strides, each with two or three commits of three records."""
-    monkeypatch.setattr("aquipu.local.format.segment.INDEX_STRIDE", 300)
-    log.roll()
-    for _ in range(30):
-        log.write(("x",), ("x",), ("x",))
-    log.roll()
-    made = Strides(log, log.segments[3])
-    yield made
-    log.disk.close(made.descriptor)
-
-
-class Strides:
-    """Somebody who reads records of one segment by their sequences."""
-
-    def __init__(self, log: Log, segment: SegmentRef) -> None:
-        self.disk = log.disk
-        self.path = Path(segment.path)
-        self.descriptor = log.disk.open(segment.path)
-        self._log = log
-        self._segment_ref = segment
-        self._reader = SegmentReader(log.disk, segment, self.descriptor)
-        self._index = self._reader.index()
-        self._search = Search(log.finder, Wanted(("x",), ()))
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """The sequence and the offset with which each stride begins, and those behind the last but
-        one.
-        """
-        return list(zip(self._index.sequences, self._index.offsets, strict=True))
-
-    def read(self, sequences: Sequence[int]) -> list[int]:
-        self.disk.calls.clear()
-        found = array("I", [sequence - self._segment_ref.first_sequence for sequence in sequences])
-        records = self._search.read(self._log.view(), self._reader, self._index, found)
-        return [record.sequence for record in records]
-
-
-def test_records_of_a_stride(strides: Strides) -> None:
-    """Of a segment only the stride is read in which the records stand."""
-    places = strides.places
-    assert len(places) > 5
-    for (begin, offset), (end, behind) in pairwise(places):
-        for some in (range(begin, end), *combinations(range(begin, end), 2)):
-            assert strides.read(some) == list(some)
-            calls = [call for call in strides.disk.calls if call.method == "read"]
-            assert min(call.offset for call in calls) == offset
-            assert max(call.offset + call.size for call in calls) == behind
-    assert strides.read([places[-1][0], places[-1][0] + 1]) == [places[-1][0], places[-1][0] + 1]
-
-
-def test_a_single_record_of_a_stride(strides: Strides) -> None:
-    """Of the frames before it the headers are enough: what is damaged in a body there does not
-    matter.
-    """
-    (_, offset), (behind, _) = strides.places[2:4]
-    flip(strides.path, offset + HEADER_BYTES + 1)
-    assert strides.read([behind - 1]) == [behind - 1]
-    with pytest.raises(CorruptionError):
-        strides.read([behind - 2, behind - 1])
-
-
-def test_sequences_within_a_segment(log: Log) -> None:
-    """A search finds what stands from its start up to its stop, in whatever segment."""
-    search, view = Search(log.finder, Wanted((), ("a", "b", "c", "d"))), log.view()
-    for segment, carrying in zip(log.segments, ([0, 2, 3], [4, 5], [6, 7]), strict=True):
-        first = segment.first_sequence
-        for start in range(first, 9):
-            for stop in range(start, 9):
-                found = [first + position for position in search.found(view, segment, start, stop)]
-                assert found == [sequence for sequence in carrying if start <= sequence < stop]
 
 
 # threads

@@ -24,7 +24,8 @@ from aquipu.engine import Commit
 from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, encode
 from aquipu.local.format.segment import FOOTER_BYTES, INDEX_STRIDE, SEGMENT_HEADER_BYTES
-from aquipu.local.index.finder import Finder, Search
+from aquipu.local.index.finder import Finder
+from aquipu.local.index.search import Search
 from aquipu.local.read import segment_reader
 from aquipu.local.read.held_segment import CHUNK_BYTES
 from aquipu.local.read.scan import LocalScan

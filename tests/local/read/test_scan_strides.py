@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from array import array
 from collections.abc import AsyncIterator
 from errno import EIO, EMFILE
 from pathlib import Path
@@ -17,15 +16,15 @@ import pytest_asyncio
 
 from aquipu import Record, StoreUnavailableError
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, Index
-from aquipu.local.index.finder import Finder, Search
-from aquipu.local.read.frames import Frame
+from aquipu.local.index.finder import Finder
+from aquipu.local.index.search import Search
+from aquipu.local.index.table import build
 from aquipu.local.read.scan import LocalScan
-from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Wanted
 from aquipu.runtime.handoff import Handoff
 from tests.disk import FailingDisk
-from tests.support import NOW, commit, frames_in, open_log
+from tests.support import NOW, commit, open_log
 
 pytestmark = pytest.mark.asyncio
 
@@ -48,29 +47,6 @@ class CountingHandoff(Handoff):
     def end(self) -> None:
         self.under_way -= 1
         super().end()
-
-
-class NotedSearch:
-    """A search for every second record, which notes what it is asked to read at a time."""
-
-    def __init__(self) -> None:
-        self.read_at_once: list[list[int]] = []
-
-    def found(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> array[int]:
-        first = segment.first_sequence
-        return array("I", [sequence - first for sequence in range(start, stop) if sequence % 2])
-
-    def read(
-        self, view: Snapshot, reader: SegmentReader, index: Index, found: array[int]
-    ) -> list[Record]:
-        segment, first = reader.ref, reader.ref.first_sequence
-        self.read_at_once.append([first + position for position in found])
-        by_sequence = {
-            record.sequence: record
-            for offset, header, body in frames_in(Path(segment.path).parent, first)
-            for record in Frame(segment.path, offset, header, body).records()
-        }
-        return [by_sequence[first + position] for position in found]
 
 
 class Log:
@@ -177,22 +153,6 @@ async def test_parts_of_a_view(log: Log, labels: tuple[str, ...], reverse: bool)
             assert found == (expected[::-1] if reverse else expected)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-async def test_what_is_sought_is_read_stride_by_stride(log: Log, reverse: bool) -> None:
-    """What is read at once stands in one stride, all that is sought there, and in the ascending
-    order of the log.
-    """
-    search = NotedSearch()
-    found = await read(log.scan(3, search=search, reverse=reverse))
-    assert found == (log.records[:2:-2] if reverse else log.records[3::2])
-    by_stride: dict[int, list[int]] = {}
-    for sequence in range(3, 30, 2):
-        by_stride.setdefault(log.stride_of(sequence), []).append(sequence)
-    expected = [by_stride[stride] for stride in sorted(by_stride, reverse=reverse)]
-    assert [some for some in search.read_at_once if some] == expected
-    assert len(expected) > 10
-
-
 async def test_strides_in_reverse_become_more_at_a_time(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +189,11 @@ async def test_which_segments_are_opened(log: Log) -> None:
 
 
 async def test_no_range_and_no_hit(log: Log) -> None:
-    """An empty range opens nothing, in reverse as well; a segment without a hit is opened, and its
-    footer is not read.
+    """An empty range opens nothing, in reverse as well; a segment of which its table says that it
+    has no hit is opened, and its footer is not read.
     """
+    for segment in log.journal.segments[:-1]:
+        build(log.disk, segment)
     log.disk.calls.clear()
     assert await read(log.scan(7, 7, reverse=True)) == []
     assert log.disk.count("open_stream") == 0
@@ -239,7 +201,8 @@ async def test_no_range_and_no_hit(log: Log) -> None:
     assert await read(log.scan(search=search)) == []
     log.disk.calls.clear()
     assert await read(log.scan(search=search)) == []
-    assert log.disk.count("read") == 0
+    reads = [call.path for call in log.disk.calls if call.method == "read"]
+    assert [path for path in reads if path.endswith(".segment")] == []
 
 
 @pytest.mark.parametrize(("method", "number"), [("open_stream", EMFILE), ("read", EIO)])

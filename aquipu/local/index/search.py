@@ -1,0 +1,247 @@
+"""The records of one segment that carry the labels which are sought.
+
+What the index knows (`Finder.candidates`) says which frames to read: those behind it are looked
+through, every one. A run of them is read in one piece, on a thread, and their records are taken out
+when they are wanted, on the loop's.
+
+The log is the truth: a record is given only if it carries what is sought. Where one does not that
+the index has named, the index is wrong, and the rest of the segment is looked through.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from aquipu.errors import AquipuError, CorruptionError, UnsupportedFormatError
+from aquipu.local.format.columns import Decoder
+from aquipu.local.format.frame import Header, decoder
+from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, Index
+from aquipu.local.read.frames import Frame, Place
+from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.options import Wanted
+from aquipu.record import Record
+
+if TYPE_CHECKING:
+    from aquipu.local.index.finder import Finder
+
+_FIRST_BYTES = 64 * 1024
+_MOST_BYTES = 1024 * 1024
+"""Bytes that are read at a time: few at first, for those who want the first records alone."""
+
+
+class Candidates(NamedTuple):
+    """What an index knows of the sought records of a segment."""
+
+    positions: array[int]
+    """Ascending: the sequences less the first one of the segment."""
+    sure: Wanted
+    """The labels that each of them carries, unless the index is wrong."""
+    until: int
+    """Sequence from which on it knows nothing."""
+
+
+class Search:
+    """The query of a scan by labels."""
+
+    def __init__(self, finder: Finder, wanted: Wanted) -> None:
+        self._finder = finder
+        self._wanted = wanted
+
+    def enter(self, view: Snapshot, segment: SegmentRef, start: int, stop: int) -> SegmentSearch:
+        """Return the search in a segment, from start up to stop. Blocking."""
+        candidates = self._finder.candidates(view, segment, self._wanted)
+        return SegmentSearch(self._finder, self._wanted, segment, candidates, start, stop)
+
+
+class SegmentSearch:
+    """The search in one segment. `read` is for a thread, the rest for the loop's, in turns."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        wanted: Wanted,
+        segment: SegmentRef,
+        candidates: Candidates,
+        start: int,
+        stop: int,
+    ) -> None:
+        self._finder = finder
+        self._wanted = wanted
+        self._segment = segment
+        self._candidates = candidates
+        self._first, self._behind = start, stop  # of what may be given
+        self._start, self._stop = start, stop  # of what is still to be read
+        self._room = _FIRST_BYTES
+        self._error: AquipuError | None = None  # behind what was read
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to be read."""
+        return self._error is None and not self._may_hold(self._start, self._stop)
+
+    # on a thread
+
+    def read(self, reader: SegmentReader, index: Index, reverse: bool) -> list[Frame]:
+        """Return the next frames in which there may be sought records. Blocking.
+
+        What is sound is returned before an error is raised.
+        """
+        if self._error is not None:
+            raise self._error
+        room, self._room = self._room, min(2 * self._room, _MOST_BYTES)
+        frames: list[Frame] = []
+        while room > 0 and self._may_hold(self._start, self._stop):
+            some: list[Frame] = []
+            try:
+                some.extend(self._run(reader, index, room, reverse))
+            except (CorruptionError, UnsupportedFormatError) as error:
+                if not frames and (reverse or not some):
+                    raise
+                self._error = error
+                some = [] if reverse else some
+                room = 0
+            room -= max(sum(frame.header.size for frame in some), INDEX_STRIDE)
+            frames += reversed(some) if reverse else some
+        return frames
+
+    def _run(
+        self, reader: SegmentReader, index: Index, room: int, reverse: bool
+    ) -> Iterable[Frame]:
+        """Read the next strides in which there may be sought records, one behind another."""
+        segment, sequences, offsets = self._segment, index.sequences, index.offsets
+        # entries behind these the writer may be noting just now
+        count = bisect_left(sequences, self._stop)
+
+        def begin(stride: int) -> Place:
+            if stride < 0:
+                return segment.first_sequence, SEGMENT_HEADER_BYTES
+            return sequences[stride], offsets[stride]
+
+        def end(stride: int) -> int:
+            return sequences[stride + 1] if stride + 1 < count else self._stop
+
+        sought = self._last() if reverse else self._next()
+        low = high = bisect_right(sequences, sought, 0, count) - 1
+        if reverse:
+            bound = end(high)
+            while low >= 0 and offsets[high] - begin(low - 1)[1] < room:
+                if not self._may_hold(begin(low - 1)[0], begin(low)[0]):
+                    break
+                low -= 1
+            self._stop = max(begin(low)[0], self._start)
+        else:
+            while high + 1 < count and offsets[high + 1] - begin(low)[1] < room:
+                if not self._may_hold(begin(high + 1)[0], end(high + 1)):
+                    break
+                high += 1
+            self._start = bound = end(high)
+        place = begin(low)
+        if low == high and self._is_only(place[0], bound):
+            return [reader.frame_holding(sought, place)]  # of those before it the headers will do
+        size = offsets[high + 1] if high + 1 < len(offsets) else None
+        return reader.frames_before(bound, place, size)
+
+    def _may_hold(self, start: int, stop: int) -> bool:
+        """Return whether sought records may stand from start up to stop."""
+        if start >= stop:
+            return False
+        return stop > self._candidates.until or bool(self._named(start, stop))
+
+    def _is_only(self, start: int, stop: int) -> bool:
+        return stop <= self._candidates.until and len(self._named(start, stop)) == 1
+
+    def _named(self, start: int, stop: int) -> range:
+        """Return the places in the positions of the candidates from start up to stop."""
+        first, positions = self._segment.first_sequence, self._candidates.positions
+        low = bisect_left(positions, max(start - first, 0))
+        return range(low, bisect_left(positions, max(stop - first, 0), low))
+
+    def _next(self) -> int:
+        """Return the first sequence that may be sought; there is one."""
+        named = self._named(self._start, self._stop)
+        if named:
+            return self._segment.first_sequence + self._candidates.positions[named[0]]
+        return max(self._candidates.until, self._start)
+
+    def _last(self) -> int:
+        """Return the last sequence that may be sought; there is one."""
+        if self._stop > self._candidates.until:
+            return self._stop - 1
+        named = self._named(self._start, self._stop)
+        return self._segment.first_sequence + self._candidates.positions[named[-1]]
+
+    # on the loop's
+
+    def records(self, frames: Iterable[Frame], reverse: bool) -> Iterator[Iterator[Record]]:
+        """Yield the sought records of each frame, which is decoded as far as that takes."""
+        for frame in frames:
+            header = frame.header
+            start = max(header.first_sequence, self._first)
+            stop = min(header.next_sequence, self._behind)
+            if not self._may_hold(start, stop):
+                continue
+            is_known, is_wrong = header.next_sequence <= self._candidates.until, False
+            with frame.decoding():
+                columns = decoder(header, frame.body)
+                found = self._those_named(columns, header, start, stop) if is_known else None
+                if found is None:
+                    found = self._those_carrying(columns, header, start, stop)
+                    is_wrong = is_known
+            if is_wrong:
+                self._distrust(header, reverse)
+            yield reversed(found) if reverse else iter(found)
+            if is_wrong:  # the next ones are read again
+                return
+
+    def _those_named(
+        self, columns: Decoder, header: Header, start: int, stop: int
+    ) -> list[Record] | None:
+        """Return the sought records among the candidates; None: the index is wrong."""
+        named, candidates = self._named(start, stop), self._candidates
+        base = header.first_sequence - self._segment.first_sequence
+        positions = candidates.positions[named.start : named.stop]
+        found = columns.records_at([position - base for position in positions])
+        if len(_fitting(candidates.sure, found)) < len(found):
+            return None
+        return found if candidates.sure == self._wanted else _fitting(self._wanted, found)
+
+    def _those_carrying(
+        self, columns: Decoder, header: Header, start: int, stop: int
+    ) -> list[Record]:
+        """Look through the records of a frame, and return those that are sought."""
+        every = [set(columns.carrying(label)) for label in self._wanted.every]
+        if self._wanted.any_of:
+            every.append(set().union(*map(columns.carrying, self._wanted.any_of)))
+        first = header.first_sequence
+        within = range(start - first, stop - first)
+        indices = sorted(index for index in set.intersection(*every) if index in within)
+        return columns.records_at(indices) if indices else []
+
+    def _distrust(self, header: Header, reverse: bool) -> None:
+        """Look through what lies behind this frame, or before it, and was read for its candidates.
+
+        The index has named a record that does not carry what it should.
+        """
+        self._finder.distrust(self._segment)
+        first = self._segment.first_sequence
+        self._candidates = Candidates(array("I"), self._wanted, first)
+        self._error = None
+        if reverse:
+            self._behind = max(header.first_sequence, self._first)
+        else:
+            self._first = min(header.next_sequence, self._behind)
+        self._start, self._stop = self._first, self._behind
+
+
+def _fitting(wanted: Wanted, records: list[Record]) -> list[Record]:
+    """Return those records that carry what is wanted."""
+    for label in wanted.every:
+        records = [record for record in records if label in record.relations]
+    if wanted.any_of:
+        some = frozenset(wanted.any_of)
+        records = [record for record in records if not some.isdisjoint(record.relations)]
+    return records
