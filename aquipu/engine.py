@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 Waiter = TypeVar("Waiter")
 
-_receipt = partial(
-    tuple.__new__, Receipt
-)  # half the price of Receipt(...): it is made once for each append
+_receipt = partial(tuple.__new__, Receipt)  # half the price of Receipt(...)
 
 
 class Progress(NamedTuple):
@@ -156,6 +154,18 @@ class Commit(Generic[Waiter]):
         self.waiters.append(waiter)
         return True
 
+    def take_labelled(
+        self, payload: bytes, labels: tuple[str, ...], size: int, waiter: Waiter, now: int
+    ) -> bool:
+        """Accept a record with labels of ``size`` bytes, as `take` does one without."""
+        index = len(self.payloads)
+        if self.size + len(payload) + size > self.bytes_max or index >= self.records_max:
+            return False
+        self.labels[index] = labels
+        self.label_bytes += size
+        self.size += size
+        return self.take(payload, waiter, now)
+
     def level(self, time: int) -> None:
         """Let no record of it be earlier than this."""
         self.timestamps = [max(timestamp, time) for timestamp in self.timestamps]
@@ -193,10 +203,6 @@ class Commit(Generic[Waiter]):
         self.label_bytes = sum(map(labels_size, self.labels.values()))
         self.size = sum(map(len, self.payloads)) + self.label_bytes
 
-    def range_of(self, first: int) -> range:
-        """Return the indexes of the records of a batch, by that of its first."""
-        return range(first, first + self.batches[first])
-
     def everyone(self) -> Iterator[Waiter]:
         """Yield everything that waits for this commit."""
         yield from (waiter for waiter in self.waiters if waiter is not None)
@@ -210,11 +216,8 @@ class Commit(Generic[Waiter]):
         return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
 
     def write_receipts(self) -> None:
-        """Make all receipts, unless they are there.
-
-        Those of a large batch can be made while the disk works. They are made again where the
-        timestamps were changed meanwhile.
-        """
+        """Make all receipts, unless they are there: those of a large batch while the disk works."""
+        # once more where the timestamps were changed meanwhile
         if not self.written or self.timestamps is not self.accepted:
             self.written = list(self.receipts())
 
@@ -233,10 +236,7 @@ class Host:
         """Complete the commit under way in the next tick, if its outcome stands in it."""
 
     def complete_meanwhile(self) -> None:
-        """Go on with the callers of complete commits, while one of them runs the loop.
-
-        To be called now and then.
-        """
+        """Go on with the callers of complete commits, now and then, while one runs the loop."""
 
     def sync_soon(self) -> None:
         """Submit a commit that syncs what is not synced: the policy bounds its age."""
@@ -278,7 +278,6 @@ class Engine(ABC):
     """How long it takes to answer."""
     fails_for_good: bool = True
     """Whether a StoreFailedError ends the store."""
-
     recovery: Any = None
     """What opening found and did; None where another process has opened the files."""
 

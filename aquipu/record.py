@@ -37,7 +37,7 @@ PRODUCER_MAX = 64
 PRODUCERS = 1 << 63
 """The bit of a number by which the keys of producers differ from those of a daemon's clients."""
 _POSITION = r"([0-9a-f]{16})-([0-9]{1,20})"
-_SURELY_SHORT = LABEL_BYTES_MAX // 4  # characters, of at most 4 bytes each
+_SURELY_FIT = LABELS_MAX  # characters of ASCII: no label of them is too long, nor are they too many
 
 
 class Receipt(NamedTuple):
@@ -304,13 +304,32 @@ def labels_size(labels: tuple[str, ...]) -> int:
     return sum(map(len, map(str.encode, labels)))
 
 
+def plain_size(labels: tuple[str, ...]) -> int:
+    """Return how many bytes the labels have, if they are surely ones that a user may give.
+
+    Nearly all are, and asked of all at once that costs little. 0 when each must be looked at.
+    """
+    try:
+        together = "".join(labels)
+    except TypeError:
+        return 0
+    is_plain = (
+        together.isascii()
+        and together.isprintable()
+        and len(together) <= _SURELY_FIT
+        and RESERVED not in together
+        and "" not in labels
+    )
+    return len(together) if is_plain else 0
+
+
 def checked_relations(relations: Iterable[str]) -> tuple[str, ...]:
     """Return the labels that a user gives a record, as `checked_labels` does.
 
     ValueError also for those that only the engine gives.
     """
     labels = relations if isinstance(relations, (str, bytes)) else tuple(relations)
-    if type(labels) is tuple and _are_plain(labels):
+    if type(labels) is tuple and plain_size(labels):
         return labels
     labels = checked_labels(labels)
     if any(label.startswith(RESERVED) for label in labels):
@@ -350,21 +369,3 @@ def checked_labels(relations: Iterable[str]) -> tuple[str, ...]:
 
 def _refused_constant(name: str) -> None:
     raise ValueError(f"{name} is no value of JSON")
-
-
-def _are_plain(labels: tuple[str, ...]) -> bool:
-    """Return whether these are surely labels that a user may give, as nearly all are.
-
-    Asked of all at once, that costs little.
-    """
-    try:
-        together = " ".join(labels)
-    except TypeError:
-        return False
-    return (
-        together.isprintable()  # what any version of Unicode calls printable is fit
-        and len(together)
-        <= _SURELY_SHORT  # all of them, and so each; and they are fewer than `LABELS_MAX`
-        and RESERVED not in together
-        and all(labels)
-    )

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import resource
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -74,6 +77,14 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int, progress: Prog
             gc.collect()
             samples[name].append(contenders[name]())
     return Rounds(samples)
+
+
+def resident_bytes() -> int:
+    """Memory of this process; where the system does not tell, the most that it ever was."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def turns(names: Sequence[str], number: int) -> Sequence[str]:

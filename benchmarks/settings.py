@@ -40,6 +40,8 @@ class Settings:
     """Of one paced run, with followers or while tables are built."""
     labels: int = 100_000
     """Distinct ones, in the store in which records are found."""
+    labelled: int = 5_000_000
+    """Records with labels, in the long run of `labels`."""
     finding_segment_bytes: int = 64 * MIB
     finds: int = 400
     """Of one measured run."""
@@ -69,6 +71,7 @@ def quick(directory: Path, *, servers: bool) -> Settings:
         steady_segment_bytes=MIB,
         following_seconds=2.0,
         labels=10_000,
+        labelled=200_000,
         finding_segment_bytes=8 * MIB,
         finds=40,
         servers=servers,
@@ -91,6 +94,7 @@ def smallest(directory: Path, *, servers: bool) -> Settings:
         steady_segment_bytes=MIB // 16,
         following_seconds=0.2,
         labels=1_000,
+        labelled=2_000,
         finding_segment_bytes=MIB // 8,
         finds=2,
         servers=servers,

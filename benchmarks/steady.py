@@ -19,7 +19,16 @@ from aquipu.local.format.names import first_sequence_of
 from benchmarks.contender import scratch
 from benchmarks.disks import SlowDisk, TimedDisk
 from benchmarks.latency import Latencies
-from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved, quotient
+from benchmarks.measure import (
+    Contender,
+    Progress,
+    Rounds,
+    Sample,
+    in_loop,
+    interleaved,
+    quotient,
+    resident_bytes,
+)
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.settings import MIB, RECORD, Settings
 from benchmarks.workload import closed_loop, latencies
@@ -95,7 +104,7 @@ def _long(settings: Settings, progress: Progress) -> list[Sample]:
             await latencies(
                 store.append, CALLERS, span / 10
             )  # what is allocated once is allocated here
-            resident = _resident_bytes()
+            resident = resident_bytes()
             for number in range(_SPANS):
                 progress.step(f"span {number + 1} of {_SPANS}")
                 before = store.statistics()
@@ -106,21 +115,13 @@ def _long(settings: Settings, progress: Progress) -> list[Sample]:
                 }
                 sample["appends/s"] = len(taken) / span
                 sample["rolls"] = float(after.segments - before.segments)
-                sample["grown"] = float(_resident_bytes() - resident)
+                sample["grown"] = float(resident_bytes() - resident)
                 samples.append(sample)
         return samples
 
     progress.expect(_SPANS)
     with scratch(settings) as directory:
         return in_loop(settings, lambda: spans(directory))
-
-
-def _resident_bytes() -> int:
-    """Memory of this process; where the system does not tell, the most that it ever was."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 # rolls

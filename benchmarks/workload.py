@@ -43,6 +43,18 @@ async def closed_loop(append: Append, callers: int, seconds: float, data: bytes 
     return done
 
 
+async def closed_appends(append: Append, callers: int, total: int, data: bytes = RECORD) -> None:
+    """Append about so many records: each caller its share of them."""
+
+    async def caller() -> None:
+        for _ in range(total // callers):
+            await append(data)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(callers):
+            tasks.create_task(caller())
+
+
 async def throughput(append: Append, callers: int, seconds: float, data: bytes = RECORD) -> float:
     """Appends per second, after a warm-up."""
     await closed_loop(append, callers, seconds * _WARM_UP, data)

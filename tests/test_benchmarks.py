@@ -53,6 +53,7 @@ TITLES = {
     ),
     "saturated": ("burns 50 µs", "burns 200 µs", "burns 1000 µs"),
     "steady": ("in 3 spans", "What a roll does", "A disk whose sync takes 100 ms", "nothing to do"),
+    "labels": ("256 callers, OsManaged", "memory while records with 3 labels"),
     "following": (
         "64 tasks at a paced 20,000 appends/s under Always, 0.2 seconds",
         "What these followers cost an append",

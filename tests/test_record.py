@@ -21,6 +21,8 @@ from aquipu.record import (
     checked_data,
     checked_labels,
     checked_relations,
+    labels_size,
+    plain_size,
 )
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -115,6 +117,34 @@ def test_labels_that_cannot_be_stored(
     """
     with pytest.raises(error, match=words):
         checked_relations(cast("Iterable[str]", relations))
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", max_codepoint=0x2FF), max_size=3)
+        | st.sampled_from(["aquipu:", "aquipu", ":lost", "user:7", "x" * 128, "x" * 256, "\n"]),
+        max_size=4,
+    )
+    | st.integers(250, 260).map(lambda count: ["x"] * count)
+)
+def test_labels_that_need_no_closer_look(labels: list[str]) -> None:
+    """What is taken for plain at the first look is allowed, and has as many bytes as was said."""
+    size = plain_size(tuple(labels))
+    if size:
+        assert checked_labels(labels) == tuple(labels)
+        assert not any(label.startswith("aquipu:") for label in labels)
+        assert size == labels_size(tuple(labels))
+
+
+@pytest.mark.parametrize("labels", [("user:7",), ("user:7", "route:/orders", "status:201")])
+def test_most_labels_need_no_closer_look(labels: tuple[str, ...]) -> None:
+    """Labels of ASCII as services give them are plain."""
+    assert plain_size(labels) == sum(map(len, labels))
+
+
+def test_labels_that_are_no_text_need_a_closer_look() -> None:
+    """It is the closer look that says what is wrong with them."""
+    assert plain_size(cast("tuple[str, ...]", ("user:7", 7))) == 0
 
 
 def test_what_is_a_label_is_the_same_everywhere() -> None:

@@ -29,7 +29,7 @@ from time import monotonic_ns, time_ns
 from typing import TypeAlias, TypeVar
 
 from aquipu.commit.group import GroupCommit
-from aquipu.commit.resume import resume
+from aquipu.commit.resume import resumable, resume
 from aquipu.engine import Commit, CommitResult, Engine, Limits
 from aquipu.errors import (
     AquipuError,
@@ -77,6 +77,7 @@ class Committer(Owned, Closing):
         self._is_back = False  # the commit under way may be complete
         self._cut_short = False  # an interrupt may have come between two steps
         self._completing: deque[Commit[Waiter]] = deque()  # complete; their callers are going on
+        self._acknowledged: deque[Commit[Waiter]] = deque()  # their callers have; not yet published
         # some callers go on through the queue of the loop: what is published, goes behind them
         self._publishes_later = False
         self._closed: Future[None] | None = None  # from the beginning of aclose on
@@ -139,6 +140,7 @@ class Committer(Owned, Closing):
                 self._group.admit(time_ns(), is_done)
             self._scheduled = False
             self._submit()
+            self._publish()
         except BaseException:
             self._interrupted()
             raise
@@ -187,17 +189,24 @@ class Committer(Owned, Closing):
             self._engine.settle()
 
     def _acknowledge(self) -> None:
-        """Let the callers of complete commits go on, and publish each commit after its callers."""
+        """Let the callers of complete commits go on."""
         while self._completing:
             commit = self._completing[0]
             self._resume(commit)
             # unless one of the callers has run the loop meanwhile
             if self._completing and self._completing[0] is commit:
-                if commit.payloads and self._publishes_later:
-                    self._loop.call_soon(self._engine.publish, commit)
-                elif commit.payloads:
-                    self._engine.publish(commit)
+                self._acknowledged.append(commit)
                 self._completing.popleft()
+
+    def _publish(self) -> None:
+        """Publish each commit after its callers: the engine is at the next one meanwhile."""
+        while self._acknowledged:
+            commit = self._acknowledged[0]
+            if commit.payloads and self._publishes_later:
+                self._loop.call_soon(self._engine.publish, commit)
+            elif commit.payloads:
+                self._engine.publish(commit)
+            self._acknowledged.popleft()
 
     def _resume(self, commit: Commit[Waiter]) -> None:
         """Resolve what waits for a complete commit and was not resolved before.
@@ -217,12 +226,13 @@ class Committer(Owned, Closing):
             self._publishes_later = True
         if sum(commit.batches.values()) == len(commit):
             return
-        pairs = zip(commit.waiters, receipts, strict=True)
+        waiters = commit.waiters
+        pairs = resumable(waiters, receipts)
         if commit.sync and len(commit) >= LARGE:
             if not self._group.is_forming:
-                self._counters.cancelled += resume(islice(pairs, len(commit) // 2))
+                self._counters.cancelled += resume(waiters, islice(pairs, len(commit) // 2))
             self._submit(at_once=True)
-        self._counters.cancelled += resume(pairs)
+        self._counters.cancelled += resume(waiters, pairs)
 
     def _submit(self, *, at_once: bool = False) -> None:
         """Submit the next commit, or end a log that is being closed when there is none.

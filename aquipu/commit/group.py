@@ -230,7 +230,11 @@ class GroupCommit(Buffer[Waiter]):
         self.forming = None
         for commit in commits:
             commit.sync = True
-            left_out = {index for first in commit.expected for index in commit.range_of(first)}
+            left_out = {
+                index
+                for first in commit.expected
+                for index in range(first, first + commit.batches[first])
+            }
             if left_out:
                 commit.keep([index for index in range(len(commit)) if index not in left_out])
         return commits

@@ -16,7 +16,7 @@ from aquipu.commit.committer import Waiter
 from aquipu.commit.guarding import Guarding
 from aquipu.commit.host import StoreHost
 from aquipu.commit.resume import Kept
-from aquipu.engine import Engine
+from aquipu.engine import Commit, Engine
 from aquipu.errors import BufferFullError, RecordTooLargeError, StoreClosedError
 from aquipu.options import check_sequence
 from aquipu.policy import Stage
@@ -29,6 +29,7 @@ from aquipu.record import (
     checked_relations,
     key_of,
     labels_size,
+    plain_size,
 )
 
 _NO_RELATIONS: tuple[str, ...] = ()
@@ -88,11 +89,14 @@ class Writable(Guarding):
                 commit is None
                 or type(data) is not bytes
                 or len(data) > self._max_record_bytes
-                or relations is not _NO_RELATIONS
                 or durability is not None
                 or get_ident() != self._thread
                 or not self._loop.is_running()
-                or not commit.take(data, waiter, time_ns())
+                or not (
+                    commit.take(data, waiter, time_ns())
+                    if relations is _NO_RELATIONS
+                    else _take_labelled(commit, data, relations, waiter)
+                )
             ):
                 pending = self._accept(data, relations, durability, waiter)
                 if pending is not None:
@@ -297,6 +301,18 @@ class Writable(Guarding):
                 self._schedule()
             return None
         return Pending((payload,), size, {0: labels} if labels else {}, stage, waiter, False)
+
+
+def _take_labelled(
+    commit: Commit[Waiter], data: bytes, relations: Iterable[str], waiter: Waiter
+) -> bool:
+    """Have the forming commit take a record by itself, if its labels are plain ones."""
+    if type(relations) is not tuple:
+        if type(relations) is not list:
+            return False
+        relations = tuple(relations)
+    size = plain_size(relations)
+    return size > 0 and commit.take_labelled(data, relations, size, waiter, time_ns())
 
 
 def _payloads_of(data: Iterable[Data]) -> list[bytes]:

@@ -160,11 +160,12 @@ class _Auditor:
         self._app = app
         self._audit = audit
         self._key = key
+        self._unaudited = key, Auditing(audit)
         self._coverage = Coverage(audit)
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         audit = self._audit
-        request[_AUDITING] = self._key, Auditing(audit)
+        request[_AUDITING] = self._unaudited
         if not self._coverage.covers(request.method, *_spellings(request, self._app)):
             return await handler(request)
         if audit.filter_before is not None and not audit.filter_before(request):

@@ -27,12 +27,12 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from aquipu import Receipt, Store
 from aquipu.contrib.audit import Audit, Coverage, Trail
 from aquipu.contrib.auditing.action import Auditing, record_action
-from aquipu.contrib.auditing.asgi import AuditedRequest, decoded
-from aquipu.contrib.auditing.errorpage import error_page_of
+from aquipu.contrib.auditing.asgi import AuditedRequest
 from aquipu.contrib.auditing.sockets import AuditedSocket
 from aquipu.contrib.shared.entry import Exchange
 from aquipu.contrib.shared.idempotency import idempotency_key
 from aquipu.contrib.shared.opener import Source, opener_for, opener_of
+from aquipu.contrib.shared.redaction import headers_of
 from aquipu.contrib.shared.underway import requests_of
 
 __all__ = ["AuditMiddleware", "State", "get_store", "idempotency_key", "lifespan", "record"]
@@ -169,6 +169,7 @@ class AuditMiddleware:
         self.app = app
         self.audit: Audit[Request] = Audit() if audit is None else audit
         self.name = name
+        self._unaudited = name, Auditing(self.audit)
         self._coverage = Coverage(self.audit)
         self._root_path: str = getattr(
             app, "root_path", ""
@@ -181,7 +182,7 @@ class AuditMiddleware:
                 return await self.app(scope, receive, send)
             finally:
                 self._coverage.say()
-        scope[_AUDITING] = self.name, Auditing(audit)
+        scope[_AUDITING] = self._unaudited
         is_socket = scope["type"] == "websocket"
         if (is_socket and not audit.websockets) or not self._coverage.covers(
             scope.get("method", "GET"), *self._spellings(scope)
@@ -199,12 +200,8 @@ class AuditMiddleware:
                 return await socket.run(self.app, scope)
             if trail.exchange.request_body is not None:
                 trail.exchange.request_body.is_whole = _has_no_body(scope)
-            page = error_page_of(
-                scope.get("app")
-            )  # now: an application below this one puts itself there
-            return await AuditedRequest(trail, audit.is_before, receive, send, page).run(
-                self.app, scope
-            )
+            audited = AuditedRequest(trail, audit.is_before, receive, send, scope.get("app"))
+            return await audited.run(self.app, scope)
 
     def _spellings(self, scope: Scope) -> list[str]:
         """Return the path as the router sees it, and what else would lead to the same handler."""
@@ -243,5 +240,5 @@ def _exchange(scope: Scope) -> Exchange:
         scope["path"],
         scope.get("query_string", b"").decode("latin-1"),
         client[0] if client else None,
-        decoded(scope["headers"]),
+        headers_of(scope["headers"]),
     )

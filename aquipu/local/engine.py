@@ -117,7 +117,8 @@ class LocalEngine(Engine):
         self._worker.repeat(commit, done)
 
     def _expect_labels(self, commit: Commit[Any]) -> None:
-        if commit.labels or any(key.number & PRODUCERS for key in commit.keys):
+        keys = commit.keys
+        if commit.labels or (keys and any(key.number & PRODUCERS for key in keys)):
             self._indexer.labelled(commit.first_sequence)
 
     def receive(self, commit: Commit[Any]) -> None:

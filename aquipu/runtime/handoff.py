@@ -162,5 +162,6 @@ def _undo(undo: Callable[[T], object] | None, future: Future[T]) -> None:
 
 def _release(lock: Lock) -> None:
     """Release a lock that may not be held: nothing waits then."""
-    with suppress(RuntimeError):
-        lock.release()
+    if lock.locked():
+        with suppress(RuntimeError):  # released meanwhile
+            lock.release()

@@ -189,6 +189,25 @@ def test_labels_of_some_records() -> None:
     assert submitted(group).labels == {1: ("user:7",), 2: ("x", "y"), 3: ("x", "y")}
 
 
+def test_labels_that_the_forming_commit_takes_by_itself() -> None:
+    """They count as those do that the group accepts, for the room as for the commit, and what has
+    no room is left out whole.
+    """
+    group = group_of(OsManaged(), records=3, size=12)
+    add(group, "a")
+    group.open_to_all()
+    commit = group.forming
+    assert commit is not None
+    assert commit.take_labelled(b"b", ("user:7",), 6, "b", 4)
+    assert not commit.take_labelled(b"cc", ("xyz",), 3, "c", 5)  # 8 + 5 bytes
+    assert (commit.size, commit.label_bytes, group.buffered_bytes) == (8, 6, 8)
+    assert commit.take_labelled(b"d", ("xy", "z"), 3, "d", 3)
+    assert not commit.take_labelled(b"", (), 0, "e", 6)  # a fourth record
+    assert (commit.payloads, commit.waiters) == ([b"a", b"b", b"d"], ["a", "b", "d"])
+    assert (commit.labels, commit.timestamps) == ({1: ("user:7",), 2: ("xy", "z")}, [0, 4, 4])
+    assert (commit.size, commit.label_bytes, group.buffered_bytes) == (12, 9, 12)
+
+
 def test_the_size_of_labels() -> None:
     """Labels count for the buffer; how much of a commit's size they are is kept apart from its
     data.

@@ -216,13 +216,21 @@ class Engine(RuleBasedStateMachine):
         """As a store does it: what asks for nothing of its own, the forming commit may take by
         itself.
         """
-        is_plain, forming = stage is None and not call.labels, self.group.forming
-        if is_plain and forming is not None and forming.take(Heavy(call), call, now):
+        if stage is None and self.is_taken(call, now):
             return True
         added = self.group.add(call.payloads[0], call.size, call.labels, call.stage, call, now)
         if added and stage is None:
             self.group.open_to_all()
         return added
+
+    def is_taken(self, call: Call, now: int) -> bool:
+        forming = self.group.forming
+        if forming is None:
+            return False
+        if not call.labels:
+            return forming.take(Heavy(call), call, now)
+        payload, size = call.payloads[0], call.label_bytes
+        return forming.take_labelled(payload, call.labels, size, call, now)
 
     @rule(sizes=st.lists(sizes, min_size=1, max_size=4), stage=stages, labels=of_labels, now=clocks)
     def append_many(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError, Future, Task, ensure_future
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from itertools import islice
+from typing import Any
 
 import pytest
 
 from aquipu import Receipt, Stage
-from aquipu.commit.resume import Kept, resume
+from aquipu.commit.resume import Kept, resumable, resume
 
 pytestmark = pytest.mark.asyncio
 
@@ -19,6 +21,11 @@ place: ContextVar[str] = ContextVar("place")
 
 def receipt(sequence: int) -> Receipt:
     return Receipt(sequence, 0, Stage.SYNCED)
+
+
+def go_on(waiters: Sequence[Future[Any] | None], receipts: Iterable[Receipt]) -> int:
+    left = list(waiters)
+    return resume(left, resumable(left, receipts))
 
 
 async def in_callback(call: Callable[[], object]) -> None:
@@ -62,11 +69,27 @@ async def test_tasks_run_at_once_and_in_order() -> None:
     futures, tasks = await waiting(3, story)
 
     def resume_all() -> None:
-        resume(zip(futures, map(receipt, (7, 8, 9)), strict=True))
+        go_on(futures, map(receipt, (7, 8, 9)))
         story.append("returned")
 
     await in_callback(resume_all)
     assert story == [(7, "caller 0"), (8, "caller 1"), (9, "caller 2"), "returned"]
+    await asyncio.gather(*tasks)
+
+
+async def test_a_future_is_let_go_of_when_its_task_was_run() -> None:
+    """Each by itself, and not all of them together when the commit goes: that would call the
+    garbage collector again and again.
+    """
+    story: list[object] = []
+    futures, tasks = await waiting(3, story)
+    waiters: list[Future[Receipt] | None] = [*futures]
+    pairs = resumable(waiters, map(receipt, range(3)))
+    await in_callback(lambda: resume(waiters, islice(pairs, 2)))
+    assert waiters == [None, None, futures[2]]
+    await in_callback(lambda: resume(waiters, pairs))
+    assert waiters == [None, None, None]
+    assert story == [(0, "caller 0"), (1, "caller 1"), (2, "caller 2")]
     await asyncio.gather(*tasks)
 
 
@@ -75,7 +98,7 @@ async def test_a_cancelled_caller_among_others() -> None:
     story: list[object] = []
     futures, tasks = await waiting(3, story)
     tasks[1].cancel()
-    await in_callback(lambda: resume(zip(futures, map(receipt, range(3)), strict=True)))
+    await in_callback(lambda: go_on(futures, map(receipt, range(3))))
     assert story == [(0, "caller 0"), (2, "caller 2")]
     with pytest.raises(CancelledError):
         await tasks[1]
@@ -93,7 +116,7 @@ async def test_a_caller_that_raises() -> None:
     future: Future[Receipt] = asyncio.get_running_loop().create_future()
     task = ensure_future(broken(future))
     await asyncio.sleep(0)
-    await in_callback(lambda: resume(zip([future, *futures], map(receipt, range(2)), strict=True)))
+    await in_callback(lambda: go_on([future, *futures], map(receipt, range(2))))
     assert story == [(1, "caller 0")]
     with pytest.raises(ValueError, match="its own"):
         await task
@@ -104,7 +127,7 @@ async def test_a_place_without_a_future() -> None:
     """The later records of a batch have none: they are passed over."""
     story: list[object] = []
     futures, tasks = await waiting(1, story)
-    await in_callback(lambda: resume(zip([None, *futures], map(receipt, range(2)), strict=True)))
+    await in_callback(lambda: go_on([None, *futures], map(receipt, range(2))))
     assert story == [(1, "caller 0")]
     await asyncio.gather(*tasks)
 
@@ -119,7 +142,7 @@ async def test_a_future_that_was_given_away() -> None:
     kept.add_done_callback(lambda future: story.append(("second", future.result().sequence)))
 
     def resume_it() -> None:
-        resume([(kept, receipt(4))])
+        go_on([kept], [receipt(4)])
         story.append("returned")
 
     await in_callback(resume_it)
@@ -130,7 +153,7 @@ async def test_a_future_that_was_given_away() -> None:
 async def test_a_future_that_nobody_awaits_yet() -> None:
     """It is resolved, and whoever awaits it later has the receipt at once."""
     future: Future[Receipt] = asyncio.get_running_loop().create_future()
-    await in_callback(lambda: resume([(future, receipt(5))]))
+    await in_callback(lambda: go_on([future], [receipt(5)]))
     assert (await future).sequence == 5
 
 
@@ -146,14 +169,15 @@ async def test_a_task_that_ends_the_program() -> None:
     future: Future[Receipt] = asyncio.get_running_loop().create_future()
     task = ensure_future(ends(future))
     await asyncio.sleep(0)
-    told = zip([future, *futures], map(receipt, range(2)), strict=True)
+    waiters: list[Future[Receipt] | None] = [future, *futures]
+    pairs = resumable(waiters, map(receipt, range(2)))
 
     def resume_all() -> None:
         try:
-            resume(told)
+            resume(waiters, pairs)
         except KeyboardInterrupt:
             story.append("ended")
-        resume(told)
+        resume(waiters, pairs)
 
     await in_callback(resume_all)
     assert story == ["ended", (1, "caller 0")]

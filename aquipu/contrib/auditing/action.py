@@ -7,8 +7,7 @@ what is left out because it may be a secret.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from aquipu import Receipt
 from aquipu.contrib.auditing.audit import Audit
@@ -23,8 +22,7 @@ R = TypeVar("R")
 _OF_RESPONSES = frozenset({"duration", "response_headers", "request_body", "response_body"})
 
 
-@dataclass(frozen=True)
-class Auditing(Generic[R]):
+class Auditing(NamedTuple, Generic[R]):
     """What an audit has left with a request, for the actions in its handler."""
 
     audit: Audit[R]

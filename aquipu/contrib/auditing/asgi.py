@@ -8,8 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aquipu.contrib.auditing.errorpage import ErrorPage
+from aquipu.contrib.auditing.errorpage import error_page_of
 from aquipu.contrib.auditing.trail import NOT_DONE, UNRECORDED, Trail
+from aquipu.contrib.shared.redaction import headers_of
 
 _BODIES = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
 
@@ -29,31 +30,26 @@ class AuditedRequest:
     """One request on its way: stands between the server and the application."""
 
     __slots__ = (
+        "_app",
         "_exchange",
         "_failure",
         "_held",
         "_is_before",
         "_is_withheld",
-        "_page",
         "_receive",
         "_send",
         "_trail",
     )
 
     def __init__(
-        self,
-        trail: Trail[Request],
-        is_before: bool,
-        receive: Receive,
-        send: Send,
-        page: ErrorPage | None,
+        self, trail: Trail[Request], is_before: bool, receive: Receive, send: Send, app: Any
     ) -> None:
         self._trail = trail
         self._exchange = trail.exchange
         self._is_before = is_before
         self._receive = receive
         self._send = send
-        self._page = page
+        self._app = app  # in which the audit stands: one below it puts itself into the scope
         self._held: Message | None = (
             None  # the start of a response, until the first piece of its body
         )
@@ -62,10 +58,10 @@ class AuditedRequest:
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         try:
-            if await self._trail.intend() is None:
-                await app(scope, self.receive, self.send)
-            else:
+            if self._trail.comes_first and await self._trail.intend() is not None:
                 await self._withhold(NOT_DONE)
+            else:
+                await app(scope, self.receive, self.send)
         except Exception as error:
             if is_only_withheld(error):
                 return
@@ -76,7 +72,7 @@ class AuditedRequest:
             self._drop_held()
             self._trail.end_nowait()
             raise
-        else:
+        if not self._trail.is_over or self._failure is not None:
             await self._returned()
 
     async def receive(self) -> Message:
@@ -92,42 +88,47 @@ class AuditedRequest:
     async def send(self, message: Message) -> None:
         if self._is_withheld:
             raise Withheld
-        if message["type"] == "http.response.start":
-            await self._start(message)
-        elif message["type"] in _BODIES:
-            await self._go_on(message)
-        else:
+        kind, exchange = message["type"], self._exchange
+        if kind == "http.response.start":
+            exchange.respond(message["status"], headers_of(message.get("headers", ())))
+            if self._is_before:
+                if exchange.response_body is not None:
+                    self._held = message
+                    return
+                if await self._trail.record() is not None:
+                    await self._refuse()
+        elif kind in _BODIES:
+            self._see(message)
+            if self._held is not None:
+                await self._let_go(self._held)
+        try:
             await self._send(message)
-
-    async def _start(self, message: Message) -> None:
-        self._exchange.respond(message["status"], decoded(message.get("headers", ())))
-        if not self._is_before:
-            await self._pass_on(message)
-        elif self._exchange.response_body is not None:
-            self._held = message
-        else:
-            await self._admit()
-            await self._pass_on(message)
-
-    async def _go_on(self, message: Message) -> None:
-        exchange = self._exchange
-        exchange.is_complete = not message.get("more_body", False)
-        if exchange.response_body is not None and message["type"] == "http.response.body":
-            exchange.response_body.feed(message.get("body", b""))
-            exchange.response_body.is_whole = exchange.is_complete
-        if self._held is not None:
-            await self._admit()
-            held, self._held = self._held, None
-            await self._pass_on(held)
-        await self._pass_on(message)
+        except OSError:  # how a server says that the client has left
+            exchange.disconnected, exchange.is_complete = True, False
+            raise
         if exchange.is_complete and self._trail.is_due:
             self._failure = await self._trail.record()
 
-    async def _admit(self) -> None:
-        """Return when the response may begin; otherwise send a 503 and raise."""
+    def _see(self, message: Message) -> None:
+        """Note a piece of the response, and whether it is the last one."""
+        exchange = self._exchange
+        exchange.is_complete = not message.get("more_body", False)
+        body = exchange.response_body
+        if body is not None and message["type"] == "http.response.body":
+            body.feed(message.get("body", b""))
+            body.is_whole = exchange.is_complete
+
+    async def _let_go(self, held: Message) -> None:
+        """Send the start of a response that was held, when its entry is stored."""
         if await self._trail.record() is not None:
-            await self._withhold(UNRECORDED)
-            raise Withheld
+            await self._refuse()
+        self._held = None
+        await self._pass_on(held)
+
+    async def _refuse(self) -> None:
+        """Send a 503 in place of a response whose entry cannot be stored, and raise."""
+        await self._withhold(UNRECORDED)
+        raise Withheld
 
     async def _withhold(self, reason: str) -> None:
         self._is_withheld, self._held = True, None
@@ -151,11 +152,12 @@ class AuditedRequest:
             return
         self._exchange.error = error
         self._drop_held()
-        if self._page is not None and self._exchange.status is None:
+        page = error_page_of(self._app)
+        if page is not None and self._exchange.status is None:
             with suppress(
                 Exception
             ):  # for want of an entry, or because the client has left, or it cannot be sent
-                await self._page.show(scope, self.receive, self.send, error)
+                await page.show(scope, self.receive, self.send, error)
         if not self._is_withheld:
             await self._trail.end()
 
@@ -175,8 +177,3 @@ class AuditedRequest:
         if self._held is not None:
             self._held = None
             self._exchange.take_back()
-
-
-def decoded(headers: Any) -> list[tuple[str, str]]:
-    """Return headers as text."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

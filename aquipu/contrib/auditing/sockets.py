@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aquipu.contrib.auditing.asgi import Withheld, decoded, is_only_withheld
+from aquipu.contrib.auditing.asgi import Withheld, is_only_withheld
 from aquipu.contrib.auditing.trail import NOT_DONE, UNRECORDED, Trail
+from aquipu.contrib.shared.redaction import headers_of
 
 _ACCEPTED, _REFUSED, _UNAVAILABLE = 101, 403, 503
 _NORMAL, _NO_CODE, _TRY_AGAIN_LATER = 1000, 1005, 1013  # codes of RFC 6455
@@ -91,7 +92,7 @@ class AuditedSocket:
 
     async def _begin(self, status: int, message: Message) -> None:
         """Return when it may be accepted or refused; otherwise refuse it and raise."""
-        self._exchange.respond(status, decoded(message.get("headers", ())))
+        self._exchange.respond(status, headers_of(message.get("headers", ())))
         if self._is_before and await self._trail.record() is not None:
             await self._withhold(UNRECORDED)
             raise Withheld

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from asyncio import Future
 from collections.abc import Callable, Iterable
 from functools import partial
 from logging import getLogger
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from aquipu import AquipuError, Receipt, RecordTooLargeError
 from aquipu.contrib.auditing.audit import Audit
-from aquipu.contrib.shared.altered import altered, as_record, failed, labels_of
-from aquipu.contrib.shared.entry import Body, Entry, Exchange
+from aquipu.contrib.shared.altered import Labels, altered, as_record, failed, labels_of
+from aquipu.contrib.shared.entry import Body, Entry, Exchange, as_bytes
 from aquipu.contrib.shared.opener import AnyStore
 
 R = TypeVar("R")
@@ -35,6 +36,23 @@ _OUTCOME = frozenset({"response_headers", "request_body", "response_body"})
 _logger = getLogger("aquipu.contrib.audit")
 
 
+class Made(NamedTuple):
+    """What is appended."""
+
+    data: bytes
+    labels: tuple[str, ...]
+
+
+class Actor(NamedTuple):
+    """Who asked, as the function of the service said, or what it raised."""
+
+    value: object = None
+    error: Exception | None = None
+
+
+_NOBODY = Actor()
+
+
 class Trail(Generic[R]):
     """Storing of one request: an entry, and a supplement if its response then ended otherwise."""
 
@@ -54,9 +72,24 @@ class Trail(Generic[R]):
             exchange.response_body = Body(audit.body_limit)
 
     @property
+    def comes_first(self) -> bool:
+        """Whether what is asked for is stored before the handler runs: see `intend`."""
+        return self._audit.commit == "before_handler"
+
+    @property
     def is_due(self) -> bool:
         """Whether there is no entry yet, but for that of the intent."""
         return not self._attempts
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last entry still says all there is to say, and the response is complete."""
+        exchange = self.exchange
+        return (
+            exchange.is_complete
+            and self._attempts > 0
+            and (exchange.error, exchange.close_code) == self._said
+        )
 
     async def intend(self) -> Exception | None:
         """Store what is asked for, before the handler runs, if the audit is one that comes first.
@@ -65,15 +98,15 @@ class Trail(Generic[R]):
         run.
         """
         audit = self._audit
-        if audit.commit != "before_handler":
+        if not self.comes_first:
             return None
         entry = self.exchange.entry(audit.redaction, headers=audit.headers, at_end=False)
         known = {name: value for name, value in entry.items() if name not in _OUTCOME}
         self._is_intended = True
         try:
-            made = self._finished({**known, "intent": True}, is_certain=True)
+            made = self._finished({**known, "intent": True}, self._actor(), is_certain=True)
             if made is not None:
-                await self._append(*made)
+                await self._append(made)
         except Exception as error:
             fails = audit.on_error == "fail"
             _log(
@@ -94,23 +127,21 @@ class Trail(Generic[R]):
         try:
             made = self._made(at_end)
             if made is not None:
-                await self._append(*made)
+                await self._append(made)
         except Exception as error:
             return self._failed(error, at_end)
         return None
 
     async def end(self) -> Exception | None:
         """Store the entry, as `record`, at the handler's end if there is none or it changed."""
-        exchange = self.exchange
-        is_as_said = exchange.is_complete and (exchange.error, exchange.close_code) == self._said
-        return None if is_as_said and not self.is_due else await self.record(at_end=True)
+        return None if self.is_over else await self.record(at_end=True)
 
     def end_nowait(self) -> None:
         """Store the entry, as `record`, of a cancelled handler, without waiting for the outcome."""
         try:
             made = self._made(at_end=True)
             if made is not None:
-                self._append_nowait(*made).add_done_callback(partial(_settled, self.exchange.id))
+                self._append_nowait(made).add_done_callback(partial(_settled, self.exchange.id))
         except Exception as error:
             _log(self.exchange.id, error, "its request was cancelled")
 
@@ -123,61 +154,88 @@ class Trail(Generic[R]):
 
         Raises what the store raises; with ``on_error="log"`` that is logged, and None is returned.
         """
-        made = self._finished(entry, is_certain=True, actor=actor, labels=labels)
+        asked = self._actor() if actor is None else Actor(actor)
+        made = self._finished(entry, asked, is_certain=True, labels=labels)
         try:
-            return None if made is None else await self._append(*made)
+            return None if made is None else await self._append(made)
         except Exception as error:
             if self._audit.on_error == "fail":
                 raise
             _log(self.exchange.id, error, "the request goes on")
             return None
 
-    async def _append(self, entry: Entry, labels: tuple[str, ...]) -> Receipt:
+    async def _append(self, made: Made) -> Receipt:
         store, durability = self._store, self._audit.durability
         try:
-            return await store.append(as_record(entry), relations=labels, durability=durability)
+            return await store.append(made.data, relations=made.labels, durability=durability)
         except RecordTooLargeError as error:
-            return await store.append(
-                as_record(entry, error.limit), relations=labels, durability=durability
-            )
+            data = as_record(json.loads(made.data), error.limit)
+            return await store.append(data, relations=made.labels, durability=durability)
 
-    def _append_nowait(self, entry: Entry, labels: tuple[str, ...]) -> Future[Receipt]:
+    def _append_nowait(self, made: Made) -> Future[Receipt]:
         store, durability = self._store, self._audit.durability
         try:
-            return store.append_nowait(as_record(entry), relations=labels, durability=durability)
+            return store.append_nowait(made.data, relations=made.labels, durability=durability)
         except RecordTooLargeError as error:
-            return store.append_nowait(
-                as_record(entry, error.limit), relations=labels, durability=durability
-            )
+            data = as_record(json.loads(made.data), error.limit)
+            return store.append_nowait(data, relations=made.labels, durability=durability)
 
-    def _made(self, at_end: bool) -> tuple[Entry, tuple[str, ...]] | None:
+    def _made(self, at_end: bool) -> Made | None:
         """Return the entry and its labels, unless the filter keeps it out."""
-        audit = self._audit
+        audit, exchange = self._audit, self.exchange
         is_supplement, self._attempts = self._attempts > 0 or self._is_intended, self._attempts + 1
-        self._said = self.exchange.error, self.exchange.close_code
-        entry = self.exchange.entry(audit.redaction, headers=audit.headers, at_end=at_end)
+        self._said = exchange.error, exchange.close_code
+        actor, given = self._actor(), None
+        if audit.filter_after is None:
+            given = labels_of(audit.relations, self._request)
+            if actor.error is None and not given.is_altered:
+                made = self._as_it_is(actor.value, given.labels, at_end, is_supplement)
+                if made is not None:
+                    return made
+        entry = exchange.entry(audit.redaction, headers=audit.headers, at_end=at_end)
         if is_supplement:
             entry["supplement"] = True
-        return self._finished(entry)
+        return self._finished(entry, actor, given)
+
+    def _as_it_is(
+        self, actor: object, labels: tuple[str, ...], at_end: bool, is_supplement: bool
+    ) -> Made | None:
+        """Return an entry in which nothing is altered, as nearly all are: it is written at once.
+
+        None for one with an actor that JSON does not know.
+        """
+        audit = self._audit
+        try:
+            text = self.exchange.json(
+                audit.redaction,
+                headers=audit.headers,
+                at_end=at_end,
+                actor=actor,
+                is_supplement=is_supplement,
+            )
+        except Exception:
+            return None
+        return Made(as_bytes(text), labels)
 
     def _finished(
         self,
         entry: Entry,
+        actor: Actor,
+        given: Labels | None = None,
         *,
         is_certain: bool = False,
-        actor: object = None,
         labels: Iterable[str] = (),
-    ) -> tuple[Entry, tuple[str, ...]] | None:
+    ) -> Made | None:
         """Return the entry and its labels, with what the functions of the service say.
 
-        ``is_certain``: it is stored whatever the filter says, as the filter leaves it. ``actor``:
-        in place of what the function says; ``labels``: beside that.
+        ``given``: the labels, if the function for them has been asked; ``labels``: beside that.
+        ``is_certain``: it is stored whatever the filter says, as the filter leaves it.
         """
         audit = self._audit
-        if actor is not None:
-            entry = entry | {"actor": actor}
-        elif audit.actor is not None:
-            entry = self._with_actor(entry, audit.actor)
+        if actor.error is not None:
+            entry = self._raised(altered(entry, "actor"), "actor", actor.error)
+        else:
+            entry = {**entry, "actor": actor.value}
         filtered = (
             entry
             if audit.filter_after is None
@@ -186,18 +244,22 @@ class Trail(Generic[R]):
         if filtered is None:
             return None
 
-        given = labels_of(audit.relations, self._request, labels)
+        if given is None:
+            given = labels_of(audit.relations, self._request, labels)
         if given.is_altered:
             filtered = altered(filtered, "relations")
         if given.error is not None:
             filtered = self._raised(filtered, "relations", given.error)
-        return filtered, given.labels
+        return Made(as_record(filtered), given.labels)
 
-    def _with_actor(self, entry: Entry, actor: Callable[[R], object]) -> Entry:
+    def _actor(self) -> Actor:
+        function = self._audit.actor
+        if function is None:
+            return _NOBODY
         try:
-            return entry | {"actor": actor(self._request)}
+            return Actor(function(self._request))
         except Exception as error:
-            return self._raised(altered(entry, "actor"), "actor", error)
+            return Actor(None, error)
 
     def _filtered(
         self, entry: Entry, wanted: Callable[[R, Entry], bool], is_certain: bool

@@ -16,7 +16,9 @@ what fits no record is escaped, cut or left out, and the entry names it: ``"alte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import islice
+from operator import is_not
 from typing import Any, NamedTuple, TypeVar
 
 from aquipu import is_label, label
@@ -48,27 +50,17 @@ def labels_of(
 
     ``known``: what stands before them.
     """
-    labels: list[str] = []
-    is_altered = False
+    given: list[object] = []
+    error: Exception | None = None
     try:
-        for each in _given(relations, subject, known):
-            if len(labels) == LABELS_MAX:
-                is_altered = True
-                break
-            fitting = _fitting(each)
-            is_altered |= fitting != each
-            labels.append(fitting)
-    except Exception as error:
-        return Labels(tuple(labels), True, error)
-    return Labels(tuple(labels), is_altered)
-
-
-def _given(
-    relations: Callable[[R], Iterable[str]] | None, subject: R, known: Iterable[str]
-) -> Iterator[object]:
-    yield from known
-    if relations is not None:
-        yield from collection_of_labels(relations(subject))
+        given.extend(known)
+        if relations is not None:
+            given.extend(islice(collection_of_labels(relations(subject)), LABELS_MAX + 1))
+    except Exception as raised:
+        error = raised  # what came before is there
+    labels = tuple([_fitting(each) for each in given[:LABELS_MAX]])
+    is_altered = error is not None or len(given) > LABELS_MAX or any(map(is_not, labels, given))
+    return Labels(labels, is_altered, error)
 
 
 def collection_of_labels(given: Iterable[str]) -> Iterable[str]:

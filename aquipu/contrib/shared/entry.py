@@ -83,6 +83,7 @@ import json
 from base64 import b64encode
 from codecs import getincrementaldecoder
 from collections.abc import Iterable
+from json.encoder import encode_basestring as quoted
 from random import getrandbits
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -91,6 +92,7 @@ from aquipu.contrib.shared.redaction import (
     KEPT_HEADERS,
     REDACTED,
     REDACTED_HEADERS,
+    Header,
     Redaction,
 )
 from aquipu.contrib.shared.trace import trace_in
@@ -108,12 +110,13 @@ __all__ = [
 ]
 
 Entry: TypeAlias = dict[str, Any]
-Headers: TypeAlias = Iterable[tuple[str, str]]
+Headers: TypeAlias = Iterable[Header]
 
 _utf8 = getincrementaldecoder("utf-8")
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
 ).encode
+_BOOLEANS = "false", "true"
 
 
 class Body:
@@ -135,33 +138,36 @@ class Body:
         self.bytes += len(data)
 
     def entry(self) -> Entry:
-        is_cut = self.bytes > len(self._kept)
-        seen: Entry = {"bytes": self.bytes, "truncated": is_cut or not self.is_whole}
-        try:
-            seen["text"] = _utf8().decode(
-                self._kept, not seen["truncated"]
-            )  # a character that was cut is left out
+        found: Entry = json.loads(self.json())
+        return found
+
+    def json(self) -> str:
+        is_truncated = not self.is_whole or self.bytes > len(self._kept)
+        head = f'{{"bytes":{self.bytes},"truncated":{_BOOLEANS[is_truncated]}'
+        try:  # a character that was cut is left out
+            text = _utf8().decode(self._kept) if is_truncated else self._kept.decode()
         except UnicodeDecodeError:
-            seen["base64"] = b64encode(self._kept).decode()
-        return seen
+            return f'{head},"base64":"{b64encode(self._kept).decode()}"}}'
+        return f'{head},"text":{quoted(text)}}}'
 
 
 class Exchange:
-    """One request and its response, as far as they have come."""
+    """One request and its response, as far as they have come.
 
-    __slots__ = (
-        *("_began", "_headers", "_id", "_response_headers", "client", "method", "path", "query"),
-        *(
-            "cancelled",
-            "close_code",
-            "disconnected",
-            "error",
-            "is_complete",
-            "request_body",
-            "response_body",
-            "status",
-        ),
-    )
+    ``headers``: that nobody changes later.
+    """
+
+    status: int | None = None
+    request_body: Body | None = None
+    response_body: Body | None = None
+    error: BaseException | None = None
+    close_code: int | None = None
+    """Of a WebSocket."""
+    cancelled = False
+    disconnected = False
+    is_complete = False
+    """Whether the handler has given its whole response."""
+    _response_headers: Headers = ()
 
     def __init__(
         self, method: str, path: str, query: str, client: str | None, headers: Headers
@@ -169,16 +175,7 @@ class Exchange:
         self._began = perf_counter()
         self._id = f"{getrandbits(64):016x}"  # no secret, and no system call
         self._headers = headers
-        self._response_headers: Headers = ()
         self.method, self.path, self.query, self.client = method, path, query, client
-        self.status: int | None = None
-        self.request_body: Body | None = None
-        self.response_body: Body | None = None
-        self.error: BaseException | None = None
-        self.close_code: int | None = None  # of a WebSocket
-        self.cancelled = self.disconnected = False
-        self.is_complete = False
-        """Whether the handler has given its whole response."""
 
     @property
     def id(self) -> str:
@@ -194,38 +191,58 @@ class Exchange:
 
     def entry(self, redaction: Redaction, *, headers: bool, at_end: bool) -> Entry:
         """Return what is known by now; ``at_end``: nothing more comes from the handler."""
-        entry: Entry = {"id": self._id, "method": self.method, "path": self.path}
-        if self.query:
-            entry["query"] = redaction.query(self.query)
-        entry |= {"status": self.status, "actor": None, "client": self.client}
-        entry["duration"] = round(perf_counter() - self._began, 6)
+        found: Entry = json.loads(self.json(redaction, headers=headers, at_end=at_end))
+        return found
+
+    def json(
+        self,
+        redaction: Redaction,
+        *,
+        headers: bool,
+        at_end: bool,
+        actor: object = None,
+        is_supplement: bool = False,
+    ) -> str:
+        """Return the entry as JSON, with who asked for it, and whether it is a supplement.
+
+        It is written piece by piece: to encode a dict takes several times as long. Raises as
+        `as_json` for an actor that has no place in it.
+        """
+        query = f',"query":{quoted(redaction.query(self.query))}' if self.query else ""
+        duration = round((perf_counter() - self._began) * 1e6) / 1e6
+        text = (
+            f'{{"id":"{self._id}","method":{_value(self.method)},"path":{_value(self.path)}{query},'
+            f'"status":{_value(self.status)},"actor":{_value(actor)},'
+            f'"client":{_value(self.client)},"duration":{duration!r}'
+        )
         trace = trace_in(self._headers)
         if trace is not None:
-            entry |= trace._asdict()
+            text += f',"trace_id":"{trace.trace_id}","span_id":"{trace.span_id}"'
         if headers:
-            entry["request_headers"] = _headers(self._headers, redaction)
-            entry["response_headers"] = _headers(self._response_headers, redaction)
+            text += (
+                f',"request_headers":{_headers(self._headers, redaction)}'
+                f',"response_headers":{_headers(self._response_headers, redaction)}'
+            )
         if self.request_body is not None:
-            entry["request_body"] = self.request_body.entry()
+            text += f',"request_body":{self.request_body.json()}'
         if self.response_body is not None:
-            entry["response_body"] = self.response_body.entry()
-        return entry | self._outcome(at_end)
+            text += f',"response_body":{self.response_body.json()}'
+        return text + self._outcome(at_end) + (',"supplement":true}' if is_supplement else "}")
 
-    def _outcome(self, at_end: bool) -> Entry:
-        outcome: Entry = {}
+    def _outcome(self, at_end: bool) -> str:
+        """Return the fields that say what went otherwise than it should."""
+        text = ""
         if self.error is not None:
-            outcome["error"] = type(self.error).__qualname__
+            text += f',"error":{quoted(type(self.error).__qualname__)}'
         if self.close_code is not None:
-            outcome["close_code"] = self.close_code
-        is_cut_short = self.error is not None or self.cancelled
-        for name, is_so in (
-            ("disconnected", self.disconnected),
-            ("cancelled", self.cancelled),
-            ("incomplete", at_end and not self.is_complete and not is_cut_short),
-        ):
-            if is_so:
-                outcome[name] = True
-        return outcome
+            text += f',"close_code":{_value(self.close_code)}'
+        if self.disconnected:
+            text += ',"disconnected":true'
+        if self.cancelled:
+            text += ',"cancelled":true'
+        if at_end and not (self.is_complete or self.cancelled or self.error is not None):
+            text += ',"incomplete":true'
+        return text
 
 
 def as_json(entry: Entry) -> bytes:
@@ -234,15 +251,33 @@ def as_json(entry: Entry) -> bytes:
     Raises TypeError or ValueError for what has no place in JSON: a key that is no text, NaN, what
     holds itself.
     """
-    return _encode(entry).encode(
-        "utf-8", "backslashreplace"
-    )  # of half a surrogate pair, which is how JSON writes it too
+    return as_bytes(_encode(entry))
 
 
-def _headers(pairs: Headers, redaction: Redaction) -> dict[str, str]:
+def as_bytes(text: str) -> bytes:
+    """Return JSON in UTF-8; of half a surrogate pair, the escape by which JSON writes it too."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _value(value: object) -> str:
+    """Return a value as JSON; at once, if it is one of those that nearly all are."""
+    if value is None:
+        return "null"
+    if type(value) is str:
+        return quoted(value)
+    return int.__repr__(value) if type(value) is int else _encode(value)
+
+
+def _headers(given: Headers, redaction: Redaction) -> str:
+    shown = list(map(redaction.shown, given))
+    found = dict(shown)
+    return "{" + ",".join((found if len(found) == len(shown) else _joined(shown)).values()) + "}"
+
+
+def _joined(shown: list[tuple[str, str]]) -> dict[str, str]:
+    """Return headers of which some have the same name."""
     found: dict[str, str] = {}
-    for given, value in pairs:
-        name = given.lower()
-        shown = redaction.header(name, value)
-        found[name] = f"{found[name]}, {shown}" if name in found else shown
+    for name, text in shown:
+        before = found.get(name)
+        found[name] = text if before is None else f"{before[:-1]}, {text[len(name) + 2 :]}"
     return found

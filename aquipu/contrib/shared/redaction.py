@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
+from json.encoder import encode_basestring as quoted
+from typing import TypeAlias
 from urllib.parse import unquote_plus
+
+Header: TypeAlias = tuple[str, str] | tuple[bytes, bytes]
+"""Name and value, as text or as Latin-1."""
 
 REDACTED = "[redacted]"
 REDACTED_HEADERS = frozenset(
@@ -73,6 +78,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _NAMES_MAX = 256  # of headers, about which is remembered what they are
+_HEADERS_MAX = 1024  # with their values, of which is remembered that they are shown as they are
+_REMEMBERED_MAX = 256  # characters of name and value
 
 
 class Redaction:
@@ -94,6 +101,28 @@ class Redaction:
             lambda name: redacted(name) and not self._is_kept(name)
         )
         self._query_values = frozenset(query_values)
+        self._known: dict[Header, tuple[str, str]] = {}
+
+    def shown(self, header: Header) -> tuple[str, str]:
+        """Return a header as JSON: its name, in lower case; and with its value, as it is shown.
+
+        Most headers are the same in many requests, so those that are shown as they are given are
+        remembered; never a value of which something is left out.
+        """
+        try:
+            return self._known.get(header) or self._look(header)
+        except TypeError:  # a bytearray, which some applications give
+            return self._look((as_text(header[0]), as_text(header[1])))
+
+    def _look(self, header: Header) -> tuple[str, str]:
+        name, given = as_text(header[0]).lower(), as_text(header[1])
+        value = self.header(name, given)
+        shown = quoted(name), f"{quoted(name)}:{quoted(value)}"
+        if value == given and len(name) + len(value) <= _REMEMBERED_MAX:
+            if len(self._known) >= _HEADERS_MAX:
+                self._known.clear()
+            self._known[header] = shown
+        return shown
 
     def header(self, name: str, value: str) -> str:
         """Return the value of a header as it is shown."""
@@ -134,6 +163,16 @@ class Redaction:
         if not equals:  # a value without a name, for all we know
             return REDACTED if part else ""
         return part if unquote_plus(name) in self._query_values else f"{name}={REDACTED}"
+
+
+def headers_of(given: Iterable[Iterable[bytes]]) -> tuple[Header, ...]:
+    """Return headers as ASGI has them, in a form that nobody changes."""
+    return tuple(map(tuple, given))  # type: ignore[arg-type]  # pairs
+
+
+def as_text(given: str | bytes) -> str:
+    """Return the name or the value of a header as text; as bytes it is Latin-1."""
+    return given if isinstance(given, str) else given.decode("latin-1")
 
 
 def _named(names: Collection[str]) -> Callable[[str], bool]:

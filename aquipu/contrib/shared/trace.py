@@ -10,7 +10,11 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from aquipu.contrib.shared.redaction import Header, as_text
+
 _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+
+_NAME = "traceparent"
 
 
 class Trace(NamedTuple):
@@ -22,10 +26,14 @@ class Trace(NamedTuple):
     """16 hexadecimal digits: the span of the caller."""
 
 
-def trace_in(headers: Iterable[tuple[str, str]]) -> Trace | None:
+def trace_in(headers: Iterable[Header]) -> Trace | None:
     """Return the trace that the headers of a request name; None without a valid one."""
-    given = [value for name, value in headers if name.lower() == "traceparent"]
-    found = _TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
+    given = [
+        value
+        for name, value in headers
+        if len(name) == len(_NAME) and as_text(name).lower() == _NAME
+    ]
+    found = _TRACEPARENT.fullmatch(as_text(given[0]).strip()) if len(given) == 1 else None
     if found is None:
         return None
     version, trace_id, span_id, more = found.groups()

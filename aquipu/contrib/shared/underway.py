@@ -21,22 +21,23 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._count = 0
-        self._ended = Event()
+        self._ended: Event | None = None  # that somebody waits for
 
     def __enter__(self) -> None:
         self._count += 1
-        self._ended.clear()
 
     def __exit__(self, *raised: object) -> None:
         self._count -= 1
-        if not self._count:
+        if not self._count and self._ended is not None:
             self._ended.set()
+            self._ended = None
 
     async def ended(self) -> None:
         """Wait until there is none, or long enough."""
         if self._count:
+            ended = self._ended = self._ended or Event()
             with suppress(TimeoutError):
-                await wait_for(self._ended.wait(), SECONDS)
+                await wait_for(ended.wait(), SECONDS)
 
 
 def requests_of(store: AnyStore) -> UnderWay:

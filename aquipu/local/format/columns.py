@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from struct import Struct
 
 from aquipu.record import Record
@@ -211,16 +211,16 @@ _spelled = _Spelled().__getitem__
 
 
 def label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:
-    counts = bytearray(count)
-    spelled: list[bytes] = []
-    for index, of_record in sorted(labels.items()):
-        counts[index] = len(of_record)
-        spelled += [label.encode() for label in of_record]
-    columns = bytes(counts) + column("H", list(map(len, spelled))) + b"".join(spelled)
+    of_each = list(map(labels.get, range(count), repeat(())))
+    texts = list(chain.from_iterable(of_each))
+    together = "".join(texts)
+    is_ascii = together.isascii()  # then a text has as many bytes as characters
+    lengths = map(len, texts) if is_ascii else map(len, map(str.encode, texts))
+    columns = bytes(map(len, of_each)) + column("H", lengths) + together.encode()
     return _U32.pack(len(columns)) + columns
 
 
-def column(code: str, numbers: Sequence[int]) -> bytes:
+def column(code: str, numbers: Iterable[int]) -> bytes:
     column = array(code, numbers)
     if sys.byteorder == "big":
         column.byteswap()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from math import inf
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -16,6 +15,8 @@ from aquipu.local.write.progress_page import ProgressPage
 from aquipu.reading import Follow
 
 T = TypeVar("T")
+
+_NEVER = 2**64  # beyond every sequence
 
 RECENT_BYTES = 1024 * 1024
 """Bytes of the last commits that are kept for followers that are a little late.
@@ -35,7 +36,7 @@ class Publisher:
         self, loop: AbstractEventLoop, journal: Journal, page: ProgressPage, acknowledged: int
     ) -> None:
         self._acknowledged = self._acknowledging = acknowledged
-        self._until = inf  # where a store that has failed may still be read
+        self._until = _NEVER  # where a store that has failed may still be read
         self._loop = loop
         self._journal = journal
         self._page = page
@@ -49,7 +50,7 @@ class Publisher:
     @property
     def acknowledged(self) -> int:
         """One past the last record that was acknowledged to its caller and may be read."""
-        return int(min(self._acknowledged, self._until))
+        return min(self._acknowledged, self._until)
 
     def begin(self, next_sequence: int) -> None:
         """Say that all records below this sequence are about to be acknowledged."""
@@ -81,11 +82,10 @@ class Publisher:
 
     def republish(self) -> None:
         """Publish to other processes how far the log has come now."""
-        segments = self._journal.segments
-        acknowledging = int(min(self._acknowledging, self._until))
+        segments, until = self._journal.segments, self._until
         self._page.publish(
-            self.acknowledged,
-            acknowledging,
+            min(self._acknowledged, until),
+            min(self._acknowledging, until),
             segments[-1].first_sequence,
             segments[0].first_sequence,
         )

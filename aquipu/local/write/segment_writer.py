@@ -100,6 +100,8 @@ class SegmentWriter:
     ) -> None:
         self.path = path
         self.header = header
+        self.seed = header.seed
+        """Seed of the checksums of its frames."""
         self.contents = contents
         self.dirty = False
         self._disk = disk
@@ -133,10 +135,6 @@ class SegmentWriter:
             raise
         contents = SegmentSummary(header.first_sequence, header.link)
         return cls(disk, path, file.descriptor, header, contents, file.size)
-
-    @property
-    def seed(self) -> int:
-        return self.header.seed
 
     def append(
         self, frame: Encoded, first_sequence: int, count: int, time: int, *, durable: bool
