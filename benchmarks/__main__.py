@@ -132,7 +132,7 @@ def _save(
     try:
         written += plots.draw([curve for report in reports for curve in report.curves], directory)
     except ImportError as error:
-        console.print(f"no plots: {error}; pip install 'aquipu[bench]'", markup=False)
+        console.print(f"no plots: {error}; pip install -e '.[bench]'", markup=False)
     console.print(*written, sep="\n")
 
 

@@ -370,7 +370,7 @@ def _package(name: str) -> Any:
         return import_module(name)
     except (ImportError, PackageNotFoundError):
         raise LeftOut(
-            f"{name.partition('.')[0]} is not installed (pip install 'aquipu[bench]')"
+            f"{name.partition('.')[0]} is not installed (pip install -e '.[bench]')"
         ) from None
 
 

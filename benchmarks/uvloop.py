@@ -19,7 +19,7 @@ def run(settings: Settings, progress: Progress) -> Report:
     except ImportError:
         return Report(
             "uvloop",
-            notes=["uvloop left out: uvloop is not installed (pip install 'aquipu[uvloop]')"],
+            notes=["uvloop left out: uvloop is not installed (pip install -e '.[uvloop]')"],
         )
     measured = append.run(replace(settings, loop_factory=package.new_event_loop), progress)
     return Report(

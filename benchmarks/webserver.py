@@ -58,7 +58,7 @@ def check_installed() -> None:
         try:
             import_module(name)
         except ImportError:
-            raise LeftOut(f"{name} is not installed (pip install 'aquipu[bench]')") from None
+            raise LeftOut(f"{name} is not installed (pip install -e '.[bench]')") from None
 
 
 def _application(opener: Opener, directory: Path) -> Any:
