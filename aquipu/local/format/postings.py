@@ -62,7 +62,7 @@ import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, islice, takewhile
+from itertools import accumulate, chain, islice
 from operator import sub
 from struct import Struct
 from sys import byteorder
@@ -191,13 +191,12 @@ class Block:
         start = sum(self.counts[:place])
         return self._between(start, start + self.counts[place])
 
-    def counted(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def counted(self, prefix: str) -> tuple[list[str], array[int]]:
         """Return the labels that begin so, and how many positions of each stand in this block."""
-        place = bisect_left(self.labels, prefix)
-        return takewhile(
-            lambda entry: entry[0].startswith(prefix),
-            zip(self.labels[place:], self.counts[place:], strict=True),
-        )
+        labels = self.labels
+        start = bisect_left(labels, prefix)
+        behind = bisect_left(labels, True, start, key=lambda label: not label.startswith(prefix))
+        return labels[start:behind], self.counts[start:behind]
 
     def entries(self) -> Iterator[tuple[str, array[int]]]:
         """Yield each label with its positions."""

@@ -13,21 +13,30 @@ of which nothing is known yet: to gather their postings would take twenty times 
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from threading import Lock
 from typing import Protocol, TypeVar
 
 from aquipu.errors import AquipuError, copy_error
 from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.format.frame import labels as labels_of
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.format.structure import Damage
 from aquipu.local.index.meter import Meter, Pause
 from aquipu.local.index.plan import plan
-from aquipu.local.index.postings import PRODUCER_MARK, PostingsBuilder, combine, summed
+from aquipu.local.index.postings import (
+    PRODUCER_MARK,
+    Counted,
+    PostingsBuilder,
+    add_counts,
+    combine,
+)
 from aquipu.local.index.search import Candidates
 from aquipu.local.index.table import GATHERED_BYTES_MAX, Table
 from aquipu.local.index.throttle import Throttle
+from aquipu.local.read.frames import Place
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Wanted
@@ -49,8 +58,6 @@ class _Source(Protocol):
     def size(self, label: str) -> int: ...
 
     def positions(self, label: str, pause: Pause) -> array[int]: ...
-
-    def counts(self, prefix: str, pause: Pause) -> Iterator[tuple[str, int]]: ...
 
 
 class Finder:
@@ -121,20 +128,13 @@ class Finder:
 
     def counts(self, view: Snapshot, prefix: str) -> dict[str, int]:
         """Return the labels with this prefix, in order, and how many records carry each."""
-        damaged: set[int] = set()
-        pause = self._rest()
-        while True:
-            try:
-                counts = [
-                    self._counts(view, segment, prefix, damaged, pause) for segment in view.segments
-                ]
-                return {
-                    label: count
-                    for label, count in summed(counts)
-                    if not label.startswith(PRODUCER_MARK)
-                }
-            except _Distrusted:
-                continue  # of what is damaged now, the segment is read
+        total: dict[str, int] = {}
+        for segment in view.segments:
+            for counted in self._counts(view, segment, prefix, self._rest()):
+                add_counts(total, counted)
+        return {
+            label: total[label] for label in sorted(total) if not label.startswith(PRODUCER_MARK)
+        }
 
     def distrust(self, segment: SegmentRef) -> None:
         """Drop a table that does not fit its segment, and have it built anew."""
@@ -145,26 +145,25 @@ class Finder:
     # one segment
 
     def _counts(
-        self, view: Snapshot, segment: SegmentRef, prefix: str, damaged: set[int], pause: Pause
-    ) -> Iterator[tuple[str, int]]:
-        table = None if segment.first_sequence in damaged else self._table(view, segment)
+        self, view: Snapshot, segment: SegmentRef, prefix: str, pause: Pause
+    ) -> list[Counted]:
+        table = self._table(view, segment)
         if table is not None:
-            return self._trusting(segment, table.counts(prefix, pause), damaged)
-        return iter(
-            self._of_segment(
-                view, segment, lambda source: list(source.counts(prefix, pause)), pause
-            )
-        )
-
-    def _trusting(
-        self, segment: SegmentRef, counts: Iterator[tuple[str, int]], damaged: set[int]
-    ) -> Iterator[tuple[str, int]]:
-        try:
-            yield from counts
-        except (Damage, OSError):
-            self.distrust(segment)
-            damaged.add(segment.first_sequence)
-            raise _Distrusted from None
+            try:
+                return list(table.counts(prefix, pause))
+            except (Damage, OSError):
+                self.distrust(segment)
+        place: Place = (segment.first_sequence, SEGMENT_HEADER_BYTES)
+        known: list[tuple[str, int]] = []
+        if view.behind(segment) is None:
+            gathered = self._gathered_of(segment)
+            with translate_os_errors(segment.path, "read"), gathered.lock:
+                gathered.reach(view, view.stop, pause, share=True)
+                if gathered.postings.ceiling is None:
+                    known = list(gathered.postings.counts(prefix, pause))
+                    place = gathered.place
+        known_counts = ([label for label, _ in known], [count for _, count in known])
+        return [known_counts, _counted_from(view, segment, place, prefix, pause)]
 
     def _table(self, view: Snapshot, segment: SegmentRef) -> Table | None:
         """Return the table of a sealed segment, if there is one that fits."""
@@ -214,10 +213,6 @@ class Finder:
             raise copy_error(self._closed)
 
 
-class _Distrusted(Exception):
-    """A table was found damaged while it was read: ask once more."""
-
-
 class _Gathered:
     """Postings in memory, and how far the segment has been read for them."""
 
@@ -231,7 +226,7 @@ class _Gathered:
         self.postings = PostingsBuilder(
             self._segment_ref.first_sequence, floor=self._floor, bytes_max=GATHERED_BYTES_MAX
         )
-        self._place = (self._segment_ref.first_sequence, SEGMENT_HEADER_BYTES)
+        self.place = (self._segment_ref.first_sequence, SEGMENT_HEADER_BYTES)
 
     def reach(self, view: Snapshot, end: int, pause: Pause, *, share: bool = False) -> None:
         """Read on, up to ``end``, or a share of what lies before it. After any error, begin anew.
@@ -243,18 +238,36 @@ class _Gathered:
         segment, meter = self._segment_ref, Meter(pause)
         try:
             with segment.open(view.disk) as reader:
-                begin = self._place[1]
+                begin = self.place[1]
                 left = reader.place_before(end)[1] - begin if share else 0
-                for frame in reader.frames_before(end, self._place):
+                for frame in reader.frames_before(end, self.place):
                     header = frame.header
                     with frame.decoding():
                         self.postings.take(header, frame.body, meter)
-                    self._place = header.next_sequence, frame.offset + header.size
-                    if share and self._place[1] - begin >= max(left // _SHARES, _SHARE_BYTES_MIN):
+                    self.place = header.next_sequence, frame.offset + header.size
+                    if share and self.place[1] - begin >= max(left // _SHARES, _SHARE_BYTES_MIN):
                         break
         except BaseException:
             self._begin()
             raise
+
+
+def _counted_from(
+    view: Snapshot, segment: SegmentRef, place: Place, prefix: str, pause: Pause
+) -> Counted:
+    """Count the labels of a segment from a place on: a quarter of the work of gathering them."""
+    counts: Counter[str] = Counter()
+    end = view.end_of(segment)
+    if place[0] < end:
+        with translate_os_errors(segment.path, "read"), segment.open(view.disk) as reader:
+            for frame in reader.frames_before(end, place):
+                with frame.decoding():
+                    carried = labels_of(frame.header, frame.body)
+                # a label may stand twice at one record
+                each = chain.from_iterable(map(frozenset, carried))
+                counts.update([it for it in each if it.startswith(prefix)] if prefix else each)
+                pause()
+    return counts.keys(), counts.values()
 
 
 def _planned(
@@ -304,10 +317,6 @@ class _Postings:
             if postings.ceiling is None or label < postings.ceiling
         )
         return next(reaching).positions(label)
-
-    def counts(self, prefix: str, pause: Pause) -> Iterator[tuple[str, int]]:
-        for postings in self._passes():
-            yield from postings.counts(prefix, pause)
 
     def _passes(self) -> Iterator[PostingsBuilder]:
         gathered, end = self._gathered, self._view.end_of(self._segment_ref)

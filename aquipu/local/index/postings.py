@@ -10,14 +10,14 @@ now and then.
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice, repeat
-from operator import itemgetter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice, repeat
+from operator import add
 from struct import Struct
 from sys import maxsize
+from typing import TypeAlias
 
 from aquipu.local.format.frame import Flag, Header, keys_of
 from aquipu.local.format.frame import labels as labels_of
@@ -25,6 +25,8 @@ from aquipu.local.format.postings import LINE_BREAK, PackedPositions
 from aquipu.local.index.meter import Meter, Pause
 from aquipu.record import PRODUCERS
 
+Counted: TypeAlias = "tuple[Collection[str], Collection[int]]"
+"""Some labels, and how many records carry each."""
 PRODUCER_MARK = "\0"
 """How the entries of producers begin in an index: no label of a user does."""
 _pack = Struct("=I").pack
@@ -256,7 +258,8 @@ def combine(
     return found
 
 
-def summed(counts: Iterable[Iterable[tuple[str, int]]]) -> Iterator[tuple[str, int]]:
-    """Merge labels and their counts from several segments, each in order, into one such."""
-    for label, same in groupby(heapq.merge(*counts), itemgetter(0)):
-        yield label, sum(count for _, count in same)
+def add_counts(total: dict[str, int], counted: Counted) -> None:
+    """Add up how many records carry each of some labels, which are different."""
+    labels, counts = counted
+    before = map(total.get, labels, repeat(0))  # each is taken when it is added to
+    total.update(zip(labels, map(add, before, counts), strict=True))

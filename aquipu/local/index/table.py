@@ -33,7 +33,7 @@ from aquipu.local.format.postings import (
 from aquipu.local.format.segment import SegmentSummary
 from aquipu.local.format.structure import Damage
 from aquipu.local.index.meter import Meter, Pause
-from aquipu.local.index.postings import PostingsBuilder, as_array, summed
+from aquipu.local.index.postings import Counted, PostingsBuilder, as_array
 from aquipu.local.read.segment_reader import OnProgress, SegmentReader, SegmentRef
 
 GATHERED_BYTES_MAX = 128 * 1024 * 1024
@@ -115,15 +115,14 @@ class Table:
             pause()
         return found
 
-    def counts(self, prefix: str = "", pause: Pause = lambda: None) -> Iterator[tuple[str, int]]:
-        """Return the labels with this prefix, in order, and how many records each has."""
-        return summed([self._counted(prefix, pause)])
+    def counts(self, prefix: str = "", pause: Pause = lambda: None) -> Iterator[Counted]:
+        """Yield labels with this prefix, in order, and how many records each has.
 
-    def _counted(self, prefix: str, pause: Pause) -> Iterator[tuple[str, int]]:
-        """Yield labels and counts by block: a label with many positions comes several times."""
+        They come by block, so a label that has several comes several times.
+        """
         for n in self._block_index.beginning(prefix):
             for block in self._blocks(range(n, n + 1)):
-                yield from block.counted(prefix)
+                yield block.counted(prefix)
             pause()
 
     def entries(self, pause: Pause = lambda: None) -> Iterator[tuple[str, array[int]]]:
