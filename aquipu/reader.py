@@ -22,6 +22,7 @@ from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.cursor import LocalCursor, hold_beside_writer
 from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.read.tail import Windows
 from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
 from aquipu.runtime.closing import Closing, Opening
 from aquipu.runtime.handoff import Handoff
@@ -132,6 +133,7 @@ class _Files:
         self.handoff = handoff
         self.catalog = catalog
         self.finder = Finder()
+        self.windows = Windows()
         self.is_closed = False
 
     async def snapshot(self) -> Snapshot:
@@ -178,6 +180,7 @@ class _Watch(Followed):
         self._face = face
         self._left = False
         self.path, self.disk, self.handoff = files.path, files.disk, files.handoff
+        self.windows = files.windows
 
     def check(self) -> None:
         self._face.check_owner()

@@ -44,6 +44,7 @@ class EngineFollowed(Followed):
         self._publisher = publisher
         self._face = face
         self.path, self.disk, self.handoff = engine.path, engine.disk, engine.handoff
+        self.windows = publisher.windows
 
     def check(self) -> None:
         self._face.check_owner()

@@ -3,8 +3,8 @@
 A follower that has come to the end waits. In the process of the writer it is woken with the commit
 that has just been acknowledged, and gives the records from memory; nothing is copied. One that is
 late, or in another process, reads from the files. So the writer never waits for a follower, and
-what is kept for them is bounded: a few of the last commits, once for all followers, and one commit
-that each of them may still be giving.
+what is kept for them is bounded: a few of the last commits, and some of what was last read
+(`tail`), once for all followers, and one commit, or one read, that each may still be giving.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aquipu.errors import (
 )
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.snapshot import Snapshot
-from aquipu.local.read.tail import Tail
+from aquipu.local.read.tail import Tail, Window, Windows
 from aquipu.options import OnPurged
 from aquipu.reading import Follow
 from aquipu.record import Position, Record
@@ -74,6 +74,8 @@ class Followed(ABC):
     path: str
     disk: Disk
     handoff: Handoff
+    windows: Windows
+    """What its followers have read last."""
 
     @abstractmethod
     def check(self) -> None:
@@ -158,6 +160,7 @@ class LocalFollow(Follow):
         self._ready: Iterator[Record] = iter(())
         self._tail: Tail | None = None
         self._closed = False
+        log.windows.joined(self)
         log.joined(self)
 
     async def aclose(self) -> None:
@@ -165,6 +168,7 @@ class LocalFollow(Follow):
         self._closed = True
         self._ready = iter(())
         self._tail = None
+        self._log.windows.left(self)
         self._log.left(self)
 
     async def _refill(self) -> Record:
@@ -198,27 +202,49 @@ class LocalFollow(Follow):
             raise PositionLostError(self._path, error.sequence, error.bound) from None
 
     async def _read(self) -> None:
-        """Take the next records from the files.
+        """Take the next records from the files, or from what another follower has read of them.
 
         Cancelled, what was read is forgotten, and read again; and so is what was read just when the
         log was opened anew, and may have become another.
         """
+        log, start = self._log, self._next
+        windows = log.windows
+        window = windows.find(self._generation, start)
+        if window is not None:
+            if self._tail is not None:
+                self._tail.go_behind(window)
+        elif await windows.others(start):
+            return
+        else:
+            try:
+                window = await self._read_files()
+            finally:
+                windows.done(start)
+        if window is not None and not self._closed:
+            stop = min(window.next_sequence, log.acknowledged)
+            if start < stop:
+                self._take(window.records(start, stop), stop)
+
+    async def _read_files(self) -> Window | None:
         log = self._log
-        tail, self._tail = self._tail or Tail(log.disk, log.path, self._next), None
+        tail, self._tail = self._tail, None
+        if tail is None or tail.sequence != self._next:
+            tail = Tail(log.disk, log.path, self._next, log.windows)
         try:
-            found = await log.handoff.run(tail.read, log.look)
+            window = await log.handoff.run(tail.read, log.look)
         except RecordPurgedError as error:
             self._next = self._overtaken(error)
-            return
+            return None
         except CorruptionError:
             if self._generation == log.generation:
                 raise
-            return
-        if self._generation != log.generation:
-            return
+            return None
+        if window is None or self._generation != log.generation:
+            return None
         if not self._closed:
             self._tail = tail
-            self._take(iter(found), tail.sequence)
+            log.windows.keep(self._generation, window)
+        return window
 
     def _take(self, records: Iterator[Record], following: int) -> None:
         self._ready = records

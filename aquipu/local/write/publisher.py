@@ -10,6 +10,7 @@ from weakref import WeakSet
 from aquipu.engine import Commit
 from aquipu.errors import StoreFailedError, copy_error
 from aquipu.local.read.follow import Recent
+from aquipu.local.read.tail import Windows
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.progress_page import ProgressPage
 from aquipu.reading import Follow
@@ -40,6 +41,8 @@ class Publisher:
         self._loop = loop
         self._journal = journal
         self._page = page
+        self.windows = Windows()
+        """What followers have read last from the files."""
         self._followers: WeakSet[Follow] = WeakSet()
         self._waiting: set[Future[None]] = set()
         self._recent: deque[Recent] = deque()
