@@ -127,11 +127,15 @@ class StoreLockedError(AquipuError):
         super().__init__(path, pid)
         self.path, self.pid = path, pid
 
+    @property
+    def holder(self) -> str:
+        """Who holds the lock, as messages call it."""
+        return "another process" if self.pid is None else f"process {self.pid}"
+
     def __str__(self) -> str:
-        holder = "another process" if self.pid is None else f"process {self.pid}"
         return (
-            f"{self.path} is in use by {holder}; nothing was changed; close it there first, or "
-            "wait until it is (Store.open does, for lock_timeout seconds), or, to write it from "
+            f"{self.path} is in use by {self.holder}; nothing was changed; close it there first, "
+            "or wait until it is (Store.open does, for lock_timeout seconds), or, to write it from "
             "several processes at once, open it with shared=True in each, or let `aquipu serve` "
             "write it and use Store.connect"
         )

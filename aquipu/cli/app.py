@@ -125,8 +125,11 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn whatever goes wrong into a line on standard error and an exit code."""
+def exit_codes(locked: str | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong into a line on standard error and an exit code.
+
+    ``locked`` is what to do when another process has the store for itself.
+    """
     try:
         yield
     except BrokenPipeError:  # the reader of the output has had enough
@@ -137,7 +140,10 @@ def exit_codes() -> Iterator[None]:
         say(f"aquipu: {unknown.doing}: {unknown.error.strerror}; whether it was done is not known")
         raise typer.Exit(FAILED) from None
     except (AquipuError, OSError, LineTooLongError, MissingPackageError) as error:
-        say(f"aquipu: {error}")
+        if isinstance(error, StoreLockedError) and locked is not None:
+            say(f"aquipu: {error.path} is in use by {error.holder}; nothing was changed; {locked}")
+        else:
+            say(f"aquipu: {error}")
         raise typer.Exit(
             next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
         ) from None

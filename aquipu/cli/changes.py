@@ -60,6 +60,10 @@ from aquipu.runtime.closing import Opening
 from aquipu.store import RemoteStore, Store
 
 _BATCH_RECORDS = 16_384  # fewer than any buffer holds that was opened without saying otherwise
+_WRITTEN_ALONE = (
+    "that process writes it alone: have it open the store with shared=True, or be an aquipu serve "
+    "that is asked by its address, and this command goes through it; or end it first"
+)
 _BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a hold
 
 
@@ -112,7 +116,7 @@ def append_command(
     with usage("--relation"):
         labels = checked_relations(relation or ())
     opening = _opening_for_append(store, sync_policy, seconds, checked_rights(mode), group)
-    with exit_codes():
+    with exit_codes(_WRITTEN_ALONE):
         stopped_by = anyio.run(_append, opening, labels)
         if stopped_by is not None:
             raise typer.Exit(SIGNALLED + stopped_by)
@@ -235,8 +239,8 @@ def purge_command(
 
     A segment goes when everything in it lies before the sequence or time.
 
-    What a hold keeps stays, and so does the segment that is being written. No other process may be
-    writing the store, but for the daemon that is asked to do it.
+    What a hold keeps stays, and so does the segment that is being written. A store that a service
+    writes alone is its to purge; one that is shared, or served, is purged through who writes it.
 
     \b
     With --json, one object:
@@ -248,7 +252,7 @@ def purge_command(
       dry_run                whether this is only what would be
     """
     bound, seconds = sequence_or_time(before, "--before"), checked_timeout(lock_timeout)
-    with exit_codes():
+    with exit_codes(_WRITTEN_ALONE):
         output = standard_output()
         purged = anyio.run(_purge, store, bound, dry_run, seconds)
         if json_object:

@@ -1,13 +1,13 @@
-"""The commands for a store at rest: index, repair, info and verify.
+"""The commands that look at the store as a whole, and mend it: index, repair, info and verify.
 
-The first two change it and hold its lock; the others hold it shared, and change no byte.
+The first two need a store at rest, and hold its lock; the others change no byte, and work beside
+the process that writes it, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated
 
 import anyio
@@ -34,22 +34,14 @@ from aquipu.cli.console import (
     standard_output,
     write_line,
 )
-from aquipu.errors import AquipuError, CorruptionError, StoreLockedError
+from aquipu.errors import AquipuError, StoreLockedError
 from aquipu.local.check.actions import RepairAction
-from aquipu.local.check.indexes import build_indexes, damaged_indexes
-from aquipu.local.check.inspect import (
-    Damage,
-    Info,
-    TornTail,
-    Verdict,
-    examined,
-    hold_at_rest,
-    inspect,
-    segment_bytes,
-    verify_all,
-)
+from aquipu.local.check.at_work import check, look_into
+from aquipu.local.check.indexes import build_indexes
+from aquipu.local.check.inspect import Info, TornTail, Writer, examined
 from aquipu.local.check.repair import Repair, repairing
 from aquipu.local.check.rights import keep_rights
+from aquipu.local.check.verify import Verdict, segment_bytes
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock, holder_of
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -69,13 +61,14 @@ def index_command(
 ) -> None:
     """Build the indexes of the sealed segments that are missing or damaged.
 
-    No other process may be writing the store.
-
-    A service does this by itself, in the background. An index only makes finding faster: nothing is
-    lost with it.
+    A service does this by itself, in the background; this is for a store that none is writing. An
+    index only makes finding faster: nothing is lost with it.
     """
     path = directory(store)
-    with exit_codes():
+    with exit_codes(
+        "that process builds what is missing by itself, in the background; to build it here, end "
+        "that process first"
+    ):
         disk = Disk()
         anyio.run(bounds, path)  # a store must be there, before its lock is made
         with translate_os_errors(path, "lock"):
@@ -120,7 +113,7 @@ def repair_command(
                     lost_from, lost_before (sequences, or null)
     """
     path = directory(store)
-    with exit_codes():
+    with exit_codes("only a store that no process writes can be repaired: end that process first"):
         output, disk = standard_output(), Disk()
         with ExitStack() as held:
             with bar(_bytes_of(disk, path)) as advance:
@@ -183,7 +176,9 @@ def _action_text(action: RepairAction) -> str:
 
 @app.command("info", epilog=EPILOG)
 def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
-    """Say what a store holds. The store cannot be written meanwhile.
+    """Say what a store holds, and who writes it, also while a service does.
+
+    Of a store that is written it is what readers see: all that was acknowledged.
 
     \b
     With --json, one object:
@@ -197,16 +192,18 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
       bytes           of all files of the store
       first_time      of the first record, ISO 8601 in UTC; null without any
       last_time       of the last record
-      clean           whether it was closed, and nothing is to be mended
+      clean           whether it was closed, and nothing is to be mended;
+                      null while it is written
       torn_tail       null, or an object: path, offset, bytes, reason,
                       records (that it may hold), possibly_acknowledged
       holds           an object: from which sequence on each keeps everything
+      writer          null, or an object: pid (of the process that writes it,
+                      or null), shared (whether others write through it)
     """
     path = directory(store)
     with exit_codes():
-        output, disk = standard_output(), Disk()
-        with hold_at_rest(disk, path):
-            info = inspect(disk, path)
+        output = standard_output()
+        info = look_into(Disk(), path)
         write_line(output, as_json(info) if json_object else _info_text(info))
 
 
@@ -216,36 +213,34 @@ def verify_command(store: DirectoryArgument, json_object: JsonOption = False) ->
 
     Exit code 1 when anything is damaged; a torn tail is no damage.
 
-    The store cannot be written meanwhile. A damaged index is damage, though no record depends on
-    it.
+    A service may write the store meanwhile: then everything is checked that was acknowledged when
+    this began. A store that none is writing cannot be opened for writing until this ends. A damaged
+    index is damage, though no record depends on it.
 
     \b
     With --json, one object:
-      path       the directory, absolute; \\xff for a byte that is no UTF-8
-      records    their number; null when damage keeps them from being counted
-      frames     commits and marks, as records
-      segments   the number of segment files
-      bytes      of the segment files
-      damages    a list of objects: path, offset, reason
-      torn_tail  null, or an object: path, offset, bytes, reason,
-                 records (that it may hold), possibly_acknowledged
+      path           the directory, absolute; \\xff for a byte that is no UTF-8
+      next_sequence  one past the last record that was checked; null when
+                     damage hides that
+      records        their number; null when damage keeps them from being
+                     counted
+      frames         commits and marks, as records
+      segments       the number of segment files
+      bytes          of the segment files
+      damages        a list of objects: path, offset, reason
+      torn_tail      null, or an object: path, offset, bytes, reason,
+                     records (that it may hold), possibly_acknowledged
+      writer         null, or an object: pid (of the process that writes it,
+                     or null), shared (whether others write through it)
     """
     path = directory(store)
     with exit_codes():
         output, disk = standard_output(), Disk()
-        with hold_at_rest(disk, path), bar(segment_bytes(disk, path)) as advance:
-            verdict = verify_all(disk, path, advance)
-            indexes = list(_damaged_indexes(disk, path))
-        verdict = replace(verdict, damages=[*verdict.damages, *indexes])
+        with bar(_bytes_of(disk, path)) as advance:
+            verdict = check(disk, path, advance)
         with suppress(BrokenPipeError):  # the exit code says it all the same
             write_line(output, as_json(verdict) if json_object else _verdict_text(verdict))
         raise typer.Exit(DAMAGED if verdict.damages else WELL)
-
-
-def _damaged_indexes(disk: Disk, path: str) -> Iterator[Damage]:
-    with suppress(CorruptionError):  # of the log: that was said
-        for error in damaged_indexes(disk, examined(disk, path).sealed):
-            yield Damage(error.path, error.offset, error.reason)
 
 
 def _info_text(info: Info) -> str:
@@ -262,12 +257,20 @@ def _info_text(info: Info) -> str:
         "bytes": f"{info.bytes:,}",
         "first record": info.first_time or "none",
         "last record": info.last_time or "none",
+        "written by": "nobody" if info.writer is None else _writer_text(info.writer),
         "closed cleanly": "yes" if info.clean else "no",
         "torn tail": _torn_text(info.torn_tail) if info.torn_tail else "none",
         "holds": ", ".join(f"{name} from {sequence}" for name, sequence in info.holds.items())
         or "none",
     }
+    if info.writer is not None:
+        del lines["closed cleanly"], lines["torn tail"]
     return "\n".join(f"{name:<16}{value}" for name, value in lines.items())
+
+
+def _writer_text(writer: Writer) -> str:
+    process = "another process" if writer.pid is None else f"process {writer.pid}"
+    return f"{process}, and by others through it" if writer.shared else process
 
 
 def _verdict_text(verdict: Verdict) -> str:
@@ -278,6 +281,12 @@ def _verdict_text(verdict: Verdict) -> str:
         lines = [
             f"{counted(verdict.records, 'record')} in {counted(verdict.frames, 'frame')}, {where}"
         ]
+    if verdict.writer is not None:
+        last = "" if not verdict.next_sequence else f", up to sequence {verdict.next_sequence - 1}"
+        lines.append(
+            f"written by {_writer_text(verdict.writer)}; checked is what was acknowledged when this"
+            f" began{last}"
+        )
     if verdict.torn_tail is not None:
         lines.append(f"torn tail: {_torn_text(verdict.torn_tail)}")
     lines += [

@@ -18,7 +18,7 @@ from aquipu.daemon.server import Daemon
 from aquipu.errors import AquipuError, StoreLockedError, StoreUnavailableError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.sockets import listen_alone
-from aquipu.local.disk.system import network_file_system
+from aquipu.local.disk.system import network_file_system, process_id
 from aquipu.local.format.names import MANIFEST, SOCKET
 from aquipu.options import Options
 from aquipu.store import Store
@@ -66,6 +66,14 @@ class Leader:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
             raise
+        _log.info(
+            "%s: this process, %d, %s",
+            self._path,
+            process_id(),
+            "has taken it over and writes it now"
+            if self._is_known
+            else "writes it, for all that share it",
+        )
         self._is_known = True
         self.store, self._daemon = store, daemon
         daemon.failed.add_done_callback(lambda _: self._step_down())

@@ -57,6 +57,7 @@ def test_info_tells_what_a_store_holds(tmp_path: Path) -> None:
         "clean",
         "torn_tail",
         "holds",
+        "writer",
     ]
     assert info["path"] == str(tmp_path / "store")
     assert bytes.fromhex(info["store_id"]) == (tmp_path / "store" / MANIFEST).read_bytes()[16:32]
@@ -73,6 +74,7 @@ def test_info_tells_what_a_store_holds(tmp_path: Path) -> None:
     assert info["clean"] is True
     assert info["torn_tail"] is None
     assert info["holds"] == {}
+    assert info["writer"] is None
 
 
 def test_info_in_words(segments: Path) -> None:
@@ -85,6 +87,7 @@ def test_info_in_words(segments: Path) -> None:
         "sequences       0 to 39",
         f"segments        {info['segments']}",
         f"first record    {info['first_time']}",
+        "written by      nobody",
         "closed cleanly  yes",
         "torn tail       none",
         "holds           none",
@@ -100,12 +103,14 @@ def test_verify_counts_what_it_has_read(segments: Path) -> None:
     files = segments_in(segments)
     assert verdict == {
         "path": str(segments),
+        "next_sequence": 40,
         "records": 40,
         "frames": 41,  # one for each append, and the mark of the close
         "segments": len(files),
         "bytes": sum(file.stat().st_size for file in files),
         "damages": [],
         "torn_tail": None,
+        "writer": None,
     }
     assert well("cat", segments) == SAMPLE
 

@@ -21,19 +21,6 @@ from tests.support import snapshot
 # locks
 
 
-@pytest.mark.parametrize("command", JSON_READING)
-def test_a_store_that_is_being_written(store: Path, command: str) -> None:
-    """A store at work is not examined: exit code 3, with the pid of who writes it."""
-    lock = Lock.take(Disk(), str(store))
-    assert lock is not None
-    before = snapshot(store)
-    done = spawn(command, store)
-    assert snapshot(store) == before
-    lock.release()
-    assert (done.returncode, done.stdout) == (3, b"")
-    assert f"is in use by process {os.getpid()};" in done.stderr.decode()
-
-
 def test_appending_to_a_store_that_is_being_written(store: Path) -> None:
     """append waits for the lock as long as it was told, and then says who holds it."""
     lock = Lock.take(Disk(), str(store))

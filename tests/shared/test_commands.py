@@ -46,6 +46,22 @@ async def test_a_purge_beside_them(tmp_path: Path) -> None:
         assert len(segments_in(path)) == 3
 
 
+async def test_who_writes_it_after_a_takeover(tmp_path: Path) -> None:
+    """info names the process that writes at this moment, of all that share the store."""
+    path = tmp_path / "store"
+
+    async def writer() -> object:
+        return json.loads(await command("info", path, "--json"))["writer"]
+
+    async with member(path) as one, member(path) as two:
+        await one.append(b"before")
+        assert await writer() == {"pid": one.process.pid, "shared": True}
+        await one.kill()
+        await two.append(b"after")
+        assert await writer() == {"pid": two.process.pid, "shared": True}
+        assert b"2 records in " in await command("verify", path)
+
+
 async def test_a_socket_that_a_killed_process_has_left(tmp_path: Path) -> None:
     """The command takes the store over, and leaves no socket behind."""
     path = tmp_path / "store"

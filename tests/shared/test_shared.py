@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -148,6 +149,22 @@ async def test_the_writer_closes(path: Path) -> None:
         await until(lambda: leads(second))
         assert [receipt.sequence for receipt in receipts] == list(range(1, 101))
         assert await data_of(second) == [b"before", *(b"%d" % n for n in range(100))]
+
+
+async def test_who_writes_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once by the first one, and once by each that takes over, with its process: at INFO."""
+    caplog.set_level(logging.INFO, "aquipu")
+    async with Store.open(path, shared=True) as first:
+        await first.append(b"x")
+        async with Store.open(path, shared=True) as second:
+            await second.append(b"x")
+            await soon(first.aclose())
+            await soon(second.append(b"after"))
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert said == [
+        f"{path}: this process, {os.getpid()}, writes it, for all that share it",
+        f"{path}: this process, {os.getpid()}, has taken it over and writes it now",
+    ]
 
 
 async def test_the_writer_closes_while_the_others_rest(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from aquipu.local.backup.backup import Making, Wish
-from aquipu.local.check.inspect import verify_all
+from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot

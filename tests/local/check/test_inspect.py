@@ -16,16 +16,8 @@ from aquipu.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from aquipu.local.check.inspect import (
-    Damage,
-    Info,
-    TornTail,
-    examined,
-    hold_at_rest,
-    inspect,
-    segment_bytes,
-    verify_all,
-)
+from aquipu.local.check.inspect import Info, TornTail, examined, hold_at_rest, inspect
+from aquipu.local.check.verify import Damage, segment_bytes, verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from aquipu.local.format.checksum import extend

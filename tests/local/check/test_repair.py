@@ -19,9 +19,9 @@ from aquipu.errors import (
     UnsupportedFormatError,
 )
 from aquipu.local.check.actions import RepairAction
-from aquipu.local.check.inspect import verify_all
 from aquipu.local.check.placeholder import LOST, WRITER
 from aquipu.local.check.repair import repairing
+from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from aquipu.local.format.checksum import extend
