@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from operator import is_not
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from aquipu import is_label, label
 from aquipu.contrib.shared.entry import Entry, as_json
@@ -58,9 +57,9 @@ def labels_of(
             given.extend(islice(collection_of_labels(relations(subject)), LABELS_MAX + 1))
     except Exception as raised:
         error = raised  # what came before is there
-    labels = tuple([_fitting(each) for each in given[:LABELS_MAX]])
-    is_altered = error is not None or len(given) > LABELS_MAX or any(map(is_not, labels, given))
-    return Labels(labels, is_altered, error)
+    if error is None and len(given) <= LABELS_MAX and all(map(_is_fit, given)):
+        return Labels(cast("tuple[str, ...]", tuple(given)))
+    return Labels(tuple(map(_fitting, given[:LABELS_MAX])), True, error)
 
 
 def collection_of_labels(given: Iterable[str]) -> Iterable[str]:
@@ -107,6 +106,10 @@ def shown(value: object) -> str:
         return str(value)
     except Exception:
         return f"<{type(value).__qualname__}>"
+
+
+def _is_fit(given: object) -> bool:
+    return isinstance(given, str) and is_label(given)
 
 
 def _fitting(given: object) -> str:
