@@ -7,7 +7,10 @@ the middleware.
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,6 +28,7 @@ REQUEST = (
 
 UNAUDITED = "no audit"
 ALWAYS = "Always, before the response"
+FROZEN = "Always, before the response, gc.freeze()"
 
 
 class Audited(NamedTuple):
@@ -32,10 +36,15 @@ class Audited(NamedTuple):
 
     policy: SyncPolicy
     commit: Literal["before_response", "after_response"] = "before_response"
+    freezes: bool = False
+    """Whether the application, when it has started, leaves what is there out of garbage
+    collection.
+    """
 
 
 AUDITS = {
     ALWAYS: Audited(Always()),
+    FROZEN: Audited(Always(), freezes=True),
     "EveryN(64), before the response": Audited(EveryN(64)),
     "Always, after the response": Audited(Always(), "after_response"),
 }
@@ -45,16 +54,28 @@ def _application(audit: str, directory: Path) -> Any:
     if audit == UNAUDITED:
         return _signing(import_module("fastapi").FastAPI())
     chosen = AUDITS[audit]
-    return audited(str(directory / "audit"), chosen.commit, sync_policy=chosen.policy)
+    own = _frozen if chosen.freezes else None
+    return audited(str(directory / "audit"), chosen.commit, own, sync_policy=chosen.policy)
+
+
+@asynccontextmanager
+async def _frozen(application: Any) -> AsyncIterator[None]:
+    gc.freeze()
+    yield
 
 
 def audited(
-    store: str, commit: Literal["before_response", "after_response"], **opening: Any
+    store: str,
+    commit: Literal["before_response", "after_response"],
+    own: Any = None,
+    **opening: Any,
 ) -> Any:
-    """Return the application with an audit in this store, which is opened in this way."""
+    """Return the application with an audit in this store, which is opened in this way; ``own``: the
+    application's own lifespan.
+    """
     fastapi, starlette = import_module("fastapi"), import_module("aquipu.contrib.starlette")
     rules = import_module("aquipu.contrib.audit")
-    application = fastapi.FastAPI(lifespan=starlette.lifespan(store, **opening))
+    application = fastapi.FastAPI(lifespan=starlette.lifespan(store, own, **opening))
     application.add_middleware(
         starlette.AuditMiddleware,
         audit=rules.Audit(
