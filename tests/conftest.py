@@ -45,11 +45,13 @@ def pytest_collection(session: pytest.Session) -> None:
             import_module(".".join(file.relative_to(_TESTS.parent).with_suffix("").parts))
 
 
-def pytest_collection_finish() -> None:
-    """Keep what is there for all of the run out of the sight of the garbage collector.
+@pytest.fixture(scope="module", autouse=True)
+def _out_of_sight() -> None:
+    """What is there before the tests of a file stays out of the sight of the garbage collector.
 
-    Half a million objects of seven thousand tests and of all that they import: many a test
-    collects garbage, and would look through them for a tenth of a second.
+    Half a million objects of thousands of tests, of all that they import, and what frameworks and
+    Hypothesis remember: many a test collects garbage, and would look through them for a tenth of a
+    second.
     """
     gc.collect()
     gc.freeze()
