@@ -14,12 +14,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from signal import SIGINT, Signals, getsignal, signal
 from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 
 import pytest
+import typer
 
 from aquipu.__main__ import main
 
@@ -28,6 +30,8 @@ SAMPLE = LOG.read_bytes()
 COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "aquipu")
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
 FAILURE = b"Traceback"
+program = cache(typer.main.get_command)
+"""All commands, which take longer to put together than most of them to run."""
 
 
 def run(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
@@ -46,6 +50,7 @@ def run(*arguments: str | Path, input: bytes = b"") -> CompletedProcess[bytes]:
         stdin.buffer.seek(0)
         for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
             patch.setattr(sys, name, stream)
+        patch.setattr(typer.main, "get_command", program)
         patch.setattr(sys, "argv", ["aquipu", *map(str, arguments)])
         patch.setenv("COLUMNS", ENVIRONMENT["COLUMNS"])
         try:
