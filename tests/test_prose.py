@@ -55,16 +55,12 @@ def _is_attribute(node: Function) -> bool:
     return bool(names & {"property", "cached_property", "setter"})
 
 
-def _files() -> dict[str, str]:
-    return {
-        str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted(ROOT.rglob("*.py"))
-    }
-
-
-@pytest.mark.parametrize("name", sorted(_files()))
-def test_a_file_speaks_in_whole_sentences(name: str) -> None:
+def test_a_file_speaks_in_whole_sentences() -> None:
     """Every docstring opens with a sentence of one line, a function's in the imperative."""
-    assert list(problems(_files()[name])) == []
+    files = {path.relative_to(ROOT): path.read_text("utf-8") for path in ROOT.rglob("*.py")}
+    found = {str(file): list(problems(source)) for file, source in files.items()}
+    assert {file: faults for file, faults in found.items() if faults} == {}
+    assert len(files) > 100
 
 
 GOOD = {

@@ -155,14 +155,12 @@ def test_what_is_a_label_is_the_same_everywhere() -> None:
     assert refused == {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
 
 
-@pytest.mark.parametrize(
-    "point", [*range(0x110), *range(0x2000, 0x2070), *range(0xFE00, 0xFF00), 0xE0001, 0x1FAE8]
-)
-def test_what_was_a_label_is_one(point: int) -> None:
+def test_what_was_a_label_is_one() -> None:
     """Earlier versions took what is printable: a store that holds such labels can still be asked
     for them.
     """
-    assert not chr(point).isprintable() or is_label(chr(point))
+    points = [*range(0x110), *range(0x2000, 0x2070), *range(0xFE00, 0xFF00), 0xE0001, 0x1FAE8]
+    assert [p for p in points if chr(p).isprintable() and not is_label(chr(p))] == []
 
 
 @pytest.mark.parametrize(

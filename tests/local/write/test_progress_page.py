@@ -80,22 +80,25 @@ def test_the_bytes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         )
 
 
-@pytest.mark.parametrize("bit", range(8))
 @pytest.mark.parametrize("offset", range(52))
-def test_a_copy_that_is_half_written(tmp_path: Path, offset: int, bit: int) -> None:
+def test_a_copy_that_is_half_written(tmp_path: Path, offset: int) -> None:
     """A copy that does not check is not believed: the other one, of the turn before, is."""
     page, reader = create(tmp_path), open_page(tmp_path)
-    page.publish(1, 1, 0, 0)
-    page.publish(2, 2, 0, 0)
-    latest = max(COPIES, key=lambda at: (tmp_path / ACKNOWLEDGED).read_bytes()[at : at + 8][::-1])
-    with open(tmp_path / ACKNOWLEDGED, "r+b") as file:  # in place: it is open
-        file.seek(latest + offset)
-        byte = file.read(1)[0]
-        file.seek(latest + offset)
-        file.write(bytes([byte ^ 1 << bit]))
-    assert reader.read() == Published(1, 0, 0)
-    page.publish(3, 3, 0, 0)
-    assert reader.read() == Published(3, 0, 0)
+    for turn in range(1, 16, 2):
+        bit = turn // 2
+        page.publish(turn, turn, 0, 0)
+        page.publish(turn + 1, turn + 1, 0, 0)
+        latest = max(
+            COPIES, key=lambda at: (tmp_path / ACKNOWLEDGED).read_bytes()[at : at + 8][::-1]
+        )
+        with open(tmp_path / ACKNOWLEDGED, "r+b") as file:  # in place: it is open
+            file.seek(latest + offset)
+            byte = file.read(1)[0]
+            file.seek(latest + offset)
+            file.write(bytes([byte ^ 1 << bit]))
+        assert reader.read() == Published(turn, 0, 0), f"bit {bit}"
+    page.publish(17, 17, 0, 0)
+    assert reader.read() == Published(17, 0, 0)
 
 
 def test_nothing_of_it_checks(tmp_path: Path) -> None:
