@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
+from tempfile import gettempdir
 
 import pytest
 
 from aquipu import Always, NotAStoreError, Store
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.names import ACKNOWLEDGED, LOCK, MANIFEST
+from tests.cli.support import well
 from tests.support import flip, segments_in
 
 READS = """
@@ -103,7 +105,7 @@ async def test_a_member_of_the_group_reads(tmp_path: Path) -> None:
     group = next(entry for entry in grp.getgrall() if entry.gr_gid not in (0, os.getgid()))
     path = tmp_path / "store"
     for place in (tmp_path, *tmp_path.parents):
-        if place.stat().st_uid == 0 and str(place).startswith("/tmp/"):
+        if place.stat().st_uid == 0 and Path(gettempdir()) in place.parents:
             os.chmod(place, 0o755)
     await everything(path, group=group.gr_name)
     assert modes(path) == {0o640}
@@ -230,31 +232,29 @@ def commands(path: Path) -> None:
         if arguments[0] == "repair":
             flip(segments[-2], 100)
             (path / MANIFEST).unlink()
-        subprocess.run([sys.executable, "-m", "aquipu", *arguments], check=True)
+        well(*arguments)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o660])
-@pytest.mark.asyncio
-async def test_what_the_commands_make(tmp_path: Path, mode: int) -> None:
+def test_what_the_commands_make(tmp_path: Path, mode: int) -> None:
     """It has the rights that the store's files have: who reads them reads what is new and what was
     repaired as well.
     """
     path = tmp_path / "store"
-    await everything(path, mode)
-    await asyncio.to_thread(commands, path)
+    asyncio.run(everything(path, mode))
+    commands(path)
     assert [file.name for file in path.glob("*.cut-*")]
     assert modes(path) == {mode}
 
 
-@pytest.mark.asyncio
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-async def test_what_root_makes_in_a_store_of_another_user(tmp_path: Path) -> None:
+def test_what_root_makes_in_a_store_of_another_user(tmp_path: Path) -> None:
     """It belongs to that user and to the group of the store, so its service goes on."""
     path = tmp_path / "store"
-    await everything(path, 0o640)
+    asyncio.run(everything(path, 0o640))
     for file in (path, *path.iterdir()):
         os.chown(file, 65534, 4)
-    await asyncio.to_thread(commands, path)
+    commands(path)
     assert {(file.stat().st_uid, file.stat().st_gid) for file in path.iterdir()} == {(65534, 4)}
     assert modes(path) == {0o640}
 
