@@ -13,10 +13,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _TESTS = Path(__file__).parent
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES_MIN = 1 << 30
+_EXAMPLES, _EXAMPLES_OF_PROOF = 30, 100
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    settings.register_profile("fast", max_examples=_EXAMPLES)
+    settings.register_profile("proof", max_examples=_EXAMPLES_OF_PROOF)
+    settings.load_profile("proof" if config.option.markexpr == "proof" else "fast")
     if config.option.markexpr == "not proof" and not config.option.basetemp:
         _keep_stores_in_memory()
 
@@ -48,6 +53,15 @@ def pytest_xdist_auto_num_workers() -> int:
     started, leaves a core to another. More of them collect the tests more often than they gain.
     """
     return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Rules for any example belong to both: few examples in the fast suite, many in the proof."""
+    if config.option.markexpr == "proof":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.proof)
 
 
 @pytest.hookimpl(tryfirst=True)

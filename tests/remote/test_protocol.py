@@ -42,7 +42,7 @@ from aquipu.remote.protocol import (
 )
 
 TAIL_BYTES_MAX = 1 << 20
-PROPERTY = settings(deadline=None, max_examples=50)
+PROPERTY = settings(deadline=None)
 ADDRESS = "unix:/run/audit.sock"
 SOME = [
     Message({"hello": 1, "writer": "00" * 16}, b""),

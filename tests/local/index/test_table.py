@@ -226,7 +226,7 @@ commits = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(commits)
 @example([[("many",)] * 9000])
 def test_any_log(commits: list[list[Labels]]) -> None:
