@@ -156,6 +156,16 @@ def copy_of(path: Path, name: str) -> Path:
     return Path(shutil.copytree(path, path.parent / name, ignore=unnamed))
 
 
+def put_back(kept: Path, path: Path) -> None:
+    """Let a directory hold what was kept of it, in the files that it has: no copies of them."""
+    for file in path.iterdir():
+        if not (kept / file.name).exists():
+            file.unlink()
+    for file in kept.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    shutil.rmtree(kept)
+
+
 def engine_of(store: Store) -> LocalEngine:
     """What is behind a store that this process writes."""
     engine = store._engine

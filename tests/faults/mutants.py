@@ -167,7 +167,7 @@ MUTANTS: dict[str, Mutant] = {
     "takes what a purge has left for a part of the log": found_by(
         "power cuts, EveryN",
         Edit(
-            "examine",
+            "_examine",
             "firsts = [first for first in firsts if first >= manifest.first_sequence]",
             "",
         ),

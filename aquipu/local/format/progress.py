@@ -14,10 +14,12 @@ CRC32C::
     60  4  check of the above, as of a copy
                                               at 116: how far callers were acknowledged when the
                                               store failed (8), and its check (4)
+                                              at 180: number of this file (8), and its check (4)
 
 The two copies are written by turns, so while one is being written the other is whole: a reader
 takes the one with the later turn of those that check. A file from before the machine was started
-anew (`life`) may speak of pages that are lost.
+anew (`life`) may speak of pages that are lost. The number of the file is that of its inode: one
+that has another is a copy. Pages of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _NOTE = Struct("<Q")
 _GENERATION = slice(52, 64)
 _FAILED = slice(116, 128)
 _PLACES = (slice(64, 64 + _COPY.size), slice(128, 128 + _COPY.size))
-USED_BYTES = _PLACES[-1].stop
+_FILE = slice(180, 192)
+USED_BYTES = _FILE.stop
 """Bytes that mean something: what lies behind is there for versions that map the file."""
 
 
@@ -122,6 +125,17 @@ def write_copy(
 def write_failure(page: bytearray, seed: int, acknowledged: int) -> None:
     """Put into a page how far callers were acknowledged when the store failed."""
     page[_FAILED] = _checked(_NOTE.pack(acknowledged), seed)
+
+
+def write_file_number(page: bytearray, seed: int, number: int) -> None:
+    """Put into a page the number of the file that holds it."""
+    page[_FILE] = _checked(_NOTE.pack(number), seed)
+
+
+def file_number_in(page: bytes, seed: int) -> int | None:
+    """Return the number of the file that a page was written into; None when it names none."""
+    number = _unchecked(page[_FILE], seed)
+    return None if number is None else int.from_bytes(number, "little")
 
 
 def latest_copy(page: bytes, seed: int) -> Copy | None:

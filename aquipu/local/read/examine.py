@@ -24,6 +24,7 @@ from aquipu.local.format.names import (
 )
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
 from aquipu.local.format.walk import search
+from aquipu.local.read.copied import Copied
 from aquipu.local.read.frames import FrameWalk
 from aquipu.local.read.segment_reader import (
     READ_BYTES,
@@ -72,6 +73,8 @@ class Findings(NamedTuple):
     """Files of bookmarks that are being made, or whose making was cut short."""
     empty_successor: str | None = None
     """File name of the empty segment that a roll left when it was cut short."""
+    is_purged: bool = False
+    """Whether the log begins later than the manifest on the disk says: see `copied`."""
 
     @property
     def segments(self) -> list[SegmentRef]:
@@ -97,6 +100,25 @@ def examine(disk: Disk, path: str) -> Findings | None:
             return None
         raise CorruptionError(f"{path}/{MANIFEST}", 0, "the manifest is missing")
     manifest = read_manifest(disk, path)
+    copied = Copied(disk, path, manifest)
+    try:
+        return _examine(disk, path, names, manifest, firsts, copied)
+    except CorruptionError as error:
+        raise copied.judged(error) from None
+
+
+def _examine(
+    disk: Disk,
+    path: str,
+    names: Sequence[str],
+    manifest: Manifest,
+    firsts: list[int],
+    copied: Copied,
+) -> Findings:
+    """Explain every byte of a directory that has a manifest."""
+    begins = manifest.first_sequence
+    if begins not in firsts and copied.first_sequence in firsts:
+        manifest = manifest._replace(first_sequence=max(begins, copied.first_sequence))
     firsts = [first for first in firsts if first >= manifest.first_sequence]
     if not firsts:
         raise CorruptionError(
@@ -110,7 +132,7 @@ def examine(disk: Disk, path: str) -> Findings | None:
     if successor is not None:
         firsts.pop()
     sealed, sealed_segments, before = _examine_sealed(disk, path, manifest, firsts)
-    findings = _examine_active(disk, path, manifest, firsts[-1], before, successor)
+    findings = _examine_active(disk, path, manifest, firsts[-1], before, successor, copied)
     former = relations_name(
         firsts[-1]
     )  # a label index of the segment that goes on is from when it was sealed
@@ -123,6 +145,7 @@ def examine(disk: Disk, path: str) -> Findings | None:
         unnamed=[name for name in names if is_unnamed(name) or name == former],
         bookmarks=[name for name in names if is_bookmark_in_the_making(name)],
         empty_successor=None if successor is None else segment_name(successor.first_sequence),
+        is_purged=manifest.first_sequence != begins,
     )
 
 
@@ -204,6 +227,7 @@ def _examine_active(
     first: int,
     before: SegmentSummary | None,
     successor: SegmentHeader | None,
+    copied: Copied,
 ) -> Findings:
     """Check the last segment with frames, frame by frame.
 
@@ -215,10 +239,9 @@ def _examine_active(
         size = end = disk.size(descriptor)
         footer = _footer_if_sound(disk, descriptor, name, header.seed)
         if footer is not None:
-            if successor is None or (successor.first_sequence, successor.link) != (
-                footer.next_sequence,
-                footer.link,
-            ):
+            follows = None if successor is None else (successor.first_sequence, successor.link)
+            is_followed = follows == (footer.next_sequence, footer.link)
+            if not is_followed and not copied.is_whole_before(footer.next_sequence):
                 raise CorruptionError(
                     name, footer.end, "the segment is sealed, but the one behind it is missing"
                 )
@@ -233,7 +256,7 @@ def _examine_active(
             marked = frame.header.watermark == frame.header.next_sequence
         if walk.unknown_flags:
             raise walk.stopped()
-        torn = _judge_tail(disk, descriptor, walk, end)
+        torn = _judge_tail(disk, descriptor, walk, end, copied)
     if torn is None and footer is not None and contents.next_sequence < footer.next_sequence:
         records = footer.next_sequence - contents.next_sequence
         torn = Torn(
@@ -265,7 +288,9 @@ def _footer_if_sound(disk: Disk, descriptor: int, name: str, seed: int) -> Segme
         return None
 
 
-def _judge_tail(disk: Disk, descriptor: int, walk: FrameWalk, end: int) -> Torn | None:
+def _judge_tail(
+    disk: Disk, descriptor: int, walk: FrameWalk, end: int, copied: Copied
+) -> Torn | None:
     """Return the torn tail behind the last sound frame, or None for zeros; raise for damage."""
     last = 0  # the offset behind the last byte that is not zero
     records, owed, frames, expected = 0, True, 0, walk.sequence
@@ -275,7 +300,7 @@ def _judge_tail(disk: Disk, descriptor: int, walk: FrameWalk, end: int) -> Torn 
         if filled:
             last = offset + filled
         for _, header in search(piece, 0, walk.seed):
-            if header.watermark > walk.sequence:
+            if header.watermark > walk.sequence and not copied.is_whole_before(walk.sequence):
                 proof = (
                     f"{reason}, but a later frame proves that "
                     f"sequence {walk.sequence} had been synced"

@@ -20,6 +20,7 @@ from aquipu.local.format.progress import (
     Published,
     decode_head,
     failure_in,
+    file_number_in,
     generation_in,
     latest_copy,
 )
@@ -40,8 +41,10 @@ class ProgressReader:
     ) -> None:
         self.identity = identity
         """Identity of the file, to see whether it was replaced."""
-        self.is_live = head.life == machine_life()
-        """Whether it was made since boot: then all that it speaks of is there."""
+        self.is_recent = head.life == machine_life()
+        """Whether it was made since boot."""
+        self.is_copied = False
+        """Whether the file is a copy of the one that the writer had: there is none here."""
         self.generation = bytes(8)
         """Generation of the store, as its writer says; zeros when it says none."""
         self.acknowledged_before_failure = 0
@@ -53,6 +56,11 @@ class ProgressReader:
         self._descriptor = descriptor
         self._seed = head.seed
         self._seen: Copy | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its writer lives, or has died since boot: all that it speaks of is there."""
+        return self.is_recent and not self.is_copied
 
     @classmethod
     def open(cls, disk: Disk, path: str, store_id: bytes) -> ProgressReader | None:
@@ -68,9 +76,11 @@ class ProgressReader:
             return None
         reader = None
         try:
-            head = decode_head(disk.read(descriptor, USED_BYTES, 0))
+            page = disk.read(descriptor, USED_BYTES, 0)
+            head = decode_head(page)
             if head.store_id == store_id:
                 reader = cls(disk, name, descriptor, disk.identity(descriptor), head)
+                reader.is_copied = file_number_in(page, head.seed) not in (None, reader.identity[1])
         except Damage:
             pass
         except Unsupported as unsupported:

@@ -18,6 +18,9 @@ before it begins, how far it is going to acknowledge, and when. As long as it li
 for it to come to the end of that. When it is dead (the operating system keeps a mark in the file
 while the writer has it open), all of those records count as acknowledged.
 
+The page also names the file that it stands in. In a copy of the directory it stands in another one:
+then there is no writer, and what it says is what held when it was copied (`copied`).
+
 `format/progress` is the layout of the file, `progress_reader` the readers' side. A store whose file
 cannot be made (no space, for instance) works without one, and says so in the log of the program.
 Readers in other processes then see what the frames prove.
@@ -39,6 +42,7 @@ from aquipu.local.format.progress import (
     seed_of_page,
     write_copy,
     write_failure,
+    write_file_number,
 )
 
 _log = getLogger(__name__)
@@ -81,14 +85,16 @@ class ProgressPage:
         """
         turn = time_ns()  # beyond those of an earlier life
         page = encode_page(store_id, machine_life(), turn, published, monotonic_ns(), generation)
-        name = f"{path}/{ACKNOWLEDGED}"
+        name, used = f"{path}/{ACKNOWLEDGED}", bytearray(page[:USED_BYTES])
         descriptor, is_marked = None, False
         try:
             descriptor = disk.share(name, page)
             is_marked = _is_marked(disk, name)
+            write_file_number(used, seed_of_page(page), disk.identity(descriptor)[1])
+            disk.publish(descriptor, used)
         except (OSError, ValueError) as error:
             _warn(path, error)
-        return cls(disk, path, descriptor, page[:USED_BYTES], turn, is_marked=is_marked)
+        return cls(disk, path, descriptor, bytes(used), turn, is_marked=is_marked)
 
     @property
     def has_file(self) -> bool:

@@ -25,6 +25,8 @@ sequence kept                            unless a reader still has them
 a bookmark that was not finished         removed, unless a process is still making it
 a footer, header, link or segment that   CorruptionError
 does not fit
+the same in a copy that was made while   nothing, if it has all that was acknowledged then, as its
+the store was being written (`copied`)   page says; otherwise IncompleteCopyError
 =======================================  =========================================================
 
 After mending, an empty frame with the new watermark is written: from then on what was found is
@@ -215,6 +217,8 @@ def _mend(
     )
     descriptor = disk.open(active.path, writable=True)
     try:
+        if findings.is_purged:
+            write_manifest(disk, path, findings.manifest)
         _remove(disk, path, findings.unnamed)
         for name in findings.bookmarks:
             with suppress(OSError):  # it does no harm

@@ -48,7 +48,7 @@ from aquipu.local.format.structure import Damage, Unsupported
 from aquipu.local.read.follow import LocalFollow
 from tests.daemon.served import served
 from tests.disk import FailingDisk
-from tests.support import flip, segment_in
+from tests.support import flip, put_back, segment_in
 
 STORE_ID = bytes(range(16))
 
@@ -84,8 +84,7 @@ class Log:
         left = self.path.with_name("left")
         shutil.copytree(self.path, left)
         await store.aclose()
-        shutil.rmtree(self.path)
-        left.rename(self.path)
+        put_back(left, self.path)
         shutil.copy(kept, segment_in(self.path))
         self.starts += 1
 
@@ -209,8 +208,7 @@ async def test_nothing_was_lost(tmp_path: Path) -> None:
         await store.append_many([b"x"] * 5)
         left = shutil.copytree(log.path, tmp_path / "left")
         await store.aclose()
-        shutil.rmtree(log.path)
-        left.rename(log.path)
+        put_back(left, log.path)
     async with await log.open() as store, Reader.open(log.path, disk=machine(0)) as reader:
         assert store.generation == reader.generation == generation
         assert store.next_sequence == 13
@@ -244,8 +242,7 @@ async def test_something_may_have_been_lost(
     left = shutil.copytree(log.path, tmp_path / "left")
     await store.aclose()
     await spoil(left)
-    shutil.rmtree(log.path)
-    left.rename(log.path)
+    put_back(left, log.path)
     log.starts += restarted
     async with await log.open() as store:
         assert (store.generation == generation) == (not restarted and spoil is whole)
@@ -566,8 +563,7 @@ async def test_a_client_that_lives_through_it(tmp_path: Path) -> None:
         assert ahead.position_after(found[-1]) == Position(generation, 8)
         left = shutil.copytree(log.path, tmp_path / "left")
         await it.end()
-        shutil.rmtree(log.path)
-        left.rename(log.path)
+        put_back(left, log.path)
         shutil.copy(kept, segment_in(log.path))
         it.options["disk"] = machine(1)
         await it.begin()
