@@ -278,7 +278,7 @@ def _place_of(frame: Frame) -> _Place:
 
 def _decoded_bytes(header: Header) -> int:
     """Return the bytes that a record of the frame takes in memory, on average."""
-    return _RECORD_BYTES + header.body_size // header.records
+    return _RECORD_BYTES + header.body_size // max(header.records, 1)  # a mark has none
 
 
 def _share() -> int:
