@@ -171,9 +171,7 @@ class AuditMiddleware:
         self.name = name
         self._unaudited = name, Auditing(self.audit)
         self._coverage = Coverage(self.audit)
-        self._root_path: str = getattr(
-            app, "root_path", ""
-        )  # that a FastAPI which stands right below will set
+        self._root_path = _root_path_below(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         audit = self.audit
@@ -213,6 +211,13 @@ class AuditMiddleware:
         ):  # the pattern of a route ends with `$`, which matches before it too
             spellings += [spelling[:-1] for spelling in spellings]
         return spellings
+
+
+def _root_path_below(app: Any) -> str:
+    """Return the root path that a FastAPI below will set; other middleware may stand between."""
+    while app is not None and not hasattr(app, "root_path"):
+        app = getattr(app, "app", None)
+    return getattr(app, "root_path", "")
 
 
 def _route_path(path: str, root_path: str) -> str:

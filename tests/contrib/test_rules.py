@@ -17,6 +17,7 @@ from aiohttp import web
 from fastapi import FastAPI
 from starlette._utils import get_route_path
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -100,11 +101,17 @@ def around(app: FastAPI) -> ASGIApp:
     return AuditMiddleware(app, Audit(rules=[SIGN]))
 
 
-@pytest.mark.parametrize("audited", [added, around])
+def around_others(app: FastAPI) -> ASGIApp:
+    return AuditMiddleware(GZipMiddleware(GZipMiddleware(app)), Audit(rules=[SIGN]))
+
+
+@pytest.mark.parametrize("audited", [added, around, around_others])
 async def test_a_root_path_of_the_application(
     tmp_path: Path, signed: Signed, audited: Callable[[FastAPI], ASGIApp]
 ) -> None:
-    """With ``FastAPI(root_path=)`` the client may write it or not: both are audited."""
+    """With ``FastAPI(root_path=)`` the client may write it or not: both are audited, whatever
+    middleware stands between.
+    """
     app = at("/api", tmp_path)
     signed.serve(app)
     async with under_uvicorn(audited(app)) as port:
