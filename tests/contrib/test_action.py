@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -109,6 +110,26 @@ async def test_a_detail_that_is_a_credential(service: Service) -> None:
         "method-of-auth": "password",
         "AUTH": "[redacted]",
     }
+
+
+async def test_a_credential_within_a_detail(service: Service) -> None:
+    """It is left out at any depth; and so is what holds itself, which has no end."""
+    around: dict[str, Any] = {"passwords": ["hunter2"]}
+    around["around"] = around
+    form = {
+        "user": "ada",
+        "Password": "hunter2",
+        "more": ({"api_key": "hunter2"}, "Bearer hunter2"),
+    }
+    entry, _ = await service.run(
+        lambda request: record(request, "login", form=form, around=around, tokens=["hunter2"])
+    )
+    assert entry["details"]["form"] == {
+        "user": "ada",
+        "Password": "[redacted]",
+        "more": [{"api_key": "[redacted]"}, "[redacted]"],
+    }
+    assert "hunter2" not in json.dumps(entry)
 
 
 async def test_who_acts_and_its_labels(service: Service) -> None:

@@ -155,7 +155,7 @@ SECRET_NAMES = """
     x-endpoint-api-userinfo x-wsse x-sid x-otp x-user-pin dpop signature signature-input
     x-hub-signature x-hub-signature-256 stripe-signature x-slack-signature x-sig x-ticket
     sec-websocket-protocol x-pomerium-jwt-assertion x-encryption-key
-    x-amz-server-side-encryption-customer-key
+    x-amz-server-side-encryption-customer-key x-mfa x-mfa-code x-2fa-code x-verification-code
 """
 PLAIN_NAMES = """
     accept accept-encoding accept-language age allow cache-control connection content-encoding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from typing import TypeAlias
@@ -37,6 +37,9 @@ REDACTED_HEADERS = frozenset(
             "*signature*",
             "*hmac*",
             "*otp*",
+            "*mfa*",
+            "*2fa*",
+            "*verification-code*",
             "*bearer*",
             "*ticket*",
         ),
@@ -80,6 +83,7 @@ _CREDENTIAL = re.compile(
 _NAMES_MAX = 256  # of headers, about which is remembered what they are
 _HEADERS_MAX = 1024  # with their values, of which is remembered that they are shown as they are
 _REMEMBERED_MAX = 256  # characters of name and value
+_DEPTH_MAX = 16  # of values in values; what is deeper, or holds itself, is not shown
 
 
 class Redaction:
@@ -135,12 +139,23 @@ class Redaction:
         address, mark, query = value.partition("?")
         return address + mark + self.query(query) if mark else value
 
-    def detail(self, name: str, value: object) -> object:
-        """Return what a service says of an action as it is shown."""
+    def detail(self, name: str, value: object, depth: int = 0) -> object:
+        """Return what a service says of an action as it is shown, and what is inside of it."""
         is_secret = self._is_redacted(name.lower()) or (
             isinstance(value, str) and _CREDENTIAL.search(value)
         )
-        return REDACTED if is_secret and not self._is_kept(name.lower()) else value
+        if is_secret and not self._is_kept(name.lower()):
+            return REDACTED
+        if not isinstance(value, Mapping | list | tuple):
+            return value
+        if depth == _DEPTH_MAX:
+            return REDACTED
+        if isinstance(value, Mapping):
+            return {
+                key: self.detail(key if isinstance(key, str) else "", inner, depth + 1)
+                for key, inner in value.items()
+            }
+        return [self.detail(name, inner, depth + 1) for inner in value]
 
     def query(self, query: str) -> str:
         """Return the parameters of an address as they are shown."""
