@@ -234,6 +234,7 @@ class Journal:
         return CommitResult(self.next_sequence, self.synced_sequence, self.syncs)
 
     def _append(self, frame: Encoded, count: int, time: int, *, durable: bool) -> None:
+        self._files.check_size()  # what stands behind a hole is not found again
         try:
             self._files.active.append(frame, self.next_sequence, count, time, durable=durable)
         except OSError as error:

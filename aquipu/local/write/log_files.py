@@ -125,13 +125,15 @@ class LogFiles:
         """Raise StoreFailedError unless the path still leads to the directory of the log.
 
         Its files must be in it, too. Of a log with many only those that are cheap to look at are
-        checked, unless it is the ``whole`` log.
+        checked, unless it is the ``whole`` log; then also whether the last segment was cut off.
         """
         wrong = self._directory.wrong(
             self._wrong_files if not whole else lambda _: self._wrong_files(True)
         )
         if wrong is not None:
             raise self.fail("checking its place", FileNotFoundError(ENOENT, wrong, self.path))
+        if whole:
+            self.check_size()
 
     def _wrong_files(self, whole: bool) -> str | None:
         """Return what has become of the files, when they are not as they should be.

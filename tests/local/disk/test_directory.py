@@ -253,6 +253,33 @@ async def test_a_link_that_is_the_path(place: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("policy", [Always(), OsManaged()])
+@pytest.mark.parametrize("size", [0, 200])
+async def test_the_next_commit_notices_that_the_segment_is_cut_off(
+    place: Path, policy: SyncPolicy, size: int
+) -> None:
+    """Nothing is acknowledged that would stand behind a hole, where no reader finds it."""
+    store = await Store.open(place, sync_policy=policy)
+    await store.append(b"x" * 1000)
+    store.statistics()
+    os.truncate(segment_in(place), size)
+    with pytest.raises(StoreFailedError, match="cut off"):
+        await store.append(b"y" * 1000)
+    with pytest.raises(StoreFailedError):
+        await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_close_notices_that_the_segment_is_cut_off(place: Path) -> None:
+    """What was acknowledged is gone, so it is not said to be closed in order."""
+    store = await Store.open(place, sync_policy=OsManaged())
+    await store.append(b"x" * 1000)
+    os.truncate(segment_in(place), 200)
+    with pytest.raises(StoreFailedError, match="cut off"):
+        await store.aclose()
+
+
+@pytest.mark.asyncio
 async def test_the_segment_is_cut_off(place: Path) -> None:
     """A segment that is truncated (logrotate's copytruncate) is noticed while it is written."""
     store = await Store.open(place, sync_policy=Always())
