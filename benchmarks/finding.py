@@ -16,6 +16,7 @@ from aquipu import Always, OsManaged, Store
 from aquipu.local.check.indexes import build_indexes
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.examine import examine
+from benchmarks import searching
 from benchmarks.contender import scratch
 from benchmarks.following import RATE, TASKS, paced
 from benchmarks.latency import Latencies
@@ -61,8 +62,15 @@ def run(settings: Settings, progress: Progress) -> Report:
             _RESTING: lambda: in_loop(settings, partial(_append, settings, path, labels)),
         }
         rounds |= interleaved(writing, settings.rounds, progress)
-    tables = [_find_table(settings, rounds), _size_table(rounds), _building_table(settings, rounds)]
-    return Report("finding", tables=tables, targets=_targets(rounds), rounds=rounds)
+        rounds |= searching.measure(settings, progress, directory, _build)
+    tables = [
+        searching.table(settings, rounds),
+        _find_table(settings, rounds),
+        _size_table(rounds),
+        _building_table(settings, rounds),
+    ]
+    targets = searching.targets(rounds) + _targets(rounds)
+    return Report("finding", tables=tables, targets=targets, rounds=rounds)
 
 
 # the store

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic_ns, perf_counter
 
 from aquipu import Always, Follow, Reader, Store
+from benchmarks import catching
 from benchmarks.contender import scratch
 from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
@@ -49,8 +50,12 @@ def run(settings: Settings, progress: Progress) -> Report:
         _UNREAD: _unpaced_contender(settings, 0),
     }
     rounds = interleaved(contenders, settings.rounds, progress)
+    with scratch(settings) as directory:
+        rounds |= catching.measure(settings, progress, directory)
     tables = [_delay_table(settings, rounds), _paced_table(rounds), _unpaced_table(rounds)]
-    return Report("following", tables=tables, targets=_targets(rounds), rounds=rounds)
+    tables.append(catching.table(settings, rounds))
+    targets = _targets(rounds) + catching.targets(rounds)
+    return Report("following", tables=tables, targets=targets, rounds=rounds)
 
 
 async def paced(append: Append, seconds: float, data: bytes = RECORD) -> tuple[float, Latencies]:

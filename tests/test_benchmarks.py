@@ -58,11 +58,13 @@ TITLES = {
         "64 tasks at a paced 20,000 appends/s under Always, 0.2 seconds",
         "What these followers cost an append",
         "One Reader in another process",
+        "20 followers that catch up at once",
     ),
     "daemon": ("through the daemon and in its process",),
     "shared": ("by several processes and by one",),
     "synchronous": ("under Always, without asyncio",),
     "finding": (
+        "Searching 2,000 records of 90 bytes",
         "Finding in 10,000 records of 40 bytes",
         "How large the tables are",
         "What building tables costs",
