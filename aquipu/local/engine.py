@@ -93,7 +93,7 @@ class LocalEngine(Engine):
         self._publisher = Publisher(loop, journal, page, report.next_sequence)
         self._lags = LagMeter(disk, journal, self._publisher)
         self._indexer = Indexer(disk, report.next_sequence)
-        self.finder = Finder(self._indexer.due)
+        self.finder = Finder(self._indexer.due, self._indexer.give_way)
         self._worker = Worker(journal, lock, loop, handoff, self.policy.worker_patience)
         self._worker.aged = self._aged
         self._requests = Requests(loop, self._worker, self._answered)

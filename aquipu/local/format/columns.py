@@ -100,6 +100,17 @@ class Decoder:
         """Return the indices of the records that carry a label; no label becomes a text."""
         return [] if self._labels is None else self._labels.carrying(label.encode())
 
+    def records_carrying(self, label: str) -> list[Record]:
+        """Return the records that carry a label."""
+        count = len(self._lengths)
+        if self._labels is None or 5 * self._labels.count(label.encode()) < count:
+            return self.records_at(indices) if (indices := self.carrying(label)) else []
+        # where many do, it is cheaper to read the labels of all
+        numbers = range(self._first_sequence, self._first_sequence + count)
+        columns = (self.times(0, count), self.payloads(0, count), self.labels(0, count))
+        rows = zip(numbers, *columns, strict=False)
+        return [_record(row) for row in rows if label in row[3]]
+
 
 class _Labels:
     """The label columns of a frame."""
@@ -156,6 +167,10 @@ class _Labels:
         if at + sum(lengths[behind:]) != len(text):
             raise ValueError(_LABELS_FILL)
         return found
+
+    def count(self, label: bytes) -> int:
+        """Return how many records carry a label, at most, and nearly."""
+        return self._body.count(label, self._at, self.end)
 
     def carrying(self, label: bytes) -> list[int]:
         """Return the indices of the records that carry a label, ascending, each once."""

@@ -63,11 +63,17 @@ class _Source(Protocol):
 class Finder:
     """Finds the records of one log by their labels.
 
-    ``due`` is called with each segment whose table is to be built, from any thread.
+    ``due`` is called with each segment whose table is to be built, ``searching`` at each step of a
+    search; both from any thread.
     """
 
-    def __init__(self, due: Callable[[SegmentRef], None] = lambda segment: None) -> None:
+    def __init__(
+        self,
+        due: Callable[[SegmentRef], None] = lambda segment: None,
+        searching: Callable[[], None] = lambda: None,
+    ) -> None:
         self._due = due
+        self.searching = searching
         self._lock = Lock()  # of the two below; never held while a file is read
         self._tables: OrderedDict[int, Table] = OrderedDict()
         self._gathered: OrderedDict[int, _Gathered] = OrderedDict()
@@ -87,6 +93,7 @@ class Finder:
         Of a sealed segment without a table that is nothing. The postings of the one that is being
         written are gathered a share further each time, so that no search waits for all of them.
         """
+        self.searching()
         first, behind = segment.first_sequence, view.behind(segment)
         table, pause = self._table(view, segment), self._rest()
         if table is not None and behind is not None:
@@ -130,6 +137,7 @@ class Finder:
         """Return the labels with this prefix, in order, and how many records carry each."""
         total: dict[str, int] = {}
         for segment in view.segments:
+            self.searching()
             for counted in self._counts(view, segment, prefix, self._rest()):
                 add_counts(total, counted)
         return {

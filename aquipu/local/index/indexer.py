@@ -4,6 +4,7 @@ It exists only while there is one to build.
 
 It shares nothing with the journal but the disk. A build goes in slices, with rests three times as
 long: it takes a quarter of the time of one core at most, and the interpreter lock never for long.
+While labels are searched for, it all but stops: the search takes the segments as they are.
 What it leaves undone, because the store is closed or the program ends, is done after the next
 opening. A segment that cannot be indexed is reported once, and queries read it; nothing depends on
 a table.
@@ -22,6 +23,7 @@ from itertools import pairwise
 from logging import getLogger
 from queue import SimpleQueue
 from threading import Thread
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from aquipu.local.disk.disk import Disk
@@ -30,6 +32,8 @@ from aquipu.local.read.segment_reader import SegmentRef
 _log = getLogger(__name__)
 
 _REST = 3.0  # of the time that was worked: no caller waits for a table
+_QUIET = 0.05  # seconds, in which the next step of a search comes
+_QUIET_REST = 0.02  # seconds at a time meanwhile
 
 
 class _Job(NamedTuple):
@@ -59,6 +63,7 @@ class Indexer:
             int, _Job
         ] = {}  # of the thread: by first sequence, in the order in which they came
         self._hopeless: set[int] = set()  # of the thread
+        self._quiet_until = 0.0
         self._stopped = False
         self._ended: Callable[[], None] | None = None
 
@@ -84,6 +89,10 @@ class Indexer:
     def due(self, segment: SegmentRef) -> None:
         """Build the table of this segment: it is missing, does not check, or does not fit."""
         self._add(_Job(segment, None, anew=True))
+
+    def give_way(self) -> None:
+        """Rest nearly all of the next moment: a search is under way, and its caller waits."""
+        self._quiet_until = monotonic() + _QUIET
 
     def stop(self, ended: Callable[[], None] | None = None) -> bool:
         """End, and begin nothing more.
@@ -187,6 +196,8 @@ class Indexer:
             disk.remove(path)
 
     def _check(self) -> None:
+        if monotonic() < self._quiet_until and not self._stopped:
+            sleep(_QUIET_REST)
         if self._stopped:
             raise _Stopped
 

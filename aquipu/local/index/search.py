@@ -90,6 +90,7 @@ class SegmentSearch:
 
         What is sound is returned before an error is raised.
         """
+        self._finder.searching()
         if self._error is not None:
             raise self._error
         room, self._room = self._room, min(2 * self._room, _MOST_BYTES)
@@ -213,13 +214,17 @@ class SegmentSearch:
         self, columns: Decoder, header: Header, start: int, stop: int
     ) -> list[Record]:
         """Look through the records of a frame, and return those that are sought."""
-        every = [set(columns.carrying(label)) for label in self._wanted.every]
-        if self._wanted.any_of:
-            every.append(set().union(*map(columns.carrying, self._wanted.any_of)))
-        first = header.first_sequence
-        within = range(start - first, stop - first)
-        indices = sorted(index for index in set.intersection(*every) if index in within)
-        return columns.records_at(indices) if indices else []
+        wanted, first = self._wanted, header.first_sequence
+        if len(wanted.every) == 1 and not wanted.any_of:
+            found = columns.records_carrying(wanted.every[0])
+            whole = (start, stop) == (first, header.next_sequence)
+            return found if whole else [it for it in found if start <= it.sequence < stop]
+        every = [set(columns.carrying(label)) for label in wanted.every]
+        if wanted.any_of:
+            every.append(set().union(*map(columns.carrying, wanted.any_of)))
+        indices = sorted(set.intersection(*every))
+        low, high = bisect_left(indices, start - first), bisect_left(indices, stop - first)
+        return columns.records_at(indices[low:high]) if low < high else []
 
     def _distrust(self, header: Header, reverse: bool) -> None:
         """Look through what lies behind this frame, or before it, and was read for its candidates.

@@ -109,6 +109,26 @@ def test_any_commit_there_and_back(commit: Commit) -> None:
     ] == commit.records()
 
 
+@unhurried
+@given(commits(), st.data())
+def test_some_records_of_a_frame(commit: Commit, data: st.DataObject) -> None:
+    """Those at some indices, in a range, or with a label are those that stand there among all."""
+    whole, every = commit.frame(), commit.records()
+    header = header_at(whole, 0, commit.seed)
+    assert header is not None
+    columns, count = frame.decoder(header, whole[HEADER_BYTES:]), len(every)
+    some = sorted(data.draw(st.sets(st.integers(0, max(count - 1, 0)), max_size=count)))
+    assert columns.records_at(some) == [every[index] for index in some]
+    begin = data.draw(st.integers(0, count))
+    stop = data.draw(st.integers(begin, count))
+    assert list(columns.records(begin, stop)) == every[begin:stop]
+    labels = {label for record in every for label in record.relations if label}
+    for label in (*labels, "never", *(label[1:] for label in labels if label[1:])):
+        carrying = [index for index, it in enumerate(every) if label in it.relations]
+        assert columns.carrying(label) == carrying
+        assert columns.records_carrying(label) == [every[index] for index in carrying]
+
+
 @pytest.mark.parametrize(
     "sizes",
     [[APART], [APART + 1], [APART, APART], [2 * APART, 0], [1, 1 << 20, 7, 1 << 19]],

@@ -280,6 +280,21 @@ def test_build_goes_in_slices(log: Log, monkeypatch: pytest.MonkeyPatch) -> None
 # stopping
 
 
+def test_build_gives_way_to_a_search(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While labels are searched for a build rests at each step; it is done all the same."""
+    rests: list[float] = []
+    monkeypatch.setattr("aquipu.local.index.indexer.sleep", rests.append)
+    monkeypatch.setattr("aquipu.local.index.indexer._QUIET", PATIENCE)
+    monkeypatch.setattr("aquipu.local.index.meter.Meter.SLICE", 1)
+    log.look()
+    assert rests == []
+    log.indexer.give_way()
+    log.indexer.due(log.segments[0])
+    log.wait()
+    assert rests
+    assert log.table(0).labels == 2
+
+
 def test_stop_while_nothing_is_built(log: Log) -> None:
     """Stopping has nothing to wait for then, and afterwards nothing is begun."""
     assert log.indexer.stop() is False
