@@ -209,7 +209,9 @@ class LocalFollow(Follow):
         """
         log, start = self._log, self._next
         windows = log.windows
-        window = windows.find(self._generation, start)
+        window = None
+        if start >= log.first_sequence:  # what was purged is not given any more
+            window = windows.find(self._generation, start)
         if window is not None:
             if self._tail is not None:
                 self._tail.go_behind(window)

@@ -211,7 +211,7 @@ class Tail:
             piece = self._disk.read(reader.descriptor, size, walk.offset)
             walk.feed(piece)
             for frame in walk.ready() if walk.sequence < end else ():
-                if frame.header.next_sequence > self.sequence:
+                if frame.header.next_sequence > window.next_sequence:  # a mark has no records
                     window.take(frame, end)
                     last = frame
                 if walk.sequence >= end or window.room <= 0:
@@ -278,7 +278,7 @@ def _place_of(frame: Frame) -> _Place:
 
 def _decoded_bytes(header: Header) -> int:
     """Return the bytes that a record of the frame takes in memory, on average."""
-    return _RECORD_BYTES + header.body_size // max(header.records, 1)  # a mark has none
+    return _RECORD_BYTES + header.body_size // header.records
 
 
 def _share() -> int:
