@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import (
     append,
+    backup,
     daemon,
     finding,
     following,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "finding": finding.run,
     "reading": reading.run,
     "opening": opening.run,
+    "backup": backup.run,
     "imports": imports.run,
     "uvloop": uvloop.run,
 }

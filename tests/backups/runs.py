@@ -1,0 +1,125 @@
+"""The runs: backups, backups that are killed, and copies by other means, beside a writer.
+
+Each returns how often what has happened, and yields no result for what must not: it raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from aquipu import BackupRefusedError, IncompleteCopyError, Reader, Store
+from aquipu.local.check.verify import verify_all
+from aquipu.local.disk.disk import Disk
+from tests.backups.writer import data_of, writing
+
+MIB = 1024 * 1024
+SEGMENT_BYTES = (MIB // 4, MIB, 8 * MIB, 64 * MIB)
+RETENTION_BYTES = 32 * MIB
+"""So that a run does not fill the disk, and purges come between."""
+_KILLED_AFTER = 1.0  # seconds at most
+TOOLS: dict[str, str] = {
+    "cp": "cp -a {store} {copy}",
+    "tar": "mkdir {copy} && tar -C {store} -cf - . | tar -C {copy} -xf -",
+    "rsync": "rsync -a {store}/ {copy}/",
+}
+
+
+async def check(place: Path, reached: int) -> int:
+    """Raise unless it verifies, opens for writing, and is the log up to this sequence at least."""
+    verdict = verify_all(Disk(), str(place))
+    assert verdict.damages == [], verdict.damages
+    async with Store.open(place) as store:
+        first, following = store.first_sequence, store.next_sequence
+        assert following >= reached, f"{place} ends before {following}, not at {reached}"
+        sequence = first
+        async for record in store.scan():
+            assert (record.sequence, record.data) == (sequence, data_of(sequence)), sequence
+            sequence += 1
+        assert sequence == following
+    return following
+
+
+async def one_backup(store: Path, place: Path) -> int:
+    """Make a backup; it must reach what was acknowledged when it began."""
+    async with Reader.open(store) as reader:
+        reached = reader.next_sequence
+        done = await reader.backup(place)
+    assert done.next_sequence >= reached
+    return await check(place, reached)
+
+
+def backups(directory: Path, count: int, segment_bytes: int) -> Counter[str]:
+    """Make so many backups, every other one to the place of the one before."""
+    counts: Counter[str] = Counter()
+    with writing(directory / "store", segment_bytes, RETENTION_BYTES):
+        for number in range(count):
+            place = directory / "backup"
+            if number % 2 == 0:
+                shutil.rmtree(place, ignore_errors=True)
+            try:
+                asyncio.run(one_backup(directory / "store", place))
+                counts["whole" if number % 2 == 0 else "gone on with"] += 1
+            except BackupRefusedError as refused:  # a purge was quicker than the next backup
+                counts[f"refused: {'purged' if 'purged' in refused.reason else refused}"] += 1
+    return counts
+
+
+def killed(directory: Path, count: int, segment_bytes: int, seed: int) -> Counter[str]:
+    """Kill so many backups at random moments: what is left opens, and the next one goes on."""
+    counts: Counter[str] = Counter()
+    random, place = Random(seed), directory / "backup"
+    command = [sys.executable, "-m", "aquipu", "backup", str(directory / "store"), str(place)]
+    with writing(directory / "store", segment_bytes):
+        for number in range(count):
+            if number % 4 == 0:
+                shutil.rmtree(place, ignore_errors=True)
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+                try:
+                    process.wait(random.uniform(0.3, 0.3 + _KILLED_AFTER))
+                    counts["ended by itself"] += 1
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    counts["killed"] += 1
+            if (place / "manifest").exists():
+                asyncio.run(check(place, 0))
+                counts["left a backup"] += 1
+            asyncio.run(one_backup(directory / "store", place))
+    return counts
+
+
+def copies(directory: Path, count: int, segment_bytes: int, tool: str) -> Counter[str]:
+    """Make so many copies by other means: each opens, or says that it is one."""
+    counts: Counter[str] = Counter()
+    with writing(directory / "store", segment_bytes, RETENTION_BYTES):
+        for _ in range(count):
+            copy = directory / "copy"
+            command = TOOLS[tool].format(store=directory / "store", copy=copy)
+            subprocess.run(command, shell=True, check=False, stderr=subprocess.DEVNULL)
+            try:
+                asyncio.run(check_copy(copy))
+                counts["opens"] += 1
+            except IncompleteCopyError as error:
+                counts[f"says {'what' if error.reason.endswith('whole') else error}"] += 1
+            shutil.rmtree(copy)
+    return counts
+
+
+async def check_copy(copy: Path) -> None:
+    """Open a copy for writing; it must be a part of the log, dense and whole."""
+    async with Store.open(copy) as store:
+        sequence = store.first_sequence
+        async for record in store.scan():
+            assert (record.sequence, record.data) == (sequence, data_of(sequence)), sequence
+            sequence += 1
+        assert sequence == store.next_sequence
+
+
+def tools() -> list[str]:
+    """Return those means of copying that are installed here."""
+    return [tool for tool in TOOLS if shutil.which(tool)]
