@@ -60,6 +60,7 @@ TITLES = {
         "One Reader in another process",
         "20 followers that catch up at once",
     ),
+    "backup": ("while the store is backed up", "A store at rest"),
     "daemon": ("through the daemon and in its process",),
     "shared": ("by several processes and by one",),
     "synchronous": ("under Always, without asyncio",),

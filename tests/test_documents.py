@@ -72,6 +72,7 @@ SMALLER = {
         "python -m tests.faults --help"
     ),
     "python -m tests.services --kills 20": "python -m tests.services --help",
+    "python -m tests.backups": "python -m tests.backups --help",
     "python -m tests.daemon.keys kills": "python -m tests.daemon.keys kills --help",
     "python -m tests.daemon.keys race": "python -m tests.daemon.keys race --help",
     "python -m tests.daemon.restarts --kills 20 --client-kills 6": (
