@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from aquipu import Always, RemoteStore, Store
+from aquipu import Always, RemoteStore, Store, StoreUnavailableError
 from aquipu.daemon.server import Daemon
 from aquipu.remote.protocol import VERSION, Head, Message, Messages, encoded
+
+T = TypeVar("T")
 
 PATIENCE = 20.0
 """Seconds until a test that waits in vain gives up. Nothing is measured with it."""
@@ -305,6 +307,14 @@ async def soon(awaitable: Awaitable[Any]) -> Any:
     """What it gives; an error when it never does."""
     async with asyncio.timeout(PATIENCE):
         return await awaitable
+
+
+async def served_at_last(call: Callable[[], Awaitable[T]]) -> T:
+    """What it gives, made anew until a client that waits no longer than SHORT finds its daemon."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(StoreUnavailableError):
+                return await call()
 
 
 async def connected(address: str, **options: Any) -> RemoteStore:

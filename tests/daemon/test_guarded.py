@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError, ensure_future
 from collections.abc import Awaitable
-from contextlib import suppress
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,7 @@ from tests.daemon.served import (
     peer,
     scripted,
     served,
+    served_at_last,
     soon,
     until,
 )
@@ -166,7 +166,7 @@ async def test_a_daemon_that_is_started_anew(it: Served) -> None:
 async def test_a_daemon_that_does_not_come_back(it: Served) -> None:
     """What was sent has an unknown outcome, and what was not is not stored."""
     async with between(it) as (middle, address):
-        store = await Store.connect(address, timeout=SHORT)
+        store = await served_at_last(lambda: Store.connect(address, timeout=SHORT))
         middle.answer = lambda message: Fate.DROP if "records" in message.head else Fate.PASS
         sent = ensure_future(store.append(b"keyed", key=("p", 1)))
         await until(lambda: it.store.next_sequence == 1)
@@ -176,13 +176,8 @@ async def test_a_daemon_that_does_not_come_back(it: Served) -> None:
         with pytest.raises(StoreUnavailableError):
             await soon(store.append(b"other", key=("p", 2)))
         middle.request = middle.answer = lambda message: Fate.PASS
-
-        async def again() -> Receipt:
-            while True:  # it waits for a daemon no longer than SHORT
-                with suppress(StoreUnavailableError):
-                    return await store.append(b"again", key=("p", 1))
-
-        assert (await soon(again())).sequence == 0
+        again = await served_at_last(lambda: store.append(b"again", key=("p", 1)))
+        assert again.sequence == 0
         await store.aclose()
     assert await it.data() == [b"keyed"]
 

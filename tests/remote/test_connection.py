@@ -50,6 +50,7 @@ from tests.daemon.served import (
     nth,
     scripted,
     served,
+    served_at_last,
     soon,
     until,
 )
@@ -367,7 +368,7 @@ async def test_away_for_too_long(it: Served) -> None:
     """StoreUnavailableError for everything that was never sent, each with an error of its own; the
     next call works when the daemon is back.
     """
-    store = await connected(it.address, timeout=SHORT, buffer_records=2)
+    store = await served_at_last(lambda: connected(it.address, timeout=SHORT, buffer_records=2))
     await store.append(b"a")
     await it.end()
     records = store.follow(0)
@@ -384,7 +385,7 @@ async def test_away_for_too_long(it: Served) -> None:
     assert len(set(map(id, errors))) == len(errors)
     assert "cannot reach the daemon" in str(errors[0])
     await it.begin()
-    assert (await soon(store.append(b"c"))).sequence == 1
+    assert (await served_at_last(lambda: store.append(b"c"))).sequence == 1
     assert [(await soon(anext(records))).data for _ in range(2)] == [b"a", b"c"]
     await store.aclose()
     assert await it.data() == [b"a", b"c"]
@@ -679,7 +680,7 @@ async def test_waiting_for_the_daemon_is_cancelled(it: Served) -> None:
 
 async def test_closing_while_the_daemon_is_away(it: Served) -> None:
     """It ends, and says what it could not do; whoever waits is told, and it stays closed."""
-    store = await connected(it.address, timeout=SHORT)
+    store = await served_at_last(lambda: connected(it.address, timeout=SHORT))
     await it.end()
     future = store.append_nowait(b"x")
     with pytest.raises(StoreUnavailableError):
