@@ -15,7 +15,8 @@ from aquipu.local.check.at_work import check, inspect_at_work, look_into, verify
 from aquipu.local.check.inspect import Info, Writer, hold_at_rest, inspect
 from aquipu.local.check.verify import Damage, Verdict, segment_bytes, verify_all
 from aquipu.local.disk.disk import Disk
-from aquipu.local.format.names import MANIFEST
+from aquipu.local.format.names import MANIFEST, relations_name
+from tests.daemon.served import until
 from tests.support import flip, frames_in, segment_in, segments_in, snapshot
 
 pytestmark = pytest.mark.asyncio
@@ -25,13 +26,15 @@ WRITER = Writer(4711, shared=False)
 
 @pytest_asyncio.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A store at work that has sealed segments, nothing of it synced."""
+    """A store at work that has sealed segments with their indexes, nothing of it synced."""
     path = tmp_path / "store"
     async with Store.open(path, sync_policy=OsManaged()) as store:
         for number in range(12):
             if number and number % 4 == 0:
                 await store.roll()
             await store.append(bytes(1000), relations=(f"number:{number}",))
+        indexes = [path / relations_name(first) for first in (0, 4)]
+        await until(lambda: all(index.exists() for index in indexes))
         yield store
 
 
