@@ -101,7 +101,7 @@ def _rates(given: int, began: float, computed: float) -> Sample:
 
 
 async def _memory(followers: int, reader: Reader) -> Sample:
-    """What each holds that has stopped at a place of its own."""
+    """What each holds that has stopped somewhere in the first eighth."""
     follows = [reader.follow(0) for _ in range(followers)]
     random = Random(1)
     gc.collect()
@@ -133,7 +133,7 @@ def table(settings: Settings, rounds: Rounds) -> Table:
         f"{_followers(settings):,} followers that catch up at once in {_records(settings):,} "
         "records of 88 bytes with 3 labels"
     )
-    return Table(title, ["", "records/s", "by CPU", "each holds, at a place of its own"], rows)
+    return Table(title, ["", "records/s", "by CPU", "each holds"], rows)
 
 
 def targets(rounds: Rounds) -> list[Target]:
