@@ -22,6 +22,7 @@ import pytest
 from aquipu import (
     Always,
     CorruptionError,
+    Disk,
     EveryN,
     Follow,
     NotAStoreError,
@@ -759,3 +760,34 @@ async def test_a_sequence_that_is_none(
         with pytest.raises(error, match="a cursor keeps a sequence"):
             await store.cursor("billing").save(sequence)
         assert await store.cursor("billing").load() is None
+
+
+@pytest.mark.asyncio
+async def test_the_writer_rolls_while_a_reader_lists_its_segments(tmp_path: Path) -> None:
+    """What the page says a moment later is of segments that are not in the list: what was said when
+    the list was made is what is seen.
+    """
+    async with Store.open(tmp_path / "store") as store:
+        await store.append(b"before")
+        loop = asyncio.get_running_loop()
+
+        async def go_on() -> None:
+            await store.append_many([b"later"] * 5)
+            await store.roll()
+            await store.append(b"in the next segment")
+
+        class Busy(Disk):
+            calls = 0
+
+            def list(self, path: str) -> list[str]:
+                names = super().list(path)
+                self.calls += 1
+                if self.calls == 2:  # the first one only asks whether there is a store
+                    asyncio.run_coroutine_threadsafe(go_on(), loop).result()
+                return names
+
+        disk = Busy()
+        async with Reader.open(tmp_path / "store", disk=disk) as reader:
+            assert disk.calls == 2
+            data = [record.data async for record in reader.scan()]
+            assert data == [b"before", *[b"later"] * 5, b"in the next segment"]

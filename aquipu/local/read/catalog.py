@@ -186,7 +186,8 @@ class Catalog:
         published = self._published()
         if published is not None and not self._is_listed(published):
             self._list(published)
-            published = self._published()  # the list may have shown that it is outdated
+            if published == self._outdated:
+                published = None
         if published is None:
             return self._by_frames()
         assert self._growing is not None
