@@ -6,6 +6,8 @@ The health of a client is asked from any thread and waits for nothing, so what i
 daemon is what the daemon said last. From the first time that somebody wants to know, the daemon is
 asked every two seconds, through a connection that is there: no connection is made for it. What the
 daemon said longer than ten seconds ago is repeated no more; that it has not said anything since is.
+Where the connection has ended, that is said: the daemon was started anew, or is there no more, and
+which of the two it is shows when somebody calls.
 A daemon of an earlier version does not know the question, and is not asked again before it is
 started anew.
 """
@@ -62,6 +64,8 @@ class Condition:
     @property
     def reasons(self) -> tuple[str, ...]:
         """What is in the way of the daemon, one sentence each."""
+        if not self._connection.is_up:
+            return ("the daemon has ended the connection; the next call makes it anew",)
         said = self._said
         if said is None:
             return ()

@@ -71,6 +71,19 @@ async def test_a_daemon_whose_store_has_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_daemon_that_has_ended(tmp_path: Path) -> None:
+    """A client that asks nothing of it is not well either, until another daemon answers."""
+    gone = "the daemon has ended the connection; the next call makes it anew"
+    async with served(tmp_path) as it, it.connect() as store:
+        await until(says(store, "ok"))
+        await it.end()
+        await until(says(store, "degraded", gone))
+        await it.begin()
+        await store.append(b"x")
+        await until(says(store, "ok"))
+
+
+@pytest.mark.asyncio
 async def test_a_daemon_of_an_earlier_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
