@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aquipu.cli import changes, check, queries, serve
 from aquipu.cli.app import app
+from aquipu.cli.commands import append, backup, export, keep, listing, look, mend, read, serve
 
-__all__ = ["changes", "check", "queries", "run", "serve"]
+__all__ = ["append", "backup", "export", "keep", "listing", "look", "mend", "read", "run", "serve"]
 
 
 def run() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from aquipu.cli.app import MissingPackageError
-from aquipu.cli.console import readable
+from aquipu.cli.streams.console import readable
 from aquipu.errors import StoreUnavailableError
 from aquipu.store import Store
 

@@ -14,8 +14,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from aquipu.cli.console import PIECE_BYTES
-from aquipu.cli.lines import LINE_BYTES_MAX
+from aquipu.cli.streams.console import PIECE_BYTES
+from aquipu.cli.streams.lines import LINE_BYTES_MAX
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from aquipu.local.format.frame import Flag

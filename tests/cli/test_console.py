@@ -20,8 +20,8 @@ from typing import TextIO
 
 import pytest
 
-from aquipu.cli import console
-from aquipu.cli.console import (
+from aquipu.cli.streams import console
+from aquipu.cli.streams.console import (
     PIECE_BYTES,
     Input,
     bar,

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from aquipu import Always, Record, Store
-from aquipu.cli import export
 from aquipu.cli.app import MissingPackageError
-from aquipu.cli.export import Format, drain, exporter, ndjson
+from aquipu.cli.forms import exporter as export
+from aquipu.cli.forms.exporter import Format, drain, exporter, ndjson
 from tests.cli.support import run, spawn, well
 from tests.support import MIB
 
@@ -110,7 +110,7 @@ LINE_ENDS = [
 EXPORTED = """
 import sys
 from aquipu import Record
-from aquipu.cli.export import Format, exporter
+from aquipu.cli.forms.exporter import Format, exporter
 into = exporter(Format.CSV, sys.stdout.buffer.write)
 into.take([Record(number, 0, data.encode()) for number, data in enumerate(sys.argv[1:])])
 into.end()

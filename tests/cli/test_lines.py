@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from aquipu.cli.lines import LINE_BYTES_MAX, Lines, LineTooLongError
+from aquipu.cli.streams.lines import LINE_BYTES_MAX, Lines, LineTooLongError
 from tests.cli.support import SAMPLE
 
 ODD = b"\n\none\rstill one\x0b\x0c\x1c\x85\r\ntwo\n\rthree\n\n"

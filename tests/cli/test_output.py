@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aquipu import Store
-from aquipu.cli import output
+from aquipu.cli.streams import output
 from tests.cli.support import COMMAND, in_shell, run, spawn, well
 from tests.support import flip, segments_in
 
@@ -341,7 +341,7 @@ ENDLESS = """
 import asyncio
 from pathlib import Path
 from aquipu.__main__ import main
-from aquipu.cli import export
+from aquipu.cli.forms import exporter as export
 async def endless(records, take):
     Path({mark!r}).write_bytes(b"begun")
     await asyncio.sleep(3600)

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from aquipu import Always, EveryN, NotAStoreError, OsManaged, SyncPolicy
-from aquipu.cli.changes import sync_policy_of
+from aquipu.cli.arguments import sync_policy_of
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from tests.cli.support import COMMANDS, JSON_READING, READING, SAMPLE, run, spawn, well

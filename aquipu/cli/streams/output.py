@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 from threading import Timer
 from typing import NamedTuple
 
-from aquipu.cli.console import PIECE_BYTES, naming, say, standard_output, write
+from aquipu.cli.streams.console import PIECE_BYTES, naming, say, standard_output, write
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.rights import has_attributes
 

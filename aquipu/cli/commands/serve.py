@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 
-from aquipu.cli.app import (
-    EPILOG,
-    SIGNALLED,
-    WELL,
+from aquipu.cli.app import EPILOG, SIGNALLED, WELL, app, exit_codes, usage
+from aquipu.cli.arguments import (
     LockTimeoutOption,
     ModeOption,
     absolute,
-    app,
     checked_rights,
     checked_timeout,
     directory,
-    exit_codes,
-    usage,
+    sync_policy_of,
 )
-from aquipu.cli.changes import say_what_was_cut, sync_policy_of
-from aquipu.cli.console import counted, say, until_signalled
+from aquipu.cli.commands.append import say_what_was_cut
+from aquipu.cli.streams.console import counted, say, until_signalled
 from aquipu.daemon.server import Daemon
 from aquipu.local.disk.paths import SCHEME
 from aquipu.local.retain.retention import Retention, check_age

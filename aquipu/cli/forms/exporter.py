@@ -24,12 +24,7 @@ from collections.abc import AsyncIterable, Callable
 from enum import StrEnum
 from typing import Any, Protocol
 
-import anyio
-import typer
-
-from aquipu.cli.app import SIGNALLED, Filters, MissingPackageError, opened_for_reading
-from aquipu.cli.console import bar, counted, say, until_signalled
-from aquipu.cli.output import Output
+from aquipu.cli.app import MissingPackageError
 from aquipu.local.check.inspect import iso_time
 from aquipu.record import Record
 
@@ -86,53 +81,6 @@ async def drain(records: AsyncIterable[Record], take: Callable[[list[Record]], N
     finally:
         if piece:
             take(piece)
-
-
-def export(path: str, filters: Filters, format: Format, output: Output) -> None:
-    """Export the records of a store that pass the filters, as the command does."""
-    into = exporter(format, output.write)
-    shown = not output.file.isatty()
-    stopped_by: list[int] = []
-
-    async def read() -> int:
-        async with opened_for_reading(path) as reader, filters.scan(reader) as records:
-            return await _drain(records, into.take, shown=shown)
-
-    async def read_until_signalled() -> int:
-        with anyio.CancelScope() as scope:
-
-            def stop(number: int) -> None:
-                stopped_by.append(number)
-                scope.cancel()
-
-            with until_signalled(stop):
-                return await read()
-        return 0
-
-    try:
-        number = anyio.run(read_until_signalled if output.is_put_into_place else read)
-    finally:  # what stands before a damage is sound
-        into.end()
-    if stopped_by:
-        raise typer.Exit(SIGNALLED + stopped_by[0])
-    say(f"{counted(number, 'record')} exported")
-
-
-async def _drain(
-    records: AsyncIterable[Record], take: Callable[[list[Record]], None], *, shown: bool
-) -> int:
-    """Give them all to ``take``, under a bar. How many they were."""
-    number = 0
-    with bar(None, counts_records=True, shown=shown) as advance:
-
-        def counted_take(piece: list[Record]) -> None:
-            nonlocal number
-            take(piece)
-            number += len(piece)
-            advance(sum(len(record.data) for record in piece), len(piece))
-
-        await drain(records, counted_take)
-    return number
 
 
 def ndjson(record: Record) -> bytes:

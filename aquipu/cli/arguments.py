@@ -1,0 +1,189 @@
+"""The arguments that several commands have, and what they stand for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from re import ASCII, fullmatch
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from aquipu.local.disk.paths import address_in
+from aquipu.options import check_mode
+from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
+from aquipu.reader import Reader
+from aquipu.runtime.closing import Opening, Records
+from aquipu.store import RemoteStore, Store
+
+if TYPE_CHECKING:
+    pass
+
+from aquipu.cli.app import usage
+
+StoreArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="The directory of the store, or unix:PATH for the one that a daemon has.",
+    ),
+]
+DirectoryArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="The directory of the store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonLinesOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object for each record, in a line; see export.")
+]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OCTAL", help="Rights of the store's files: 640 lets the group read. Without, 600."
+    ),
+]
+LockTimeoutOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", help="How long to wait for another process that uses the store."
+    ),
+]
+StartOption = Annotated[int | None, typer.Option(metavar="SEQUENCE", help="From this record on.")]
+StopOption = Annotated[
+    int | None, typer.Option(metavar="SEQUENCE", help="Up to, not including, this record.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Accepted at this time or later: ISO 8601 with a zone."),
+]
+UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Accepted before this time.")]
+RelationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--relation", metavar="LABEL", help="Only records with this label; repeated: with all."
+    ),
+]
+AnyOption = Annotated[bool, typer.Option("--any", help="Only one of several labels need be there.")]
+ReverseOption = Annotated[bool, typer.Option("--reverse", help="The newest first.")]
+
+
+# arguments
+
+
+def checked_rights(mode: str | None) -> int | None:
+    """Return the number; a usage error for what cannot be the rights of a file."""
+    with usage("--mode"):
+        if mode is None:
+            return None
+        if not fullmatch("[0-7]{3,4}", mode):
+            raise ValueError(f"{mode!r} is not three octal digits, such as 640")
+        check_mode(int(mode, 8))
+        return int(mode, 8)
+
+
+def absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def directory(store: str) -> str:
+    """Return the absolute path of a store whose files are needed.
+
+    The address of a daemon is a usage error.
+    """
+    if address_in(store) is not None:
+        raise typer.BadParameter(
+            f"{store} is a daemon, and this command works on the files of a store: "
+            "give its directory",
+            param_hint="STORE",
+        )
+    return absolute(store)
+
+
+def opened_for_reading(store: str) -> Opening[Reader] | Opening[RemoteStore]:
+    """Return a reader of the directory, or a connection to the daemon; both have the same calls."""
+    return Reader.open(absolute(store)) if address_in(store) is None else connecting(store)
+
+
+async def bounds(path: str) -> tuple[int, int]:
+    """Return the first and the next sequence of the store in this directory, which must exist."""
+    async with Reader.open(path) as reader:
+        return reader.first_sequence, reader.next_sequence
+
+
+def connecting(address: str, seconds: float = 20.0) -> Opening[RemoteStore]:
+    """Return a connection to the daemon at an address; a usage error for one that cannot be."""
+    with usage("STORE"):
+        return Store.connect(address, timeout=seconds)
+
+
+def checked_timeout(seconds: float) -> float:
+    if not seconds >= 0:
+        raise typer.BadParameter(f"{seconds} is not 0 or more seconds", param_hint="--lock-timeout")
+    return seconds
+
+
+def sync_policy_of(text: str) -> SyncPolicy:
+    """Return the policy of always, os, every:N, every:N/SECONDS or every:N/none.
+
+    Anything else is a usage error.
+    """
+    if text in ("always", "os"):
+        return Always() if text == "always" else OsManaged()
+    match = fullmatch(r"every:([0-9]+)(?:/(none|[0-9]*\.?[0-9]+))?", text)
+    try:
+        if match is None:
+            raise ValueError(f"{text!r} is not one of always, every:N, every:N/SECONDS, os")
+        if match[2] is None:
+            return EveryN(int(match[1]))
+        return EveryN(int(match[1]), within=None if match[2] == "none" else float(match[2]))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--sync-policy") from None
+
+
+def time_of(text: str, hint: str) -> datetime:
+    """Return a time that ISO 8601 writes with its zone; a usage error for anything else."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time such as 2026-01-31T12:00:00Z", param_hint=hint
+        ) from None
+    if time.utcoffset() is None:
+        raise typer.BadParameter(
+            f"{text!r} lacks its time zone, such as Z or +02:00", param_hint=hint
+        )
+    return time
+
+
+def sequence_or_time(text: str, hint: str) -> int | datetime:
+    """Return a sequence when it is nothing but digits, otherwise a time."""
+    if fullmatch("[0-9]{1,20}", text, ASCII):
+        return int(text)
+    return time_of(text, hint)
+
+
+class Filters(NamedTuple):
+    """Which records, as the options say."""
+
+    start: int | None = None
+    stop: int | None = None
+    since: str | None = None
+    until: str | None = None
+    labels: tuple[str, ...] = ()
+    any_of: bool = False
+    reverse: bool = False
+
+    def scan(self, reader: Reader | RemoteStore) -> Records:
+        """Return the scan of these records; a usage error for what is no time."""
+        since = None if self.since is None else time_of(self.since, "--since")
+        until = None if self.until is None else time_of(self.until, "--until")
+        labels = self.labels or None
+        with usage():
+            return reader.scan(
+                self.start,
+                self.stop,
+                since=since,
+                until=until,
+                relation=None if self.any_of else labels,
+                any_of=labels if self.any_of else None,
+                reverse=self.reverse,
+            )

@@ -1,0 +1,100 @@
+"""The commands that list labels and consumers: relations and cursors."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from time import time_ns
+from typing import Annotated
+
+import anyio
+import typer
+
+from aquipu.cli.app import EPILOG, app, exit_codes
+from aquipu.cli.arguments import (
+    JsonOption,
+    StoreArgument,
+    connecting,
+    directory,
+    opened_for_reading,
+)
+from aquipu.cli.forms.objects import as_json
+from aquipu.cli.streams.console import (
+    let_interrupt_kill,
+    standard_output,
+    write_line,
+)
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import address_in
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.cursor import lags
+from aquipu.record import Lag
+
+
+@app.command("relations", epilog=EPILOG)
+def relations_command(
+    store: StoreArgument,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only labels that begin so.")] = "",
+    json_object: JsonOption = False,
+) -> None:
+    """List the labels, in order, and how many records carry each: number, tab, label.
+
+    With --json, one object: the number by label.
+    """
+    let_interrupt_kill()
+    with exit_codes():
+        output = standard_output()
+
+        async def count() -> dict[str, int]:
+            async with opened_for_reading(store) as reader:
+                return await reader.relations(prefix)
+
+        counts = anyio.run(count)
+        if json_object:
+            write_line(output, as_json(counts))
+        elif counts:
+            write_line(output, "\n".join(f"{number}\t{label}" for label, number in counts.items()))
+
+
+# consumers
+
+
+@app.command("cursors", epilog=EPILOG)
+def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> None:
+    """List the cursors, and how far each consumer is behind.
+
+    This works also while a service writes the store.
+
+    Each in a line: records behind, age of the oldest of these in seconds, sequence, name, with tabs
+    between. One whose file does not check is left out; follow says what is wrong with it.
+
+    \b
+    With --json, one object: by name, an object:
+      sequence  that it reads next
+      records   that were acknowledged, and that it has not passed yet
+      seconds   age of the oldest of these that is kept; 0 without any
+    """
+    path = store if address_in(store) is not None else directory(store)
+    let_interrupt_kill()
+    with exit_codes():
+        output = standard_output()
+        found = _cursors_in(path) if address_in(path) is None else anyio.run(_cursors_of, path)
+        if json_object:
+            write_line(output, as_json({name: lag._asdict() for name, lag in found.items()}))
+        elif found:
+            write_line(
+                output,
+                "\n".join(
+                    f"{lag.records}\t{lag.seconds:.3f}\t{lag.sequence}\t{name}"
+                    for name, lag in found.items()
+                ),
+            )
+
+
+def _cursors_in(path: str) -> dict[str, Lag]:
+    with closing(Catalog(Disk(), path)) as catalog:
+        return lags(path, catalog.store_id, catalog.look(), time_ns())
+
+
+async def _cursors_of(address: str) -> dict[str, Lag]:
+    async with connecting(address) as store:
+        return await store.cursors()

@@ -1,0 +1,1 @@
+"""What records and answers look like, for people and for programs."""
