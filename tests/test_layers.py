@@ -72,10 +72,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "examples": frozenset({"face", "contrib", "sync"}),
     "cli": frozenset(
         {"words", "face", "contrib", "store", "reader", "runtime", "local/disk", "local/retain"}
-        | {"cli/streams"}
+        | {"cli/forms", "cli/streams"}
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
-    "cli/forms": frozenset({"words", "local/check", "cli", "cli/streams"}),
+    "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
     "cli/commands": frozenset(
         {"words", "daemon", "store", "reader", "reading", "runtime", "local/format", "local/disk"}
         | {"local/retain", "local/read", "local/write", "local/index", "local/check"}
@@ -107,6 +107,7 @@ PURE = frozenset(
             "commit/keys",
             "remote/protocol",
             "cli/streams/lines",
+            "cli/forms/stream",
         ),
     }
 )

@@ -14,6 +14,7 @@ import typer
 
 from aquipu.cli.streams.console import say
 from aquipu.cli.streams.lines import LineTooLongError
+from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.errors import (
     AquipuError,
     BackupRefusedError,
@@ -52,10 +53,6 @@ app = typer.Typer(
 )
 
 # errors and exit codes
-
-
-class MissingPackageError(Exception):
-    """What was asked for needs a package that is not installed; the text says how to get it."""
 
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (

@@ -13,6 +13,7 @@ from aquipu.local.disk.paths import address_in
 from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
 from aquipu.reader import Reader
+from aquipu.record import Record
 from aquipu.runtime.closing import Opening, Records
 from aquipu.store import RemoteStore, Store
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     pass
 
 from aquipu.cli.app import usage
+from aquipu.cli.forms.stream import Wish
+from aquipu.cli.times import moment
 
 StoreArgument = Annotated[
     str,
@@ -53,9 +56,18 @@ StopOption = Annotated[
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Accepted at this time or later: ISO 8601 with a zone."),
+    typer.Option(
+        metavar="TIME",
+        help="Accepted at this time or later: 2026-01-31T12:00:00Z; 2026-01-31 or 2026-01-31T12:00"
+        " by the clock here; yesterday, today; 90s, 15m, 1h, 2d or 1w ago.",
+    ),
 ]
-UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Accepted before this time.")]
+UntilOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Accepted before this time; see --since.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="NUMBER", min=0, help="No more than so many.")
+]
 RelationOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,6 +75,12 @@ RelationOption = Annotated[
     ),
 ]
 AnyOption = Annotated[bool, typer.Option("--any", help="Only one of several labels need be there.")]
+NulOption = Annotated[
+    bool, typer.Option("-0", help="End each record with a NUL byte in place of a line end.")
+]
+RawOption = Annotated[
+    bool, typer.Option("--raw", help="The bytes of the records alone, with nothing in between.")
+]
 ReverseOption = Annotated[bool, typer.Option("--reverse", help="The newest first.")]
 
 
@@ -140,18 +158,9 @@ def sync_policy_of(text: str) -> SyncPolicy:
 
 
 def time_of(text: str, hint: str) -> datetime:
-    """Return a time that ISO 8601 writes with its zone; a usage error for anything else."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no time such as 2026-01-31T12:00:00Z", param_hint=hint
-        ) from None
-    if time.utcoffset() is None:
-        raise typer.BadParameter(
-            f"{text!r} lacks its time zone, such as Z or +02:00", param_hint=hint
-        )
-    return time
+    """Return the time that a text means (see `moment`); a usage error for anything else."""
+    with usage(hint):
+        return moment(text, datetime.now().astimezone())
 
 
 def sequence_or_time(text: str, hint: str) -> int | datetime:
@@ -159,6 +168,13 @@ def sequence_or_time(text: str, hint: str) -> int | datetime:
     if fullmatch("[0-9]{1,20}", text, ASCII):
         return int(text)
     return time_of(text, hint)
+
+
+def wish_of(json: bool, nul: bool, raw: bool) -> Wish:
+    """Return the form that the options ask for; a usage error for more than one."""
+    if json + nul + raw > 1:
+        raise typer.BadParameter("only one of them makes sense", param_hint="--json, -0, --raw")
+    return Wish(json, nul, raw)
 
 
 class Filters(NamedTuple):
@@ -171,6 +187,7 @@ class Filters(NamedTuple):
     labels: tuple[str, ...] = ()
     any_of: bool = False
     reverse: bool = False
+    limit: int | None = None
 
     def scan(self, reader: Reader | RemoteStore) -> Records:
         """Return the scan of these records; a usage error for what is no time."""
@@ -187,3 +204,8 @@ class Filters(NamedTuple):
                 any_of=labels if self.any_of else None,
                 reverse=self.reverse,
             )
+
+    def admit(self, record: Record) -> bool:
+        """Return whether a record has the labels."""
+        wanted = any if self.any_of else all
+        return not self.labels or wanted(label in record.relations for label in self.labels)

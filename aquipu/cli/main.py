@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from aquipu.cli.app import app
-from aquipu.cli.commands import append, backup, export, keep, listing, look, mend, read, serve
+from aquipu.cli.commands import (  # noqa: F401 - each gives its commands to `app`
+    append,
+    backup,
+    export,
+    follow,
+    keep,
+    listing,
+    look,
+    mend,
+    read,
+    serve,
+)
 
-__all__ = ["append", "backup", "export", "keep", "listing", "look", "mend", "read", "run", "serve"]
+__all__ = ["run"]
 
 
 def run() -> None:

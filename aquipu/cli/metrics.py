@@ -21,8 +21,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from aquipu.cli.app import MissingPackageError
 from aquipu.cli.streams.console import readable
+from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.errors import StoreUnavailableError
 from aquipu.store import Store
 

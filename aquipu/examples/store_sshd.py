@@ -21,7 +21,9 @@ def relations(line: str) -> set[str]:
 async def main() -> None:
     async with Store.open("sshd") as store:
         for line in sys.stdin.buffer:
-            await store.append(line, relations=relations(line.decode(errors="replace")))
+            await store.append(
+                line.removesuffix(b"\n"), relations=relations(line.decode(errors="replace"))
+            )
 
 
 if __name__ == "__main__":

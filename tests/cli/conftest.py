@@ -16,7 +16,7 @@ from tests.support import segments_in
 @pytest.fixture(scope="module")
 def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "store"
-    well("append", path, input=SAMPLE)
+    well("append", "--raw", path, input=SAMPLE)
     return path
 
 

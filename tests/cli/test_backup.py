@@ -15,7 +15,7 @@ from tests.cli.support import SAMPLE, run, well
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with a few lines of a real log, in the working directory."""
     monkeypatch.chdir(tmp_path)
-    well("append", "store", "--mode", "640", input=SAMPLE)
+    well("append", "--raw", "store", "--mode", "640", input=SAMPLE)
     return tmp_path / "store"
 
 
@@ -27,7 +27,7 @@ def test_there_and_back(store: Path) -> None:
     assert said.startswith(f"{lines} records, 0 to {lines - 1}, in {place}; 1 segment written, ")
     assert said.endswith("; no damage\n")
     well("backup", "copies/nightly", "restored")
-    assert well("cat", "restored") == SAMPLE
+    assert well("cat", "--raw", "restored") == SAMPLE
     assert b"no damage" in well("verify", "restored")
     assert os.stat("restored/manifest").st_mode & 0o777 == 0o640
 
@@ -48,7 +48,7 @@ def test_its_object(store: Path) -> None:
 
 def test_an_empty_store(store: Path) -> None:
     """There is nothing to be lost, and that is what it says."""
-    well("append", "empty")
+    well("append", "--raw", "empty")
     assert well("backup", "empty", "copy").startswith(b"0 records in ")
 
 
@@ -65,7 +65,7 @@ def test_an_empty_store(store: Path) -> None:
 )
 def test_what_is_no_place(store: Path, place: str, code: int, words: bytes) -> None:
     """Each has an exit code and one line that says what to do."""
-    well("append", "other", input=b"a line\n")
+    well("append", "--raw", "other", input=b"a line\n")
     done = run("backup", "store", place)
     assert (done.returncode, done.stdout) == (code, b"")
     assert words in done.stderr

@@ -31,10 +31,10 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_records_go_there_and_come_back(address: str, tmp_path: Path) -> None:
     """append, and all that read: the same as with the directory."""
-    done = run("append", address, "--relation", "user:7", input=b"one\ntwo\n")
+    done = run("append", "--raw", address, "--relation", "user:7", input=b"one\ntwo\n")
     assert (done.returncode, done.stderr) == (0, b"2 records appended, last sequence 1, SYNCED\n")
     assert (
-        run("append", address, input=b"three").stderr
+        run("append", "--raw", address, input=b"three").stderr
         == b"1 record appended, last sequence 2, SYNCED\n"
     )
     for command in (
@@ -48,18 +48,18 @@ def test_records_go_there_and_come_back(address: str, tmp_path: Path) -> None:
     ):
         name, *options = command
         assert well(name, address, *options) == well(name, tmp_path / "store", *options) != b""
-    assert well("cat", address) == b"one\ntwo\nthree"
+    assert well("cat", "--raw", address) == b"one\ntwo\nthree"
 
 
 def test_many_short_lines(address: str, tmp_path: Path) -> None:
     """More lines at a time than the daemon takes in one commit are several."""
-    well("append", address, input=b"\n" * 200_000)
+    well("append", "--raw", address, input=b"\n" * 200_000)
     assert well("tail", address, "-n", "1", "--json").startswith(b'{"sequence": 199999, ')
 
 
 def test_a_backup(address: str, tmp_path: Path) -> None:
     """The daemon makes it, at a path that counts from where the command was given."""
-    well("append", address, input=b"one\ntwo\n")
+    well("append", "--raw", address, input=b"one\ntwo\n")
     (tmp_path / "away").mkdir()
     os.chdir(tmp_path / "away")
     assert well("backup", address, "copy").startswith(b"2 records, 0 to 1, in ")
@@ -72,7 +72,7 @@ def test_holds_and_purges(address: str) -> None:
     """They are the daemon's to set, to remove and to do; what is wrong with them is said as for a
     directory.
     """
-    well("append", address, input=b"one\ntwo\n")
+    well("append", "--raw", address, input=b"one\ntwo\n")
     assert json.loads(well("hold", address, "audit", "1", "--json")) == {"audit": 1}
     assert json.loads(well("hold", address, "all", "--json")) == {"all": 0, "audit": 1}
     assert well("hold", address) == b"0\tall\n1\taudit\n"
@@ -104,7 +104,7 @@ def test_commands_that_need_the_files(
 def test_what_the_daemon_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that only the daemon has, and an address that cannot be, are usage errors."""
     monkeypatch.chdir(tmp_path)
-    done = run("append", "unix:somewhere", "--sync-policy", "every:64")
+    done = run("append", "--raw", "unix:somewhere", "--sync-policy", "every:64")
     assert (done.returncode, b"--sync-policy" in done.stderr) == (2, True)
     for command in ("append", "cat", "follow", "hold", "relations"):
         for address in ("unix:", f"unix:{'x' * 108}"):
@@ -123,7 +123,7 @@ def test_nobody_is_there(tmp_path: Path) -> None:
 def test_the_socket_as_an_address(tmp_path: Path) -> None:
     """serve takes what its clients are given."""
     with serving(tmp_path, "--socket", f"unix:{tmp_path}/socket") as process:
-        well("append", f"unix:{tmp_path}/socket", input=b"x")
+        well("append", "--raw", f"unix:{tmp_path}/socket", input=b"x")
         process.send_signal(signal.SIGTERM)
         ended(process, 0)
     assert data_in(tmp_path / "store") == [b"x"]

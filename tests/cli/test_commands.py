@@ -46,12 +46,14 @@ def test_the_sample_has_the_shape_of_its_source() -> None:
 
 
 def test_real_log_lines_come_back_as_they_were(tmp_path: Path) -> None:
-    """A record is a line with its line end, so what cat writes is the input, byte for byte."""
-    appended = spawn("append", tmp_path / "store", input=SAMPLE)
+    """With --raw a record is a line with its line end, so what cat writes is the input, byte for
+    byte.
+    """
+    appended = spawn("append", "--raw", tmp_path / "store", input=SAMPLE)
     assert appended.returncode == 0
     assert appended.stdout == b""
     assert appended.stderr == b"40 records appended, last sequence 39, SYNCED\n"
-    cat = spawn("cat", tmp_path / "store")
+    cat = spawn("cat", "--raw", tmp_path / "store")
     assert (cat.returncode, cat.stdout, cat.stderr) == (0, SAMPLE, b"")
     assert data_in(tmp_path / "store") == LINES
     verify = spawn("verify", tmp_path / "store")
@@ -74,8 +76,8 @@ def test_real_log_lines_come_back_as_they_were(tmp_path: Path) -> None:
 )
 def test_any_input_comes_back_as_it_was(tmp_path: Path, text: bytes, records: int) -> None:
     """Whatever the bytes are: cat gives them back, and there is a record for each line."""
-    well("append", tmp_path / "store", input=text)
-    assert well("cat", tmp_path / "store") == text
+    well("append", "--raw", tmp_path / "store", input=text)
+    assert well("cat", "--raw", tmp_path / "store") == text
     assert len(data_in(tmp_path / "store")) == records
 
 
@@ -89,7 +91,7 @@ def test_a_long_input_is_stored_in_pieces(
     meet.
     """
     text = (SAMPLE + b"\r\n") * (2 * PIECE_BYTES // len(SAMPLE) + 1)
-    assert append("append", tmp_path / "store", input=text).returncode == 0
+    assert append("append", "--raw", tmp_path / "store", input=text).returncode == 0
     assert data_in(tmp_path / "store") == io.BytesIO(text).readlines()
 
 
@@ -97,26 +99,26 @@ def test_a_file_of_empty_lines(tmp_path: Path) -> None:
     """The shortest lines make the largest commits: one read holds more records than a store's
     buffer takes by default.
     """
-    done = run("append", tmp_path / "store", input=b"\n" * 300_000)
+    done = run("append", "--raw", tmp_path / "store", input=b"\n" * 300_000)
     assert (done.returncode, done.stderr) == (
         0,
         b"300,000 records appended, last sequence 299999, SYNCED\n",
     )
-    assert well("cat", tmp_path / "store") == b"\n" * 300_000
+    assert well("cat", "--raw", tmp_path / "store") == b"\n" * 300_000
 
 
 def test_appending_again_goes_on_behind_the_last_record(store: Path) -> None:
     """The last line has the last sequence of the store, and how many records this run stored."""
-    done = run("append", store, input=b"one more\n")
+    done = run("append", "--raw", store, input=b"one more\n")
     assert done.stderr == b"1 record appended, last sequence 40, SYNCED\n"
-    assert well("cat", store) == SAMPLE + b"one more\n"
+    assert well("cat", "--raw", store) == SAMPLE + b"one more\n"
 
 
 def test_no_input_makes_an_empty_store(tmp_path: Path) -> None:
     """An input without a byte is no error: the store is there and says that it is empty."""
-    done = run("append", tmp_path / "store")
+    done = run("append", "--raw", tmp_path / "store")
     assert (done.returncode, done.stderr) == (0, b"0 records appended, no sequence yet, SYNCED\n")
-    assert well("cat", tmp_path / "store") == b""
+    assert well("cat", "--raw", tmp_path / "store") == b""
     info = json.loads(well("info", tmp_path / "store", "--json"))
     assert (info["records"], info["first_time"], info["last_time"]) == (0, None, None)
     assert well("verify", tmp_path / "store").startswith(b"0 records in ")
@@ -130,9 +132,9 @@ def test_every_policy_stores_the_same(tmp_path: Path, policy: str, at_once: bool
     """A policy decides whether a commit is synced at once, not what is stored; at the end
     everything is synced.
     """
-    done = run("append", tmp_path / "store", "--sync-policy", policy, input=SAMPLE)
+    done = run("append", "--raw", tmp_path / "store", "--sync-policy", policy, input=SAMPLE)
     assert done.stderr == b"40 records appended, last sequence 39, SYNCED\n"
-    assert well("cat", tmp_path / "store") == SAMPLE
+    assert well("cat", "--raw", tmp_path / "store") == SAMPLE
     _, commit, _ = frames_in(tmp_path / "store")[0]
     assert commit.records == 39  # all lines of the one read; the last one has no end
     assert bool(commit.flags & Flag.OWES_SYNC) is at_once
@@ -141,14 +143,15 @@ def test_every_policy_stores_the_same(tmp_path: Path, policy: str, at_once: bool
 def test_a_line_as_long_as_a_record_may_be(tmp_path: Path) -> None:
     """The limit of a line counts its line end, and a line of just that length is stored."""
     text = b"x" * (LINE_BYTES_MAX - 1) + b"\n"
-    well("append", tmp_path / "store", input=text)
-    assert well("cat", tmp_path / "store") == text
+    well("append", "--raw", tmp_path / "store", input=text)
+    assert well("cat", "--raw", tmp_path / "store") == text
 
 
 def test_a_line_that_is_too_long(tmp_path: Path) -> None:
     """It is one clear error that names the line; what stands before it stays stored."""
     done = run(
         "append",
+        "--raw",
         tmp_path / "store",
         input=b"one\ntwo\n" + b"x" * (LINE_BYTES_MAX + 1) + b"\nfour\n",
     )
@@ -158,14 +161,14 @@ def test_a_line_that_is_too_long(tmp_path: Path) -> None:
     assert error.startswith(
         f"aquipu: line 3 of standard input is longer than {LINE_BYTES_MAX:,} bytes"
     )
-    assert well("cat", tmp_path / "store") == b"one\ntwo\n"
+    assert well("cat", "--raw", tmp_path / "store") == b"one\ntwo\n"
 
 
 def test_a_torn_tail_is_cut_by_the_next_append_and_said_so(store: Path) -> None:
     """What opening has cut off, and where it is kept, is said on standard error."""
     segment = segments_in(store)[0]
     segment.write_bytes(segment.read_bytes() + b"half a commit")
-    done = run("append", store, input=b"more\n")
+    done = run("append", "--raw", store, input=b"more\n")
     assert done.returncode == 0
     cut, last = done.stderr.decode().splitlines()
     (kept,) = store.glob("*.cut-*")
@@ -181,12 +184,14 @@ def test_a_file_system_that_is_full(store: Path) -> None:
     """
     before = segments_in(store)[0].stat().st_size
     blocks = before // 512 + 2
-    done = in_shell(f'ulimit -f {blocks}; exec "$@"', "append", store, input=b"x" * 4096 + b"\n")
+    done = in_shell(
+        f'ulimit -f {blocks}; exec "$@"', "append", "--raw", store, input=b"x" * 4096 + b"\n"
+    )
     assert done.returncode == 4
     last, error = done.stderr.decode().splitlines()
     assert last == "0 records appended, last sequence 39, SYNCED"
     assert "no space" in error
-    assert well("cat", store) == SAMPLE
+    assert well("cat", "--raw", store) == SAMPLE
 
 
 # signals
@@ -197,20 +202,20 @@ def test_a_signal_loses_nothing_that_was_read(tmp_path: Path, signal: Signals) -
     """A signal ends it as the end of the input does: all is stored and synced, and the exit code
     tells the signal.
     """
-    with appending(tmp_path / "store") as (process, screen):
+    with appending(tmp_path / "store", "--raw") as (process, screen):
         send(process, b"one\r\ntwo\nhalf a li")
         screen.wait_for(b"2 records")
         process.send_signal(signal)
         assert "3 records appended, last sequence 2, SYNCED" in screen.wait_for_end()
         assert process.wait() == 128 + signal
-    assert well("cat", tmp_path / "store") == b"one\r\ntwo\nhalf a li"
+    assert well("cat", "--raw", tmp_path / "store") == b"one\r\ntwo\nhalf a li"
     assert json.loads(well("info", tmp_path / "store", "--json"))["clean"] is True
 
 
 @pytest.mark.parametrize("signal", [SIGINT, SIGHUP])
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, signal: Signals) -> None:
     """A job in the background (nohup, or a shell's &) is not ended by what it is to ignore."""
-    with appending(tmp_path / "store", ignore=signal) as (process, screen):
+    with appending(tmp_path / "store", "--raw", ignore=signal) as (process, screen):
         send(process, b"one\n")
         screen.wait_for(b"1 record")
         process.send_signal(signal)
@@ -218,19 +223,19 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, signal: Signals)
         screen.wait_for(b"2 records")
         process.communicate()
         assert process.returncode == 0
-    assert well("cat", tmp_path / "store") == b"one\ntwo\n"
+    assert well("cat", "--raw", tmp_path / "store") == b"one\ntwo\n"
 
 
 def test_a_line_of_a_slow_pipe_is_stored_at_once(tmp_path: Path) -> None:
     """A line waits for no other: it is in the store while the pipe is still open, and a kill does
     not take it.
     """
-    with appending(tmp_path / "store", "--sync-policy", "os") as (process, screen):
+    with appending(tmp_path / "store", "--raw", "--sync-policy", "os") as (process, screen):
         send(process, LINES[0])
         screen.wait_for(b"1 record")
         process.send_signal(SIGKILL)
         assert process.wait() == -SIGKILL
-    assert well("cat", tmp_path / "store") == LINES[0]
+    assert well("cat", "--raw", tmp_path / "store") == LINES[0]
     assert json.loads(well("info", tmp_path / "store", "--json"))["clean"] is False
 
 
@@ -272,7 +277,7 @@ main()
 
 def test_ctrl_c_while_cat_cannot_write(tmp_path: Path) -> None:
     """Nothing holds Ctrl-C up, not even an output that nobody reads; and it is no traceback."""
-    well("append", tmp_path / "store", input=b"x" * 1_000_000)
+    well("append", "--raw", tmp_path / "store", input=b"x" * 1_000_000)
     with subprocess.Popen(
         [*COMMAND, "cat", tmp_path / "store"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -289,7 +294,7 @@ def test_ctrl_c_while_cat_cannot_write(tmp_path: Path) -> None:
 
 def test_a_pipe_that_is_closed_while_cat_writes(tmp_path: Path) -> None:
     """`aquipu cat S | head -1` ends quietly and well."""
-    well("append", tmp_path / "store", input=(SAMPLE + b"\r\n") * 100)
+    well("append", "--raw", tmp_path / "store", input=(SAMPLE + b"\r\n") * 100)
     with subprocess.Popen(
         [*COMMAND, "cat", tmp_path / "store"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -336,12 +341,12 @@ def test_standard_error_that_nobody_reads(tmp_path: Path, command: str, code: in
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*COMMAND, command, tmp_path / "store"], input=SAMPLE, stderr=writing, check=False
+        [*COMMAND, command, "--raw", tmp_path / "store"], input=SAMPLE, stderr=writing, check=False
     )
     os.close(writing)
     assert done.returncode == code
     if command == "append":
-        assert well("cat", tmp_path / "store") == SAMPLE
+        assert well("cat", "--raw", tmp_path / "store") == SAMPLE
 
 
 def test_a_device_that_takes_no_more(store: Path) -> None:
@@ -406,7 +411,10 @@ def test_lines_that_are_typed_are_not_painted_over(tmp_path: Path) -> None:
     """
     with terminal() as (screen, near):
         process = subprocess.Popen(
-            [*COMMAND, "append", tmp_path / "store"], stdin=near, stderr=near, env=ENVIRONMENT
+            [*COMMAND, "append", "--raw", tmp_path / "store"],
+            stdin=near,
+            stderr=near,
+            env=ENVIRONMENT,
         )
         os.close(near)
         screen.type(b"typed\n\x04")
@@ -414,7 +422,7 @@ def test_lines_that_are_typed_are_not_painted_over(tmp_path: Path) -> None:
         assert process.wait() == 0
     assert "records/s" not in text
     assert "1 record appended, last sequence 0, SYNCED" in text
-    assert well("cat", tmp_path / "store") == b"typed\n"
+    assert well("cat", "--raw", tmp_path / "store") == b"typed\n"
 
 
 def test_verify_shows_a_bar_on_a_terminal(segments: Path) -> None:

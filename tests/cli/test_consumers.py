@@ -37,7 +37,7 @@ def test_following_with_a_cursor(tmp_path: Path) -> None:
     written at least once, and none before its place is skipped.
     """
     path = tmp_path / "store"
-    well("append", path, input=b"".join(LINES[:3]))
+    well("append", "--raw", path, input=b"".join(LINES[:3]))
 
     async def work() -> None:
         assert await read_lines(path, 3, "--cursor", "billing") == LINES[:3]

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from aquipu import Always, Record, Store
-from aquipu.cli.app import MissingPackageError
 from aquipu.cli.forms import exporter as export
-from aquipu.cli.forms.exporter import Format, drain, exporter, ndjson
+from aquipu.cli.forms.exporter import Format, drain, exporter, ndjson, ndjson_with_values
+from aquipu.cli.streams.missing import MissingPackageError
 from tests.cli.support import run, spawn, well
 from tests.support import MIB
 
@@ -298,3 +298,53 @@ def test_the_line_of_a_record() -> None:
         '"encoding": "utf-8", "data": "naïve", "relations": []'
     )
     assert ndjson(Record(7, 0, "naïve".encode())) == f"{{{fields}}}\n".encode()
+
+
+# data
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a": [1, 2.50], "b": "\\u001b\\ud800"}', '{"a": [1, 2.50], "b": "\\u001b\\ud800"}'),
+        (b"1e400", "1e400"),
+        (b'\n{"a":\r\n1}\n', '{"a": 1}'),
+        (b"null", "null"),
+    ],
+)
+def test_json_as_the_value_that_it_is(data: bytes, value: str) -> None:
+    """Not a number of it is written otherwise, and it stays in its line."""
+    line = ndjson_with_values(Record(7, 0, data, ("a",))).decode()
+    assert line == (
+        '{"sequence": 7, "time": "1970-01-01T00:00:00.000000000Z", "encoding": "json", '
+        f'"data": {value}, "relations": ["a"]}}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"NaN", b"{", b"\xff", b"text", b"[" * 100_000, b"9" * 5000, b'{"a": Infinity}']
+)
+def test_what_is_no_json(data: bytes) -> None:
+    """It is written as text, as without the option."""
+    assert ndjson_with_values(Record(7, 0, data, ())) == ndjson(Record(7, 0, data, ()))
+
+
+FORMULAS = [b"=1+1", b"+1", b"-1", b"@SUM(A1)", b"\t=1", b"\r=1", b"  =1", "＝1".encode(), b"\n"]
+
+
+@pytest.mark.parametrize("data", FORMULAS)
+def test_no_spreadsheet_runs_what_is_exported(tmp_path: Path, data: bytes) -> None:
+    """An apostrophe stands before it; --as-is leaves it out. Other text is as it was."""
+    path = tmp_path / "store"
+    well("append", path, "-0", input=data + b"\0a=1\0")
+    for options, mark in (([], "'"), (["--as-is"], "")):
+        text = well("export", path, "--format", "csv", *options).decode()
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        assert [row[3] for row in rows] == ["data", mark + data.decode(), "a=1"]
+
+
+def test_values_are_for_ndjson(tmp_path: Path) -> None:
+    """With another format it is a usage error, and nothing is made."""
+    out = tmp_path / "out"
+    done = run("export", tmp_path, "--format", "csv", "--data", "json", "-o", out)
+    assert (done.returncode, out.exists()) == (2, False)

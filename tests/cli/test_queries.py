@@ -49,7 +49,7 @@ def test_cat_gives_what_its_options_ask_for(
     labelled: Path, options: list[str], numbers: list[int]
 ) -> None:
     """All options together must hold; the records come in their order, or the newest first."""
-    assert well("cat", labelled, *options) == lines(*numbers)
+    assert well("cat", "--raw", labelled, *options) == lines(*numbers)
 
 
 def test_cat_between_two_times(labelled: Path) -> None:
@@ -80,7 +80,7 @@ def test_cat_as_json(labelled: Path) -> None:
     [
         (["--start", "5", "--stop", "3"], "not after its stop"),
         (["--start", "-1"], "from 0 on"),
-        (["--since", "2026-01-31T12:00:00"], "lacks its time zone"),
+        (["--since", "99999999w"], "longer ago"),
         (["--until", "noon"], "is no time"),
         (
             ["--since", "2026-01-31T12:00:00Z", "--until", "2026-01-31T11:00:00Z"],
@@ -91,16 +91,18 @@ def test_cat_as_json(labelled: Path) -> None:
 )
 def test_cat_refuses_what_cannot_be(labelled: Path, options: list[str], hint: str) -> None:
     """It is a usage error that says what is wrong, and nothing is written."""
-    done = run("cat", labelled, *options)
+    done = run("cat", "--raw", labelled, *options)
     assert (done.returncode, done.stdout) == (2, b"")
     assert hint in " ".join(done.stderr.decode().split())
 
 
 def test_find(labelled: Path) -> None:
     """Records are found by all of the labels, or by any."""
-    assert well("find", labelled, "tens", "third:1") == lines(10)
-    assert well("find", labelled, "tens", "nobody", "--any", "--reverse") == lines(30, 20, 10, 0)
-    assert well("find", labelled, "nobody") == b""
+    assert well("find", "--raw", labelled, "tens", "third:1") == lines(10)
+    assert well("find", "--raw", labelled, "tens", "nobody", "--any", "--reverse") == lines(
+        30, 20, 10, 0
+    )
+    assert well("find", "--raw", labelled, "nobody") == b""
     assert json.loads(well("find", labelled, "tens", "third:1", "--json"))["sequence"] == 10
 
 
@@ -117,16 +119,17 @@ def test_relations(labelled: Path) -> None:
 
 def test_tail(labelled: Path) -> None:
     """The last ten records, or as many as asked for."""
-    assert well("tail", labelled) == lines(*range(30, 40))
-    assert well("tail", labelled, "-n", "2") == lines(38, 39)
-    assert well("tail", labelled, "-n", "0") == b""
-    assert well("tail", labelled, "-n", "1000") == SAMPLE
+    assert well("tail", "--raw", labelled) == lines(*range(30, 40))
+    assert well("tail", "--raw", labelled, "-n", "2") == lines(38, 39)
+    assert well("tail", "--raw", labelled, "-n", "0") == b""
+    assert well("tail", "--raw", labelled, "-n", "1000") == SAMPLE
 
 
 def test_lines_get_the_labels_that_append_is_given(tmp_path: Path) -> None:
     """--relation may be repeated, and holds for every line, also the last one without an end."""
     well(
         "append",
+        "--raw",
         tmp_path / "store",
         "--relation",
         "host:a",
@@ -134,7 +137,7 @@ def test_lines_get_the_labels_that_append_is_given(tmp_path: Path) -> None:
         "app b",
         input=b"one\ntwo",
     )
-    assert well("find", tmp_path / "store", "app b", "host:a") == b"one\ntwo"
+    assert well("find", "--raw", tmp_path / "store", "app b", "host:a") == b"one\ntwo"
     assert json.loads(well("relations", tmp_path / "store", "--json")) == {"app b": 2, "host:a": 2}
 
 
@@ -183,7 +186,11 @@ def test_commands_that_need_the_store_to_themselves(store: Path, arguments: list
 
 @pytest.mark.parametrize(
     "arguments",
-    [["follow", "--start", "0"], ["tail", "-f", "-n", "1"], ["follow", "--start", "0", "--json"]],
+    [
+        ["follow", "--start", "0", "--raw"],
+        ["tail", "-f", "-n", "1", "--raw"],
+        ["follow", "--start", "0", "--json"],
+    ],
     ids=" ".join,
 )
 def test_following(tmp_path: Path, arguments: list[str]) -> None:
@@ -261,8 +268,8 @@ def test_a_purge(segments: Path) -> None:
         "bytes": len(before[f"{0:020d}.segment"]),
         "dry_run": False,
     }
-    assert well("cat", segments) == b"".join(LINES[second:])
-    done = run("cat", segments, "--start", "0")
+    assert well("cat", "--raw", segments) == b"".join(LINES[second:])
+    done = run("cat", "--raw", segments, "--start", "0")
     assert done.returncode == 2
     assert b"no longer keeps sequence 0" in done.stderr
 
@@ -323,7 +330,7 @@ def test_index(labelled: Path) -> None:
     assert f"indexes built: {sealed}\n".encode() in run("index", labelled).stderr
     assert run("index", labelled).stderr.endswith(b"indexes built: 0\n")
     flip(sorted(labelled.glob("*.relations"))[1], 20)
-    assert well("find", labelled, "tens") == lines(0, 10, 20, 30)
+    assert well("find", "--raw", labelled, "tens") == lines(0, 10, 20, 30)
     done = run("verify", labelled, "--json")
     assert done.returncode == 1
     (damage,) = json.loads(done.stdout)["damages"]

@@ -28,9 +28,9 @@ async def test_lines_are_appended_beside_them(tmp_path: Path) -> None:
     path = tmp_path / "store"
     async with member(path) as one:
         await one.append(b"before")
-        await command("append", path, input=b"from the shell\n")
+        await command("append", "--raw", path, input=b"from the shell\n")
         assert await one.append(b"after") == (2, "SYNCED")
-        assert await command("cat", path) == b"beforefrom the shell\nafter"
+        assert await command("cat", "--raw", path) == b"beforefrom the shell\nafter"
 
 
 async def test_a_purge_beside_them(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ async def test_a_socket_that_a_killed_process_has_left(tmp_path: Path) -> None:
     async with member(path) as one:
         await one.append(b"before")
         await one.kill()
-    await command("append", path, input=b"after\n")
-    assert await command("cat", path) == b"beforeafter\n"
+    await command("append", "--raw", path, input=b"after\n")
+    assert await command("cat", "--raw", path) == b"beforeafter\n"
     assert "socket" not in names_in(path)
 
 

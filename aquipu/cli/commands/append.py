@@ -78,13 +78,19 @@ def append_command(
         str | None,
         typer.Option(metavar="NAME", help="The group that the files belong to, and may read them."),
     ] = None,
+    nul: Annotated[
+        bool, typer.Option("-0", help="A NUL byte ends each record, and not a line end.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Keep what ends each record as a part of it.")
+    ] = False,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
     """Store standard input, a record per line.
 
-    Each line is stored with its line end, as soon as it comes, so that `aquipu cat` gives back
-    exactly what was read. At the end, one line on standard error says how many records were stored,
-    the last sequence, and how safe they are.
+    Each line is stored as soon as it comes, without its line end, which `aquipu cat` puts behind it
+    again. With --raw, both leave every byte as it is. At the end, one line on standard error says
+    how many records were stored, the last sequence, and how safe they are.
 
     Ctrl-C, SIGTERM and SIGHUP end it as the end of the input does: what was read is stored and
     synced.
@@ -93,8 +99,9 @@ def append_command(
     with usage("--relation"):
         labels = checked_relations(relation or ())
     opening = _opening_for_append(store, sync_policy, seconds, checked_rights(mode), group)
+    lines = Lines(end=b"\0" if nul else b"\n", keep_end=raw)
     with exit_codes(_WRITTEN_ALONE):
-        stopped_by = anyio.run(_append, opening, labels)
+        stopped_by = anyio.run(_append, opening, lines, labels)
         if stopped_by is not None:
             raise typer.Exit(SIGNALLED + stopped_by)
 
@@ -123,7 +130,7 @@ def _opening_for_append(
 
 
 async def _append(
-    opening: Opening[Store] | Opening[RemoteStore], labels: tuple[str, ...]
+    opening: Opening[Store] | Opening[RemoteStore], lines: Lines, labels: tuple[str, ...]
 ) -> int | None:
     """Append standard input; return the signal that ended it, if one did."""
     source = Input()
@@ -134,7 +141,7 @@ async def _append(
                 if not isinstance(store, RemoteStore):  # the daemon has said it
                     say_what_was_cut(store.recovery)
                 with bar(source.size, counts_records=True, shown=not source.is_terminal) as advance:
-                    await _append_lines(store, source, labels, advance)
+                    await _append_lines(store, source, lines, labels, advance)
             finally:
                 await _close(store)
     finally:
@@ -143,9 +150,12 @@ async def _append(
 
 
 async def _append_lines(
-    store: Store | RemoteStore, source: Input, labels: tuple[str, ...], advance: Advance
+    store: Store | RemoteStore,
+    source: Input,
+    lines: Lines,
+    labels: tuple[str, ...],
+    advance: Advance,
 ) -> None:
-    lines = Lines()
     while piece := await source.read():
         records = lines.feed(piece)
         for first in range(0, len(records), _BATCH_RECORDS):

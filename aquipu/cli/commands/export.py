@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -12,6 +13,7 @@ from aquipu.cli.app import EPILOG, SIGNALLED, app, exit_codes, usage
 from aquipu.cli.arguments import (
     AnyOption,
     Filters,
+    LimitOption,
     RelationOption,
     ReverseOption,
     SinceOption,
@@ -22,7 +24,7 @@ from aquipu.cli.arguments import (
     absolute,
     opened_for_reading,
 )
-from aquipu.cli.forms.exporter import Format, drain, exporter
+from aquipu.cli.forms.exporter import DataForm, Exporter, Format, Write, drain, exporter
 from aquipu.cli.streams.console import (
     bar,
     counted,
@@ -59,6 +61,23 @@ def export_command(
     relation: RelationOption = None,
     any_of: AnyOption = False,
     reverse: ReverseOption = False,
+    limit: LimitOption = None,
+    data: Annotated[
+        DataForm,
+        typer.Option(
+            "--data",
+            help="As text; or, in ndjson, data that is JSON as the value that it is, with the"
+            " encoding json.",
+        ),
+    ] = DataForm.TEXT,
+    safe: Annotated[
+        bool,
+        typer.Option(
+            "--safe/--as-is",
+            help="In csv, put an apostrophe before text that a spreadsheet would run as a formula"
+            " (it begins with =, +, -, @, a tab or a line end).",
+        ),
+    ] = True,
 ) -> None:
     """Write records as ndjson, csv or parquet, for other programs.
 
@@ -66,31 +85,34 @@ def export_command(
     Each record has:
       sequence   a number
       time       when it was accepted: ISO 8601 in UTC, nanoseconds
-      encoding   utf-8 or base64; not in parquet
+      encoding   utf-8 or base64 (or json: see --data); not in parquet
       data       as text, or base64 when it is no UTF-8; in parquet binary
       relations  a list of labels; in csv the same as JSON
     """
-    filters = Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse)
+    filters = Filters(start, stop, since, until, tuple(relation or ()), any_of, reverse, limit)
+    if data is DataForm.JSON and format is not Format.NDJSON:
+        raise typer.BadParameter("json goes with --format ndjson", param_hint="--data")
+    make = partial(exporter, format, json_data=data is DataForm.JSON, safe=safe)
     with exit_codes():
         if output is None:
-            export(store, filters, format, to_standard_output())
+            export(store, filters, make, to_standard_output())
             return
         with usage("--output"):
             if address_in(store) is None:
                 check_outside(output, absolute(store))
         with to_file(output) as target:
-            export(store, filters, format, target)
+            export(store, filters, make, target)
 
 
-def export(path: str, filters: Filters, format: Format, output: Output) -> None:
+def export(path: str, filters: Filters, make: Callable[[Write], Exporter], output: Output) -> None:
     """Export the records of a store that pass the filters, as the command does."""
-    into = exporter(format, output.write)
+    into = make(output.write)
     shown = not output.file.isatty()
     stopped_by: list[int] = []
 
     async def read() -> int:
         async with opened_for_reading(path) as reader, filters.scan(reader) as records:
-            return await _drain(records, into.take, shown=shown)
+            return await _drain(records, into.take, filters.limit, shown=shown)
 
     async def read_until_signalled() -> int:
         with anyio.CancelScope() as scope:
@@ -113,7 +135,11 @@ def export(path: str, filters: Filters, format: Format, output: Output) -> None:
 
 
 async def _drain(
-    records: AsyncIterable[Record], take: Callable[[list[Record]], None], *, shown: bool
+    records: AsyncIterable[Record],
+    take: Callable[[list[Record]], None],
+    limit: int | None,
+    *,
+    shown: bool,
 ) -> int:
     """Give them all to ``take``, under a bar. How many they were."""
     number = 0
@@ -125,5 +151,5 @@ async def _drain(
             number += len(piece)
             advance(sum(len(record.data) for record in piece), len(piece))
 
-        await drain(records, counted_take)
+        await drain(records, counted_take, limit)
     return number

@@ -11,7 +11,8 @@
 =============  =========================================  ==========================
 
 In csv a field that holds a line feed, a carriage return, a comma or a quote is quoted, and lines
-end with a line feed. Parquet needs pyarrow (the extra ``parquet``).
+end with a line feed. Unless it is told not to, the command puts an apostrophe before text that a
+spreadsheet would run as a formula. Parquet needs pyarrow (the extra ``parquet``).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import csv
 import io
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from enum import StrEnum
+from re import compile as pattern
 from typing import Any, Protocol
 
-from aquipu.cli.app import MissingPackageError
+from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.local.check.inspect import iso_time
 from aquipu.record import Record
 
@@ -33,7 +35,16 @@ PIECE_BYTES = 256 * 1024
 _RECORD_BYTES = 64  # what a record counts beside its data
 _GROUP_BYTES = 16 * 1024 * 1024  # of data in a row group of parquet
 _CSV_LINE_ENDS = "\r\n"
+_FORMULA = pattern(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+"""What makes a spreadsheet take a text for more than a text, in half and in full width."""
 _COLUMNS = ("sequence", "time", "encoding", "data", "relations")
+
+
+class DataForm(StrEnum):
+    """What the data of a record becomes."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Format(StrEnum):
@@ -57,30 +68,51 @@ class Exporter(Protocol):
         """Finish: there are no more records."""
 
 
-def exporter(format: Format, write: Write) -> Exporter:
+def exporter(
+    format: Format, write: Write, *, json_data: bool = False, safe: bool = False
+) -> Exporter:
     """Return an exporter that gives its bytes to ``write``.
 
-    Raises MissingPackageError before anything is written.
+    With ``json_data``, ndjson has data that is JSON as a value; with ``safe``, csv has no text that
+    a spreadsheet runs. Raises MissingPackageError before anything is written.
     """
     if format is Format.NDJSON:
-        return _Ndjson(write)
-    return _Csv(write) if format is Format.CSV else _Parquet(write)
+        return _Ndjson(write, ndjson_with_values if json_data else ndjson)
+    return _Csv(write, safe=safe) if format is Format.CSV else _Parquet(write)
 
 
-async def drain(records: AsyncIterable[Record], take: Callable[[list[Record]], None]) -> None:
-    """Give the records to ``take`` in pieces; when reading fails, first those that came before."""
+async def drain(
+    records: AsyncIterable[Record],
+    take: Callable[[list[Record]], None],
+    limit: int | None = None,
+) -> None:
+    """Give the records to ``take`` in pieces; when reading fails, first those that came before.
+
+    With a limit, no more than so many.
+    """
     piece: list[Record] = []
     size = 0
+    if limit == 0:
+        return
     try:
-        async for record in records:
+        async for number, record in _counted(records):
             piece.append(record)
             size += len(record.data) + _RECORD_BYTES
             if size >= PIECE_BYTES:
                 full, piece, size = piece, [], 0  # should taking fail, they must not be taken twice
                 take(full)
+            if number == limit:
+                break
     finally:
         if piece:
             take(piece)
+
+
+async def _counted(records: AsyncIterable[Record]) -> AsyncIterator[tuple[int, Record]]:
+    number = 0
+    async for record in records:
+        number += 1
+        yield number, record
 
 
 def ndjson(record: Record) -> bytes:
@@ -99,12 +131,39 @@ def _text(data: bytes) -> tuple[str, str]:
         return "base64", b64encode(data).decode()
 
 
+def ndjson_with_values(record: Record) -> bytes:
+    """Return the line of one record, with data that is JSON as the value that it is."""
+    value = json_in(record.data)
+    if value is None:
+        return ndjson(record)
+    head = {"sequence": record.sequence, "time": iso_time(record.timestamp), "encoding": "json"}
+    rest = json.dumps({"relations": record.relations}, ensure_ascii=False)
+    return f'{json.dumps(head)[:-1]}, "data": {value}, {rest[1:]}\n'.encode()
+
+
+def json_in(data: bytes) -> str | None:
+    """Return JSON in one line, its numbers and its escapes as they are; None for what is none."""
+    try:
+        text = data.decode().strip(" \t\r\n")
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if "\n" in text or "\r" in text:  # between its parts: within a text they are escapes
+        return json.dumps(value, ensure_ascii=True)
+    return text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
 class _Ndjson:
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, line: Callable[[Record], bytes]) -> None:
         self._write = write
+        self._line = line
 
     def take(self, records: list[Record]) -> None:
-        self._write(b"".join(map(ndjson, records)))
+        self._write(b"".join(map(self._line, records)))
 
     def end(self) -> None:
         pass
@@ -118,14 +177,15 @@ class _Csv:
     each row.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, *, safe: bool) -> None:
         self._write = write
+        self._safe = safe
         self._lines: list[str] = []
         self._writer = csv.writer(self, lineterminator=_CSV_LINE_ENDS)
         self._put([_COLUMNS])
 
     def take(self, records: list[Record]) -> None:
-        self._put([_fields(record) for record in records])
+        self._put([_fields(record, safe=self._safe) for record in records])
 
     def end(self) -> None:
         pass
@@ -140,9 +200,12 @@ class _Csv:
         self._write(text.encode())
 
 
-def _fields(record: Record) -> tuple[object, ...]:
+def _fields(record: Record, *, safe: bool) -> tuple[object, ...]:
+    encoding, text = _text(record.data)
+    if safe and _FORMULA.match(text):
+        text = f"'{text}"
     relations = json.dumps(record.relations, ensure_ascii=False)
-    return (record.sequence, iso_time(record.timestamp), *_text(record.data), relations)
+    return (record.sequence, iso_time(record.timestamp), encoding, text, relations)
 
 
 class _Parquet:

@@ -51,6 +51,16 @@ def readable(text: str) -> str:
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
+def is_coloured(output: FileIO) -> bool:
+    """Return whether it is a terminal with colours, and NO_COLOR is not set."""
+    if not output.isatty():
+        return False
+    from rich.console import Console
+
+    console = Console()
+    return console.color_system is not None and not console.no_color
+
+
 def write_line(output: FileIO, text: str) -> None:
     """Write text with its line end; a path that is no UTF-8 comes out as the bytes that it is."""
     write(output, f"{text}\n".encode(errors="surrogateescape"))

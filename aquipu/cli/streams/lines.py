@@ -1,8 +1,7 @@
 """Lines out of pieces: bytes in, lines out. Pure.
 
-A line is a record of `aquipu append`, so it keeps its line end, and what was taken apart can be put
-together again. Only a line feed ends a line: a carriage return may stand anywhere in one, and the
-last line may have no end at all.
+A line is a record of `aquipu append`, with or without its end. Only a line feed ends a line (or
+only a NUL): a carriage return may stand anywhere in it, and the last line may have no end at all.
 """
 
 from __future__ import annotations
@@ -33,7 +32,12 @@ class LineTooLongError(ValueError):
 class Lines:
     """Lines out of pieces, up to the first line that is longer than it may be."""
 
-    def __init__(self, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+    def __init__(
+        self, line_bytes_max: int = LINE_BYTES_MAX, *, end: bytes = b"\n", keep_end: bool = True
+    ) -> None:
+        """Make lines that this byte ends; it is part of them, or left out."""
+        self._end = end
+        self._kept = end if keep_end else b""
         self._line_bytes_max = line_bytes_max
         self._number = 1  # of the line at hand
         self._held: list[bytes] = []  # what has come of it
@@ -44,8 +48,8 @@ class Lines:
 
         Raises LineTooLongError as soon as a line is over the limit.
         """
-        *ended, begun = piece.split(b"\n")
-        lines = [line + b"\n" for line in ended]
+        *ended, begun = piece.split(self._end)
+        lines = [line + self._kept for line in ended] if self._kept else ended
         if lines:
             self._hold(lines[0])
             lines[0] = self.rest()

@@ -1,0 +1,40 @@
+"""What a standard output is shown: lines and pages on a terminal, nothing of that elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from io import FileIO
+
+from aquipu.cli.forms.shown import Paint, coloured, line, page, plain
+from aquipu.cli.forms.stream import Form
+from aquipu.cli.streams.console import is_coloured, write
+from aquipu.record import Record
+
+Shown = Callable[[Record], str] | None
+"""What shows a record to people; None where nobody looks."""
+
+
+def lines_on(output: FileIO, following: int) -> Shown:
+    """Return what shows the records before the sequence ``following``, each in a line."""
+    if not output.isatty():
+        return None
+    return partial(line, width=len(str(max(following - 1, 0))), paint=_paint(output))
+
+
+def pages_on(output: FileIO) -> Shown:
+    """Return what shows all of a record."""
+    return partial(page, paint=_paint(output)) if output.isatty() else None
+
+
+def taker(output: FileIO, form: Form) -> Callable[[list[Record]], None]:
+    """Return what writes records in a form."""
+
+    def take(records: list[Record]) -> None:
+        write(output, b"".join(map(form, records)))
+
+    return take
+
+
+def _paint(output: FileIO) -> Paint:
+    return coloured if is_coloured(output) else plain

@@ -1,0 +1,43 @@
+"""Times as people write them: ISO 8601, a date, yesterday, or how long ago."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from re import ASCII, findall, fullmatch
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGO = rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])"
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Return the time that is meant, with its zone; ValueError for anything else.
+
+    ``now`` has the local zone. What lacks a zone is meant in the local one, and a date is its
+    beginning there::
+
+        2026-01-31T12:00:00Z    2026-01-31 12:00    2026-01-31    today    yesterday    now
+        90s    15m    1h30m    2d    1w             so long ago
+    """
+    if fullmatch(rf"(?:{_AGO})+", text, ASCII):
+        parts = findall(_AGO, text)
+        try:
+            return now - timedelta(seconds=sum(int(n) * _SECONDS[unit] for n, unit in parts))
+        except OverflowError:
+            raise ValueError(f"{text!r} is longer ago than there are dates") from None
+    days = {"today": 0, "yesterday": 1}.get(text)
+    if text == "now":
+        return now
+    if days is not None:
+        day = now.date() - timedelta(days=days)
+        return datetime(day.year, day.month, day.day).astimezone()
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time: write 2026-01-31T12:00:00Z, 2026-01-31 (here), 1h, 2d (ago) "
+            "or yesterday"
+        ) from None
+    try:
+        return time if time.utcoffset() is not None else time.astimezone()
+    except (OverflowError, ValueError):
+        raise ValueError(f"{text!r} is before or after all times") from None
