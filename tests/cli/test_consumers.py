@@ -18,7 +18,7 @@ from tests.daemon.served import served
 async def read_lines(path: Path, number: int, *options: str) -> list[bytes]:
     """What follow writes first; then it is killed."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "follow", path, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *COMMAND, "follow", "--raw", path, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     lines = [await process.stdout.readline() for _ in range(number)]
