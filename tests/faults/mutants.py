@@ -363,6 +363,9 @@ MUTANTS: dict[str, Mutant] = {
     "does not look at the directory before it acknowledges": found_by(
         "places", Edit("Journal.write", "self._files.check_place()", "")
     ),
+    "does not look at the size before it appends": found_by(
+        "places", Edit("Journal._append", "self._files.check_size()", "")
+    ),
     "looks only whether something has the path": found_by(
         "places", Edit("Directory.wrong", "seen[:2] != self._identity", "False")
     ),

@@ -1,5 +1,5 @@
-"""The directory of a running store is moved, replaced or removed, or its lock is: at every moment,
-on a real disk.
+"""The directory of a running store is moved, replaced or removed, or one of its files is, or the
+lock: at every moment, on a real disk.
 
 What must hold: nothing that is appended after that is acknowledged; all that was acknowledged
 before is where the directory is now; nothing of the store has come to be elsewhere; and at no
@@ -54,8 +54,16 @@ def _linked(path: str) -> None:
     os.symlink(f"{path}.other", path)
 
 
+def _last(path: str) -> str:
+    return max(entry.path for entry in os.scandir(path) if entry.name.endswith(".segment"))
+
+
 def _segment(path: str) -> None:
-    os.unlink(max(entry.path for entry in os.scandir(path) if entry.name.endswith(".segment")))
+    os.unlink(_last(path))
+
+
+def _cut(path: str) -> None:
+    os.truncate(_last(path), 0)
 
 
 def _manifest(path: str) -> None:
@@ -79,6 +87,7 @@ ENDS: dict[str, Act] = {
     "replaced": _replaced,
     "behind another link": _linked,
     "without its last segment": _segment,
+    "with its last segment cut off": _cut,
     "without its manifest": _manifest,
 }
 """After these the store takes nothing more ..."""
@@ -126,7 +135,7 @@ async def _happens(
         await store.aclose()
         if what in ENDS:
             tally.violated(f"{case}: it is closed as if all was well")
-    elsewhere = [] if act in (*PASSES.values(), _segment, _manifest) else _names_in(path)
+    elsewhere = [] if act in (*PASSES.values(), _segment, _cut, _manifest) else _names_in(path)
     if elsewhere:
         tally.violated(f"{case}: {elsewhere} have come to be elsewhere")
     if act in (_moved, _replaced, _linked):
