@@ -17,9 +17,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.stderr.write(
-            f"aquipu: the command line needs {error.name}: pip install 'aquipu[cli]'\n"
-        )
+        from aquipu.cli.streams.missing import MissingPackageError
+
+        missing = MissingPackageError("the command line needs", error.name, "cli")
+        sys.stderr.write(f"aquipu: {missing}\n")
         sys.exit(2)
     run()
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
 from signal import SIGINT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from aquipu.cli.streams.console import say
+from aquipu.cli.streams.console import say, standard_output, write_line
 from aquipu.cli.streams.lines import LineTooLongError
 from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.errors import (
@@ -43,14 +46,70 @@ Exit codes:
   130  stopped by Ctrl-C; 143 by SIGTERM (serve: 0); 129 by SIGHUP
 """
 
+
+class Purpose(StrEnum):
+    """What commands are for: the headings under which the help lists them, in this order."""
+
+    WRITE = "Write"
+    READ = "Read"
+    KEEP = "Consumers, and what is kept for them"
+    CARE = "The store as a whole"
+    SERVE = "A service"
+
+
+class _ByPurpose(TyperGroup):
+    """Lists the commands under headings, also where the help is plain text."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        room = formatter.width - 6 - max(map(len, commands))
+        for purpose in Purpose:
+            with formatter.section(purpose.value):
+                formatter.write_dl(
+                    [
+                        (f"{name:<{max(map(len, commands))}}", command.get_short_help_str(room))
+                        for name, command in commands.items()
+                        if command is not None
+                        and getattr(command, "rich_help_panel", None) == purpose
+                    ]
+                )
+
+
 app = typer.Typer(
+    cls=_ByPurpose,
     help="A durable log. Data goes to standard output, everything else to standard error.",
     epilog=EPILOG,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("aquipu")
+    except PackageNotFoundError:
+        found = f"of the checkout {Path(__file__).parents[2]}, not installed"
+    with exit_codes():
+        write_line(standard_output(), f"aquipu {found}")
+    raise typer.Exit(WELL)
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which version this is.", callback=_say_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 # errors and exit codes
 

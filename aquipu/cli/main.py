@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from aquipu.cli.app import app
-from aquipu.cli.commands import (  # noqa: F401 - each gives its commands to `app`
-    append,
-    backup,
-    export,
-    follow,
-    keep,
-    listing,
-    look,
-    mend,
-    read,
-    serve,
-)
+
+# The help lists the commands in this order.
+# isort: off
+from aquipu.cli.commands import append  # noqa: F401
+from aquipu.cli.commands import read  # noqa: F401
+from aquipu.cli.commands import follow  # noqa: F401
+from aquipu.cli.commands import listing  # noqa: F401
+from aquipu.cli.commands import export  # noqa: F401
+from aquipu.cli.commands import keep  # noqa: F401
+from aquipu.cli.commands import look  # noqa: F401
+from aquipu.cli.commands import backup  # noqa: F401
+from aquipu.cli.commands import mend  # noqa: F401
+from aquipu.cli.commands import serve  # noqa: F401
+# isort: on
 
 __all__ = ["run"]
 

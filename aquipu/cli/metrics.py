@@ -64,9 +64,7 @@ def served(store: Store, place: Place) -> Iterator[str]:
 
         from aquipu.contrib.prometheus import exported
     except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"metrics need {error.name}: pip install 'aquipu[prometheus]'"
-        ) from None
+        raise MissingPackageError("metrics need", error.name, "prometheus") from None
     registry = (
         client.CollectorRegistry()
     )  # whatever the environment says of prometheus_client's own

@@ -1,6 +1,6 @@
 """A store in aiohttp's server, opened with the application, that can audit its requests.
 
-``pip install 'aquipu[aiohttp]'``.
+``pip install -e '.[aiohttp]'`` in a checkout.
 
 ::
 

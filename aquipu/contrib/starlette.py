@@ -1,6 +1,6 @@
 """A store in Starlette and FastAPI, opened with the application, that can audit its requests.
 
-``pip install 'aquipu[fastapi]'``, or ``aquipu[starlette]``.
+``pip install -e '.[fastapi]'`` in a checkout, or ``.[starlette]``.
 
 ::
 

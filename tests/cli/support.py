@@ -104,11 +104,13 @@ JSON_READING = ("info", "verify")
 COMMANDS = (
     *(
         "append",
+        "backup",
         "cat",
         "cursors",
         "export",
         "find",
         "follow",
+        "get",
         "hold",
         "index",
         "info",

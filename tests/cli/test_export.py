@@ -206,7 +206,7 @@ def test_a_parquet_of_nothing() -> None:
 def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install, before anything is written."""
     monkeypatch.setattr(export, "__import__", missing, raising=False)
-    with pytest.raises(MissingPackageError, match=r"pip install 'aquipu\[parquet\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install -e '\.\[parquet\]'"):
         exporter(Format.PARQUET, print)
 
 
@@ -286,7 +286,7 @@ def test_parquet_is_refused_where_it_cannot_be_made(
     done = run("export", store, "--format", "parquet", "-o", tmp_path / "file.parquet")
     assert (done.returncode, done.stderr) == (
         2,
-        b"aquipu: parquet needs pyarrow: pip install 'aquipu[parquet]'\n",
+        f"aquipu: {MissingPackageError('parquet needs', 'pyarrow', 'parquet')}\n".encode(),
     )
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 

@@ -161,7 +161,7 @@ def test_metrics_that_cannot_be(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (missing.returncode, b"pip install 'aquipu[prometheus]'" in missing.stderr) == (2, True)
+    assert (missing.returncode, b"pip install -e '.[prometheus]'" in missing.stderr) == (2, True)
     assert data_in(tmp_path / "store") == []
 
 

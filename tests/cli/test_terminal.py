@@ -201,3 +201,21 @@ def test_a_beginning_that_does_not_count(log: Path) -> None:
     done = run("follow", log, "--cursor", "billing", "--start", "0", "--limit", "1")
     assert done.stdout == b"three\n"
     assert done.stderr == b"aquipu: the cursor billing goes on at 2; --start is for a new one\n"
+
+
+# lists
+
+
+def test_lists_have_headings(log: Path) -> None:
+    """On a terminal columns stand below each other, with a heading; a pipe gets neither."""
+    well("follow", log, "--cursor", "mail", "--limit", "1")
+    well("hold", log, "audit", "2")
+    for command, heading, row in (
+        ("relations", "RECORDS  LABEL", "      2  user:7"),
+        ("cursors", "BEHIND  SECONDS  SEQUENCE  CURSOR", r"     2 +\d+\.\d{3}         1  mail"),
+        ("hold", "KEPT FROM  HOLD", "        2  audit"),
+    ):
+        rows = on_a_terminal(command, log, NO_COLOR="1").split("\r\n")
+        assert re.sub(" +", " ", rows[0]) == re.sub(" +", " ", heading)
+        assert any(re.fullmatch(row, one) for one in rows), rows
+        assert "\t" in well(command, log).decode()

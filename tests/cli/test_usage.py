@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import typer
 
 from aquipu import Always, EveryN, NotAStoreError, OsManaged, SyncPolicy
+from aquipu.cli.app import Purpose
 from aquipu.cli.arguments import sync_policy_of
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
-from tests.cli.support import COMMANDS, JSON_READING, READING, SAMPLE, run, spawn, well
+from tests.cli.support import (
+    COMMAND,
+    COMMANDS,
+    ENVIRONMENT,
+    JSON_READING,
+    READING,
+    SAMPLE,
+    run,
+    spawn,
+    well,
+)
 from tests.support import snapshot
 
 # locks
@@ -262,7 +275,8 @@ def test_without_the_packages_of_the_extra(missing: str) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
     assert (
         done.stderr
-        == f"aquipu: the command line needs {missing}: pip install 'aquipu[cli]'\n".encode()
+        == f"aquipu: the command line needs {missing}, which is not installed: "
+        "in the checkout of aquipu, pip install -e '.[cli]'\n".encode()
     )
 
 
@@ -296,3 +310,31 @@ def test_the_command_is_installed(store: Path) -> None:
         subprocess.run([script, "cat", "--raw", store], capture_output=True, check=True).stdout
         == SAMPLE
     )
+
+
+# the program
+
+
+def test_the_version() -> None:
+    """It is that of the package."""
+    assert well("--version") == f"aquipu {version('aquipu')}\n".encode()
+
+
+def test_every_command_is_listed_by_what_it_is_for() -> None:
+    """Each stands once in the help, below a heading, with a sentence that fits the line."""
+    text = well("--help").decode()
+    listed = re.findall(r"^  ([a-z]+)  +[A-Z]", text, re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+    narrow = subprocess.run(
+        [*COMMAND, "--help"], env=ENVIRONMENT | {"COLUMNS": "80"}, capture_output=True, check=True
+    ).stdout.decode()
+    assert "..." not in narrow.replace("[ARGS]...", "")
+    for heading in Purpose:
+        assert f"\n{heading.value}:\n" in narrow
+
+
+def test_the_shell_completes_commands() -> None:
+    """The script for a shell asks the program, and that answers."""
+    asked = {"_AQUIPU_COMPLETE": "complete_bash", "COMP_WORDS": "aquipu fo", "COMP_CWORD": "1"}
+    done = subprocess.run([*COMMAND], env=ENVIRONMENT | asked, capture_output=True, check=False)
+    assert done.stdout.split() == [b"follow"]

@@ -10,7 +10,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, SIGNALLED, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, SIGNALLED, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     LockTimeoutOption,
     ModeOption,
@@ -47,7 +47,7 @@ _BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a 
 # append
 
 
-@app.command("append", epilog=EPILOG)
+@app.command("append", epilog=EPILOG, rich_help_panel=Purpose.WRITE)
 def append_command(
     store: Annotated[
         str,
@@ -86,7 +86,7 @@ def append_command(
     ] = False,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
-    """Store standard input, a record per line.
+    """Store standard input, a record for each line.
 
     Each line is stored as soon as it comes, without its line end, which `aquipu cat` puts behind it
     again. With --raw, both leave every byte as it is. At the end, one line on standard error says

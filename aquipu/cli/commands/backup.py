@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     JsonOption,
     StoreArgument,
@@ -31,7 +31,7 @@ from aquipu.record import Backup
 # a copy of all of it
 
 
-@app.command("backup", epilog=EPILOG)
+@app.command("backup", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def backup_command(
     store: StoreArgument,
     place: Annotated[
@@ -50,7 +50,9 @@ def backup_command(
     ] = True,
     json_object: JsonOption = False,
 ) -> None:
-    """Copy a store to another directory, also while a service writes it.
+    """Copy a store to another directory.
+
+    This works also while a service writes the store.
 
     DEST is a store itself, with everything that was acknowledged when this began, synced, and
     checked frame by frame. Made again, it gets what is new, and keeps what the store has purged

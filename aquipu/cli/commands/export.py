@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, SIGNALLED, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, SIGNALLED, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     AnyOption,
     Filters,
@@ -49,7 +49,7 @@ _OutputOption = Annotated[
 # other forms
 
 
-@app.command("export", epilog=EPILOG)
+@app.command("export", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def export_command(
     store: StoreArgument,
     format: Annotated[Format, typer.Option("--format", help="What to write.")],

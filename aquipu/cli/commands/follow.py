@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     AnyOption,
     Filters,
@@ -38,7 +38,7 @@ _Start = int | Literal["earliest"] | None
 """Where following begins: None is the end."""
 
 
-@app.command("follow", epilog=EPILOG)
+@app.command("follow", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def follow_command(
     store: StoreArgument,
     start: Annotated[
@@ -103,7 +103,7 @@ def follow_command(
     _run(store, read)
 
 
-@app.command("tail", epilog=EPILOG)
+@app.command("tail", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def tail_command(
     store: StoreArgument,
     lines: Annotated[
@@ -118,7 +118,10 @@ def tail_command(
     nul: NulOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Write the last records. They look as those of cat."""
+    """Write the last records, and with -f those that follow.
+
+    They look as those of cat.
+    """
     filters = Filters(labels=tuple(relation or ()), any_of=any_of)
     wish = wish_of(json_lines, nul, raw)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, USAGE, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, USAGE, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     JsonOption,
     LockTimeoutOption,
@@ -25,6 +25,7 @@ from aquipu.cli.arguments import (
     sequence_or_time,
 )
 from aquipu.cli.forms.objects import as_json
+from aquipu.cli.forms.screen import table
 from aquipu.cli.streams.console import (
     counted,
     say,
@@ -54,7 +55,7 @@ _BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a 
 # purge and hold
 
 
-@app.command("purge", epilog=EPILOG)
+@app.command("purge", epilog=EPILOG, rich_help_panel=Purpose.KEEP)
 def purge_command(
     store: StoreArgument,
     before: Annotated[
@@ -68,12 +69,12 @@ def purge_command(
     lock_timeout: LockTimeoutOption = 20.0,
     json_object: JsonOption = False,
 ) -> None:
-    """Delete the oldest records, in whole sealed segments.
+    """Delete the oldest records.
 
-    A segment goes when everything in it lies before the sequence or time.
-
-    What a hold keeps stays, and so does the segment that is being written. A store that a service
-    writes alone is its to purge; one that is shared, or served, is purged through who writes it.
+    They go in whole files of the log: one that is full goes when everything in it lies before the
+    sequence or time. What a hold keeps stays, and so does the file that is being written. A store
+    that a service writes alone is its to purge; one that is shared, or served, is purged through
+    who writes it.
 
     \b
     With --json, one object:
@@ -116,7 +117,7 @@ async def _purge_before(
     return await store.purge(before_time=before, dry_run=dry_run)
 
 
-@app.command("hold", epilog=EPILOG)
+@app.command("hold", epilog=EPILOG, rich_help_panel=Purpose.KEEP)
 def hold_command(
     store: StoreArgument,
     name: Annotated[
@@ -131,12 +132,12 @@ def hold_command(
     release: Annotated[bool, typer.Option("--release", help="Remove the hold.")] = False,
     json_object: JsonOption = False,
 ) -> None:
-    """Keep records from being purged, whatever the retention says.
+    """Keep records from being purged, or list what is kept.
 
     This works also while a service writes the store.
 
-    Without a name, the holds are listed: sequence, tab, name. With --json, one object: the sequence
-    by name.
+    Without a name, the holds are listed: sequence, tab, name; on a terminal as a table. With
+    --json, one object: the sequence by name.
     """
     if (name is None and release) or (release and sequence is not None):
         raise typer.BadParameter("takes a name, and nothing else", param_hint="--release")
@@ -152,9 +153,8 @@ def hold_command(
         if json_object:
             write_line(output, as_json(holds))
         elif name is None and holds:
-            write_line(
-                output, "\n".join(f"{kept_from}\t{name}" for name, kept_from in holds.items())
-            )
+            rows = [(str(kept_from), name) for name, kept_from in holds.items()]
+            write_line(output, table(output, ("KEPT FROM", "HOLD"), rows))
 
 
 def _hold_in_files(

@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, app, exit_codes
+from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
 from aquipu.cli.arguments import (
     JsonOption,
     StoreArgument,
@@ -18,6 +18,7 @@ from aquipu.cli.arguments import (
     opened_for_reading,
 )
 from aquipu.cli.forms.objects import as_json
+from aquipu.cli.forms.screen import table
 from aquipu.cli.streams.console import (
     let_interrupt_kill,
     standard_output,
@@ -30,13 +31,15 @@ from aquipu.local.read.cursor import lags
 from aquipu.record import Lag
 
 
-@app.command("relations", epilog=EPILOG)
+@app.command("relations", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def relations_command(
     store: StoreArgument,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only labels that begin so.")] = "",
     json_object: JsonOption = False,
 ) -> None:
-    """List the labels, in order, and how many records carry each: number, tab, label.
+    """List the labels, and how many records carry each.
+
+    On a terminal that is a table; elsewhere a line each: number, tab, label.
 
     With --json, one object: the number by label.
     """
@@ -52,20 +55,21 @@ def relations_command(
         if json_object:
             write_line(output, as_json(counts))
         elif counts:
-            write_line(output, "\n".join(f"{number}\t{label}" for label, number in counts.items()))
+            rows = [(str(number), label) for label, number in counts.items()]
+            write_line(output, table(output, ("RECORDS", "LABEL"), rows))
 
 
 # consumers
 
 
-@app.command("cursors", epilog=EPILOG)
+@app.command("cursors", epilog=EPILOG, rich_help_panel=Purpose.KEEP)
 def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> None:
     """List the cursors, and how far each consumer is behind.
 
-    This works also while a service writes the store.
+    This works also while a service writes the store. On a terminal it is a table; elsewhere a line
+    each: records behind, age of the oldest of these in seconds, sequence, name, with tabs between.
 
-    Each in a line: records behind, age of the oldest of these in seconds, sequence, name, with tabs
-    between. One whose file does not check is left out; follow says what is wrong with it.
+    A cursor whose file does not check is left out: follow says what is wrong with it.
 
     \b
     With --json, one object: by name, an object:
@@ -81,13 +85,11 @@ def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> No
         if json_object:
             write_line(output, as_json({name: lag._asdict() for name, lag in found.items()}))
         elif found:
-            write_line(
-                output,
-                "\n".join(
-                    f"{lag.records}\t{lag.seconds:.3f}\t{lag.sequence}\t{name}"
-                    for name, lag in found.items()
-                ),
-            )
+            rows = [
+                (str(lag.records), f"{lag.seconds:.3f}", str(lag.sequence), name)
+                for name, lag in found.items()
+            ]
+            write_line(output, table(output, ("BEHIND", "SECONDS", "SEQUENCE", "CURSOR"), rows))
 
 
 def _cursors_in(path: str) -> dict[str, Lag]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import typer
 
-from aquipu.cli.app import DAMAGED, EPILOG, WELL, app, exit_codes
+from aquipu.cli.app import DAMAGED, EPILOG, WELL, Purpose, app, exit_codes
 from aquipu.cli.arguments import DirectoryArgument, JsonOption, directory
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import (
@@ -27,11 +27,12 @@ from aquipu.local.disk.disk import Disk
 # the store itself
 
 
-@app.command("info", epilog=EPILOG)
+@app.command("info", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
-    """Say what a store holds, and who writes it, also while a service does.
+    """Say what a store holds, and who writes it.
 
-    Of a store that is written it is what readers see: all that was acknowledged.
+    This works also while a service does. Of a store that is written it is what readers see: all
+    that was acknowledged.
 
     \b
     With --json, one object:
@@ -60,7 +61,7 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
         write_line(output, as_json(info) if json_object else _info_text(info))
 
 
-@app.command("verify", epilog=EPILOG)
+@app.command("verify", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def verify_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
     """Read every byte of a store and check it.
 
@@ -77,7 +78,8 @@ def verify_command(store: DirectoryArgument, json_object: JsonOption = False) ->
                      damage hides that
       records        their number; null when damage keeps them from being
                      counted
-      frames         commits and marks, as records
+      frames         groups of records that were written together, and marks
+                     of the log's own; null as records
       segments       the number of segment files
       bytes          of the segment files
       damages        a list of objects: path, offset, reason

@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import DAMAGED, EPILOG, app, exit_codes
+from aquipu.cli.app import DAMAGED, EPILOG, Purpose, app, exit_codes
 from aquipu.cli.arguments import DirectoryArgument, JsonOption, bounds, directory
 from aquipu.cli.commands.look import bytes_to_read
 from aquipu.cli.forms.objects import as_json
@@ -39,17 +39,18 @@ _YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 # index
 
 
-@app.command("index", epilog=EPILOG)
+@app.command("index", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def index_command(
     store: DirectoryArgument,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build all of them anew, also those that are sound.")
     ] = False,
 ) -> None:
-    """Build the indexes of the sealed segments that are missing or damaged.
+    """Build what searches by labels go by, where it is missing.
 
-    A service does this by itself, in the background; this is for a store that none is writing. An
-    index only makes finding faster: nothing is lost with it.
+    Each full file of the log has such an index. A service does this by itself, in the background;
+    this is for a store that none is writing. An index only makes finding faster: nothing is lost
+    with it.
     """
     path = directory(store)
     with exit_codes(
@@ -75,7 +76,7 @@ def index_command(
 # repair
 
 
-@app.command("repair", epilog=EPILOG)
+@app.command("repair", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def repair_command(
     store: DirectoryArgument, yes: _YesOption = False, json_object: JsonOption = False
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     AnyOption,
     Filters,
@@ -35,7 +35,7 @@ from aquipu.cli.forms.stream import Wish
 from aquipu.cli.streams.console import let_interrupt_kill, standard_output, write
 
 
-@app.command("cat", epilog=EPILOG)
+@app.command("cat", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def cat_command(
     store: StoreArgument,
     start: StartOption = None,
@@ -50,11 +50,11 @@ def cat_command(
     nul: NulOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Write records: a line each.
+    """Write all records, or a part of them, a line each.
 
     On a terminal that is time, sequence, labels and data, with all that could disturb the terminal
-    shown as escapes, and long data cut. Into a pipe or a file it is the data as it was stored, and
-    a line end: see -0, --raw and --json.
+    shown as escapes, and long data cut (get shows all of it). Into a pipe or a file it is the data
+    as it was stored, and a line end: see -0, --raw and --json.
 
     The store may be written meanwhile: what was acknowledged before is written. A torn tail (see
     info) is not part of it.
@@ -64,7 +64,34 @@ def cat_command(
     _write_records(store, filters, wish_of(json_lines, nul, raw))
 
 
-@app.command("find", epilog=EPILOG)
+@app.command("get", epilog=EPILOG, rich_help_panel=Purpose.READ)
+def get_command(
+    store: StoreArgument,
+    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", help="The number of the record.")],
+    json_lines: JsonLinesOption = False,
+    nul: NulOption = False,
+    raw: RawOption = False,
+) -> None:
+    """Write one record, by its number.
+
+    On a terminal all of it is shown, each field on a line of its own, and JSON folded out. Into a
+    pipe or a file it is written as cat does.
+    """
+    wish = wish_of(json_lines, nul, raw)
+    let_interrupt_kill()
+    with exit_codes():
+        output = standard_output()
+
+        async def read() -> None:
+            async with opened_for_reading(store) as reader:
+                with usage("SEQUENCE"):
+                    record = await reader.get(sequence)
+                write(output, wish.form(pages_on(output))(record))
+
+        anyio.run(read)
+
+
+@app.command("find", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def find_command(
     store: StoreArgument,
     labels: Annotated[
@@ -82,36 +109,12 @@ def find_command(
     nul: NulOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Write the records that carry all of the labels, as `aquipu cat --relation` does."""
+    """Write the records that carry all of these labels.
+
+    They look as those of cat.
+    """
     filters = Filters(start, stop, since, until, tuple(labels), any_of, reverse, limit)
     _write_records(store, filters, wish_of(json_lines, nul, raw))
-
-
-@app.command("get", epilog=EPILOG)
-def get_command(
-    store: StoreArgument,
-    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", help="The number of the record.")],
-    json_lines: JsonLinesOption = False,
-    nul: NulOption = False,
-    raw: RawOption = False,
-) -> None:
-    """Write one record.
-
-    On a terminal all of it is shown, each field on a line of its own, and JSON folded out. Into a
-    pipe or a file it is written as cat does.
-    """
-    wish = wish_of(json_lines, nul, raw)
-    let_interrupt_kill()
-    with exit_codes():
-        output = standard_output()
-
-        async def read() -> None:
-            async with opened_for_reading(store) as reader:
-                with usage("SEQUENCE"):
-                    record = await reader.get(sequence)
-                write(output, wish.form(pages_on(output))(record))
-
-        anyio.run(read)
 
 
 def _write_records(store: str, filters: Filters, wish: Wish) -> None:

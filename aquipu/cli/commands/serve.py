@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, SIGNALLED, WELL, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, SIGNALLED, WELL, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     LockTimeoutOption,
     ModeOption,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DAY = 86_400  # seconds
 
 
-@app.command("serve", epilog=EPILOG)
+@app.command("serve", epilog=EPILOG, rich_help_panel=Purpose.SERVE)
 def serve_command(
     store: Annotated[
         str,

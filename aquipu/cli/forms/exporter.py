@@ -213,9 +213,7 @@ class _Parquet:
         try:
             pyarrow: Any = __import__("pyarrow.parquet")  # it has no types, and need not be there
         except ModuleNotFoundError as error:
-            raise MissingPackageError(
-                f"parquet needs {error.name}: pip install 'aquipu[parquet]'"
-            ) from None
+            raise MissingPackageError("parquet needs", error.name, "parquet") from None
         self._schema: Any = pyarrow.schema(
             [
                 ("sequence", pyarrow.uint64()),
