@@ -61,6 +61,18 @@ async def test_what_is_sealed_by_its_age_is_synced(tmp_path: Path) -> None:
         assert store.statistics().segments == 2
 
 
+async def test_what_is_sealed_behind_its_commit_is_synced(tmp_path: Path) -> None:
+    """The segment was full, or its time had come before the thread had done with the commit: who
+    waits does not wait for the next commit, nor for the policy.
+    """
+    policy = EveryN(1000, within=3600)
+    async with Store.open(tmp_path, sync_policy=policy, max_segment_bytes=4096) as store:
+        await store.append(bytes(5000))
+        await soon(store.reached(Stage.SYNCED, 0))
+        assert store.synced_sequence == 1
+        assert store.statistics().segments == 2
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"retention": Retention(max_age=0.01)}, {"max_segment_age": 0.01}, SOON],

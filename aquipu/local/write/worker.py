@@ -146,7 +146,7 @@ class Worker:
                 job.work.outcome = self._write(job.work)
                 self._call_back(job.done, job.work.outcome)
             del job  # an idle thread keeps no records
-            self._maintain(self._journal.maintain)
+            self._maintain_journal()
             latency.since = 0
         self.outcome = self._close()
         latency.since = 0
@@ -199,6 +199,13 @@ class Worker:
 
     def _wake(self, _journal: Journal) -> None:
         self._is_woken = False
+
+    def _maintain_journal(self) -> None:
+        """Do what is due between two commits, and tell the loop of a roll: it has synced them."""
+        synced_sequence = self._journal.synced_sequence
+        self._maintain(self._journal.maintain)
+        if self._journal.synced_sequence != synced_sequence:
+            self._call_back(self.aged, self._journal.result())
 
     def _maintain(self, work: Callable[[], T]) -> T | None:
         """Do something between two commits. The journal keeps a failure for the next commit."""
