@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "examples": frozenset({"face", "contrib", "sync"}),
     "cli": frozenset(
         {"words", "face", "contrib", "store", "reader", "runtime", "local/disk", "local/retain"}
-        | {"cli/forms", "cli/streams"}
+        | {"local/write", "cli/forms", "cli/streams"}
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
@@ -108,6 +108,7 @@ PURE = frozenset(
             "remote/protocol",
             "cli/streams/lines",
             "cli/forms/stream",
+            "cli/forms/jsonl",
         ),
     }
 )
@@ -148,7 +149,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "mmap": frozenset(),
     "importlib": frozenset({"cli/app"}),
     "google_crc32c": frozenset({"local/format/checksum"}),
-    "typer": frozenset({"cli/app", "cli/arguments"})
+    "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
     "click": frozenset(),
     "rich": frozenset({"cli/streams/console"}),

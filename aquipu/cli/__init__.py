@@ -4,6 +4,8 @@
 `main`        all commands together, as `aquipu` runs them
 `app`         the program, and its exit codes
 `arguments`   the arguments that several commands have
+`storing`     the way of lines into a store
+`times`       times as people write them
 `metrics`     the statistics of a store over HTTP
 `commands/`   the commands, by what they are for
 `forms/`      what records and answers look like, for people and for programs

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from aquipu.cli.forms.jsonl import BadLineError
 from aquipu.cli.streams.console import say, standard_output, write_line
 from aquipu.cli.streams.lines import LineTooLongError
 from aquipu.cli.streams.missing import MissingPackageError
@@ -120,9 +121,17 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (BackupRefusedError, USAGE),
     (NoSuchRecordError, USAGE),
     (LineTooLongError, USAGE),
+    (BadLineError, USAGE),
     (MissingPackageError, USAGE),
     (StoreLockedError, LOCKED),
 )
+
+
+WRITTEN_ALONE = (
+    "that process writes it alone: have it open the store with shared=True, or be an aquipu serve "
+    "that is asked by its address, and this command goes through it; or end it first"
+)
+"""What to do when a process has a store for itself, for a command that would go through it."""
 
 
 @contextmanager
@@ -140,7 +149,7 @@ def exit_codes(locked: str | None = None) -> Iterator[None]:
     except OutcomeUnknown as unknown:
         say(f"aquipu: {unknown.doing}: {unknown.error.strerror}; whether it was done is not known")
         raise typer.Exit(FAILED) from None
-    except (AquipuError, OSError, LineTooLongError, MissingPackageError) as error:
+    except (AquipuError, OSError, LineTooLongError, BadLineError, MissingPackageError) as error:
         if isinstance(error, StoreLockedError) and locked is not None:
             say(f"aquipu: {error.path} is in use by {error.holder}; nothing was changed; {locked}")
         else:

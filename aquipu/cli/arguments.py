@@ -31,6 +31,24 @@ StoreArgument = Annotated[
         help="The directory of the store, or unix:PATH for the one that a daemon has.",
     ),
 ]
+StoreToWriteArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="The directory of the store, made if it is missing; or unix:PATH for the one that"
+        " a daemon has.",
+    ),
+]
+SyncPolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="always|every:N[/SECONDS]|os",
+        show_default="every:64",
+        help="When records are synced to the disk: each commit; after N records, or SECONDS"
+        " ('none': whenever) at the latest; by the operating system. At the end everything is"
+        " synced.",
+    ),
+]
 DirectoryArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="The directory of the store.")
 ]

@@ -7,6 +7,7 @@ from aquipu.cli.app import app
 # The help lists the commands in this order.
 # isort: off
 from aquipu.cli.commands import append  # noqa: F401
+from aquipu.cli.commands import importing  # noqa: F401
 from aquipu.cli.commands import read  # noqa: F401
 from aquipu.cli.commands import follow  # noqa: F401
 from aquipu.cli.commands import listing  # noqa: F401

@@ -112,6 +112,7 @@ COMMANDS = (
         "follow",
         "get",
         "hold",
+        "import",
         "index",
         "info",
         "purge",

@@ -13,7 +13,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from aquipu.cli.app import EPILOG, USAGE, Purpose, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, USAGE, WRITTEN_ALONE, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     JsonOption,
     LockTimeoutOption,
@@ -44,11 +44,6 @@ from aquipu.reader import Reader
 from aquipu.record import Purged
 from aquipu.store import RemoteStore, Store
 
-_BATCH_RECORDS = 16_384  # fewer than any buffer holds that was opened without saying otherwise
-_WRITTEN_ALONE = (
-    "that process writes it alone: have it open the store with shared=True, or be an aquipu serve "
-    "that is asked by its address, and this command goes through it; or end it first"
-)
 _BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a hold
 
 
@@ -86,7 +81,7 @@ def purge_command(
       dry_run                whether this is only what would be
     """
     bound, seconds = sequence_or_time(before, "--before"), checked_timeout(lock_timeout)
-    with exit_codes(_WRITTEN_ALONE):
+    with exit_codes(WRITTEN_ALONE):
         output = standard_output()
         purged = anyio.run(_purge, store, bound, dry_run, seconds)
         if json_object:

@@ -21,7 +21,7 @@ from aquipu.cli.arguments import (
     directory,
     sync_policy_of,
 )
-from aquipu.cli.commands.append import say_what_was_cut
+from aquipu.cli.storing import say_what_was_cut
 from aquipu.cli.streams.console import counted, say, until_signalled
 from aquipu.daemon.server import Daemon
 from aquipu.local.disk.paths import SCHEME

@@ -90,15 +90,16 @@ def naming(name: str) -> Iterator[None]:
 
 
 class Input:
-    """Standard input, as it comes.
+    """Standard input, or another file, as it comes.
 
     `stop` ends a read that waits, and all later ones; nothing that was read is dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: FileIO | None = None) -> None:
+        """Read this file, which `close` closes, or else standard input."""
         self.stopped_by: int | None = None
         """The signal."""
-        self._file = _standard(sys.stdin, "standard input", "rb")
+        self._file = _standard(sys.stdin, "standard input", "rb") if file is None else file
         self._ear, self._bell = socketpair()
 
     @property
@@ -135,6 +136,7 @@ class Input:
     def close(self) -> None:
         self._ear.close()
         self._bell.close()
+        self._file.close()
 
 
 # a question

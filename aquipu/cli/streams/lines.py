@@ -18,13 +18,13 @@ class LineTooLongError(ValueError):
     It was refused; those before it were not.
     """
 
-    def __init__(self, number: int, limit: int) -> None:
-        super().__init__(number, limit)
-        self.number, self.limit = number, limit
+    def __init__(self, number: int, limit: int, source: str = "standard input") -> None:
+        super().__init__(number, limit, source)
+        self.number, self.limit, self.source = number, limit, source
 
     def __str__(self) -> str:
         return (
-            f"line {self.number} of standard input is longer than {self.limit:,} bytes; "
+            f"line {self.number} of {self.source} is longer than {self.limit:,} bytes; "
             "it was not stored; everything before it was"
         )
 
@@ -33,10 +33,16 @@ class Lines:
     """Lines out of pieces, up to the first line that is longer than it may be."""
 
     def __init__(
-        self, line_bytes_max: int = LINE_BYTES_MAX, *, end: bytes = b"\n", keep_end: bool = True
+        self,
+        line_bytes_max: int = LINE_BYTES_MAX,
+        *,
+        end: bytes = b"\n",
+        keep_end: bool = True,
+        source: str = "standard input",
     ) -> None:
         """Make lines that this byte ends; it is part of them, or left out."""
         self._end = end
+        self._source = source
         self._kept = end if keep_end else b""
         self._line_bytes_max = line_bytes_max
         self._number = 1  # of the line at hand
@@ -67,5 +73,5 @@ class Lines:
     def _hold(self, part: bytes) -> None:
         self._held_bytes += len(part)
         if self._held_bytes > self._line_bytes_max:
-            raise LineTooLongError(self._number, self._line_bytes_max)
+            raise LineTooLongError(self._number, self._line_bytes_max, self._source)
         self._held.append(part)
