@@ -65,7 +65,8 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
 def verify_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
     """Read every byte of a store and check it.
 
-    Exit code 1 when anything is damaged; a torn tail is no damage.
+    Exit code 1 when anything is damaged. What a crash has left half written at the end, a torn
+    tail, is no damage.
 
     A service may write the store meanwhile: then everything is checked that was acknowledged when
     this began. A store that none is writing cannot be opened for writing until this ends. A damaged
@@ -144,11 +145,10 @@ def _verdict_text(verdict: Verdict) -> str:
             f"{counted(verdict.records, 'record')} in {counted(verdict.frames, 'frame')}, {where}"
         ]
     if verdict.writer is not None:
-        last = "" if not verdict.next_sequence else f", up to sequence {verdict.next_sequence - 1}"
-        lines.append(
-            f"written by {_writer_text(verdict.writer)}; checked is what was acknowledged when this"
-            f" began{last}"
-        )
+        lines.append(f"written by {_writer_text(verdict.writer)}")
+        lines.append("checked is all that was acknowledged when this began")
+        if verdict.next_sequence:
+            lines[-1] += f": up to sequence {verdict.next_sequence - 1}"
     if verdict.torn_tail is not None:
         lines.append(f"torn tail: {_torn_text(verdict.torn_tail)}")
     lines += [

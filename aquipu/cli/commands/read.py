@@ -56,8 +56,8 @@ def cat_command(
     shown as escapes, and long data cut (get shows all of it). Into a pipe or a file it is the data
     as it was stored, and a line end: see -0, --raw and --json.
 
-    The store may be written meanwhile: what was acknowledged before is written. A torn tail (see
-    info) is not part of it.
+    The store may be written meanwhile: what was acknowledged before is written, and nothing that a
+    crash has left half written.
     """
     labels = tuple(relation or ())
     filters = Filters(start, stop, since, until, labels, any_of, reverse, limit)

@@ -61,21 +61,22 @@ def serve_command(
     retain_days: Annotated[
         float | None,
         typer.Option(
-            metavar="DAYS", help="Let go of whole segments when all in them is older; see purge."
+            metavar="DAYS",
+            help="Let go of whole files when all records in them are older; see purge.",
         ),
     ] = None,
     retain_bytes: Annotated[
         int | None,
         typer.Option(
             metavar="BYTES",
-            help="Let go of the oldest segments when all have more bytes than that.",
+            help="Let go of the oldest files (segments) when all have more bytes than that.",
         ),
     ] = None,
     max_segment_age: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Begin a new segment when the oldest record of one has this age, so that"
+            help="Begin a new file (segment) when the oldest record of one has this age, so that"
             " --retain-days holds in a small log, too, and when nothing comes any more.",
         ),
     ] = None,
