@@ -21,9 +21,11 @@ def main() -> None:
     wanted = parser.parse_args()
     share = len(SEGMENT_BYTES)
     for size in SEGMENT_BYTES:
-        _said(f"backups, {size:,}", backups, wanted.backups // share, size)
-        _said(f"kills, {size:,}", killed, wanted.kills // share, size, wanted.seed)
-        for tool in tools():
+        if wanted.backups:
+            _said(f"backups, {size:,}", backups, wanted.backups // share, size)
+        if wanted.kills:
+            _said(f"kills, {size:,}", killed, wanted.kills // share, size, wanted.seed)
+        for tool in tools() if wanted.copies else ():
             _said(f"{tool}, {size:,}", copies, wanted.copies // share, size, tool)
 
 

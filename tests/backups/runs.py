@@ -22,6 +22,8 @@ MIB = 1024 * 1024
 SEGMENT_BYTES = (MIB // 4, MIB, 8 * MIB, 64 * MIB)
 RETENTION_BYTES = 32 * MIB
 """So that a run does not fill the disk, and purges come between."""
+_BACKED_UP_BYTES = 8 * MIB
+"""The same for backups, which take their time beside a writer at full speed."""
 _KILLED_AFTER = 1.0  # seconds at most
 TOOLS: dict[str, str] = {
     "cp": "cp -a {store} {copy}",
@@ -57,7 +59,7 @@ async def one_backup(store: Path, place: Path) -> int:
 def backups(directory: Path, count: int, segment_bytes: int) -> Counter[str]:
     """Make so many backups, every other one to the place of the one before."""
     counts: Counter[str] = Counter()
-    with writing(directory / "store", segment_bytes, RETENTION_BYTES):
+    with writing(directory / "store", segment_bytes, _BACKED_UP_BYTES):
         for number in range(count):
             place = directory / "backup"
             if number % 2 == 0:
