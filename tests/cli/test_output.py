@@ -342,7 +342,7 @@ import asyncio
 from pathlib import Path
 from aquipu.__main__ import main
 from aquipu.cli.forms import exporter as export
-async def endless(records, take):
+async def endless(*_):
     Path({mark!r}).write_bytes(b"begun")
     await asyncio.sleep(3600)
 export.drain = endless
