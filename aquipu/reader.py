@@ -13,13 +13,13 @@ from functools import partial
 from time import monotonic
 
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
+from aquipu.local.cursor import LocalCursor, hold_beside_writer
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import StrPath, absolute, address_in
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
 from aquipu.local.preload import load
 from aquipu.local.read.catalog import Catalog
-from aquipu.local.read.cursor import LocalCursor, hold_beside_writer
 from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.read.tail import Windows

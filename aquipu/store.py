@@ -14,9 +14,9 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import StrPath, absolute, address_in
 from aquipu.local.disk.system import at_fork
 from aquipu.local.engine import open_engine
+from aquipu.local.opening import permitted
 from aquipu.local.retain.bookmarks import checked_name
 from aquipu.local.retain.retention import Duration, Retention
-from aquipu.local.write.opening import permitted
 from aquipu.options import (
     MIB,
     Options,

@@ -30,9 +30,8 @@ from aquipu import (
     UnsupportedFormatError,
     WrongLoopError,
 )
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.names import LOCK, MANIFEST, segment_name
-from aquipu.local.format.structure import VERSION
+from aquipu.local.format.structure import VERSION, extend
 from tests.support import untimed
 
 Call = Callable[[Store], Awaitable[object]]

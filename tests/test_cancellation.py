@@ -27,7 +27,7 @@ from aquipu import (
     StoreFailedError,
     StoreFullError,
 )
-from aquipu.local.write import opening as opening_room
+from aquipu.local import opening as opening_room
 from aquipu.local.write.worker import Worker
 from tests.callers import (
     PATIENCE,

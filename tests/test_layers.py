@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
-        | {"local/index", "local/backup", "reading", "engine", "commit", "runtime"}
+        | {"local/index", "local/backup", "local/preload", "reading", "engine", "commit", "runtime"}
     ),
     "remote": frozenset(
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
     "cli/commands": frozenset(
         {"words", "daemon", "store", "reader", "reading", "runtime", "local/format", "local/disk"}
-        | {"local/retain", "local/read", "local/write", "local/index", "local/check"}
+        | {"local/retain", "local/read", "local/write", "local/index", "local/check", "local"}
         | {"cli", "cli/forms", "cli/streams"}
     ),
     "cli/main": frozenset({"cli", "cli/commands"}),
@@ -142,13 +142,13 @@ FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in PACKAG
 ONLY_IN: dict[str, frozenset[str]] = {
     "os": frozenset(
         f"local/disk/{file}"
-        for file in ("disk", "marks", "open_files", "paths", "pins", "rights", "sockets", "system")
+        for file in ("disk", "open_files", "paths", "pins", "rights", "sockets", "system")
     ),
     "posix": frozenset(),
-    "fcntl": frozenset({"local/disk/disk", "local/disk/marks"}),
+    "fcntl": frozenset({"local/disk/disk", "local/disk/system"}),
     "mmap": frozenset(),
     "importlib": frozenset({"cli/app"}),
-    "google_crc32c": frozenset({"local/format/checksum"}),
+    "google_crc32c": frozenset({"local/format/structure"}),
     "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
     "click": frozenset(),

@@ -106,7 +106,7 @@ async def test_waiting_for_another_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a second, once, and with the process that has it."""
-    monkeypatch.setattr("aquipu.local.write.opening._SAID_AFTER", 0.0)
+    monkeypatch.setattr("aquipu.local.opening._SAID_AFTER", 0.0)
     lock = Lock.take(FailingDisk(), str(tmp_path))
     assert lock is not None
     with caplog.at_level(logging.WARNING), pytest.raises(StoreLockedError, match="aquipu serve"):

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from aquipu import Always, Reader, RecordPurgedError, Store, StoreUnavailableError
+from aquipu.local import cursor as cursor_room
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.names import BookmarkKind
-from aquipu.local.read import cursor as cursor_room
 from aquipu.local.retain import bookmarks
 from tests.daemon.served import until
 from tests.support import flip
@@ -180,7 +180,7 @@ async def test_another_process_sets_a_hold_at_this_moment(
         tries.append(bookmarks.set_hold(*arguments))
         return tries[-1]
 
-    monkeypatch.setattr("aquipu.local.read.cursor.set_hold", tried)
+    monkeypatch.setattr("aquipu.local.cursor.set_hold", tried)
     async with Reader.open(tmp_path) as reader:
         with bookmarks.exclusive(Disk(), str(tmp_path)):
             saving = asyncio.create_task(reader.cursor("billing", hold=True).save(3))

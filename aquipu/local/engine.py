@@ -25,18 +25,18 @@ from aquipu.errors import (
     StoreUnavailableError,
 )
 from aquipu.local.consumers import EngineFollowed
+from aquipu.local.cursor import LocalCursor
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.history import check_survived
 from aquipu.local.index.indexer import Indexer
 from aquipu.local.lag import LagMeter
 from aquipu.local.log import LocalReader
+from aquipu.local.opening import Opened, open_files
 from aquipu.local.reaching import Reaching
-from aquipu.local.read.cursor import LocalCursor
 from aquipu.local.read.follow import Followed
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.requests import Requests
 from aquipu.local.write.journal import Journal
-from aquipu.local.write.opening import Opened, open_files
 from aquipu.local.write.publisher import Publisher
 from aquipu.local.write.worker import Worker
 from aquipu.options import Options

@@ -13,8 +13,8 @@ from threading import Lock, Thread
 from time import monotonic_ns, time_ns
 
 from aquipu.errors import AquipuError
+from aquipu.local.cursor import lags
 from aquipu.local.disk.disk import Disk
-from aquipu.local.read.cursor import lags
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.publisher import Publisher

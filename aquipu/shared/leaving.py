@@ -16,8 +16,8 @@ from aquipu.errors import StoreLockedError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock, holder_of
 from aquipu.local.keyed import find_keyed
+from aquipu.local.opening import Opened, recover_files
 from aquipu.local.read.snapshot import Snapshot
-from aquipu.local.write.opening import Opened, recover_files
 from aquipu.options import Options
 from aquipu.policy import Stage
 from aquipu.record import Key

@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import aquipu.commit.committer
 import aquipu.commit.writable
+import aquipu.local.opening
 import aquipu.local.retain.clock
 import aquipu.local.write.journal
 import aquipu.local.write.keeper
-import aquipu.local.write.opening
 from aquipu import Record, Retention, Store
 
 _SECOND = 10**9
@@ -53,7 +53,7 @@ def of_the_engine(clock: Clock) -> Iterator[None]:
             aquipu.local.retain.clock,
             aquipu.local.write.journal,
             aquipu.local.write.keeper,
-            aquipu.local.write.opening,
+            aquipu.local.opening,
             aquipu.commit.committer,
             aquipu.commit.writable,
         ):

@@ -18,7 +18,6 @@ from pathlib import Path
 from struct import Struct
 from typing import TypeVar
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import (
     HEADER_BYTES,
     MAGIC,
@@ -37,6 +36,7 @@ from aquipu.local.format.segment import (
     is_sealed,
     seed_of,
 )
+from aquipu.local.format.structure import extend
 from aquipu.local.format.walk import Walk, search
 from tests.faults.fixture import Fixture, fixtures
 from tests.faults.image import Bench, Image, fast_directory

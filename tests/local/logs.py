@@ -11,10 +11,10 @@ import pytest
 
 from aquipu.engine import CommitResult
 from aquipu.errors import AquipuError, CorruptionError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, encode
 from aquipu.local.format.names import segment_name
 from aquipu.local.format.segment import SegmentHeader, SegmentSummary
+from aquipu.local.format.structure import extend
 from aquipu.local.read.examine import examine, verify
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.recovery import RecoveryReport

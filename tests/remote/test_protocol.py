@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from aquipu import errors
 from aquipu.errors import AquipuError, StoreFailedError, StoreFullError, StoreUnavailableError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import encode
+from aquipu.local.format.structure import extend
 from aquipu.policy import Stage
 from aquipu.record import Key, Record
 from aquipu.remote.protocol import (

@@ -24,10 +24,10 @@ from aquipu.cli.streams.console import (
     standard_output,
     write_line,
 )
+from aquipu.local.cursor import lags
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import address_in
 from aquipu.local.read.catalog import Catalog
-from aquipu.local.read.cursor import lags
 from aquipu.record import Lag
 
 

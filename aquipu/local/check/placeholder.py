@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import (
     HEADER_BYTES,
     KNOWN_FLAGS,
@@ -38,7 +37,7 @@ from aquipu.local.format.segment import (
     SegmentHeader,
     SegmentSummary,
 )
-from aquipu.local.format.structure import Unsupported
+from aquipu.local.format.structure import Unsupported, extend
 from aquipu.local.format.walk import Walk, search
 from aquipu.record import Key
 

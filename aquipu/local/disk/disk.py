@@ -14,12 +14,11 @@ from errno import EBADF, EINVAL, EIO, EISDIR, ENOLCK, ENOSYS, ENOTTY, EOPNOTSUPP
 from socket import socket
 from typing import BinaryIO
 
-from aquipu.local.disk.marks import is_marked, mark
 from aquipu.local.disk.open_files import Stream, open_files
 from aquipu.local.disk.pins import Pin, Pins
 from aquipu.local.disk.rights import Rights
 from aquipu.local.disk.sockets import listen
-from aquipu.local.disk.system import machine_life
+from aquipu.local.disk.system import is_marked, machine_life, mark
 
 _NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
 _NO_DIRECTORY_LOCKS = _NOT_OFFERED | {EBADF, EISDIR, ENOLCK}  # NFS locks only what may be written

@@ -20,13 +20,13 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.structure import (
     VERSION,
     Damage,
     check_flags,
     check_version,
     checked,
+    extend,
     is_sound,
 )
 

@@ -65,8 +65,8 @@ from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.columns import Decoder, column, label_columns
+from aquipu.local.format.structure import extend
 from aquipu.record import Key, Record
 
 MAGIC = b"\xaaqF1"

@@ -39,9 +39,8 @@ from struct import Struct
 from typing import NamedTuple
 
 from aquipu.errors import PositionLostError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.names import HISTORY
-from aquipu.local.format.structure import VERSION, Damage, Unsupported
+from aquipu.local.format.structure import VERSION, Damage, Unsupported, extend
 
 HISTORY_BYTES = 4096
 GENERATIONS_MAX = 100

@@ -68,8 +68,7 @@ from struct import Struct
 from sys import byteorder
 from typing import NamedTuple, TypeAlias
 
-from aquipu.local.format.checksum import extend
-from aquipu.local.format.structure import Damage
+from aquipu.local.format.structure import Damage, extend
 
 VERSION = 1
 BLOCK_BYTES = 16 * 1024

@@ -27,8 +27,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from aquipu.local.format.checksum import extend
-from aquipu.local.format.structure import VERSION, Damage, Unsupported
+from aquipu.local.format.structure import VERSION, Damage, Unsupported, extend
 
 PAGE_BYTES = 4096
 """Size of the file in bytes."""

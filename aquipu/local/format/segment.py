@@ -66,13 +66,13 @@ from bisect import bisect_left, bisect_right
 from struct import Struct
 from typing import NamedTuple
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.structure import (
     VERSION,
     Damage,
     check_flags,
     check_version,
     checked,
+    extend,
     is_sound,
 )
 

@@ -5,8 +5,15 @@ A structure that is read and does not check raises Damage, and one from a later 
 
 from __future__ import annotations
 
-from aquipu.local.format.checksum import extend
+from collections.abc import Callable
 
+import google_crc32c
+
+extend: Callable[[int, bytes], int] = google_crc32c.extend
+"""``extend(start, data)``: CRC32C (RFC 3720, appendix B.4) of ``data``, continued from ``start``.
+
+The checksum of everything that aquipu writes; 0 to begin.
+"""
 VERSION = 1
 """Version of the format that is written."""
 

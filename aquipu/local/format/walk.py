@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, KNOWN_FLAGS, MAGIC, Header, header_at
+from aquipu.local.format.structure import extend
 
 
 class Walk:

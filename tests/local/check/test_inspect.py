@@ -20,10 +20,10 @@ from aquipu.local.check.inspect import Info, TornTail, examined, hold_at_rest, i
 from aquipu.local.check.verify import Damage, segment_bytes, verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, encode
 from aquipu.local.format.names import LOCK, MANIFEST, UNNAMED, BookmarkKind
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
+from aquipu.local.format.structure import extend
 from aquipu.local.retain.bookmarks import write_bookmark
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from tests.disk import FailingDisk

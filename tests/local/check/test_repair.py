@@ -24,7 +24,6 @@ from aquipu.local.check.repair import repairing
 from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import KNOWN_FLAGS, keys_of
 from aquipu.local.format.names import (
     ACKNOWLEDGED,
@@ -37,6 +36,7 @@ from aquipu.local.format.names import (
     segment_name,
 )
 from aquipu.local.format.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.structure import extend
 from aquipu.local.index.table import Table, build
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.retain.bookmarks import list_bookmarks, write_bookmark

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import Encoded, encode, records
+from aquipu.local.format.structure import extend
 from aquipu.local.format.walk import Walk
 from aquipu.record import Key, Record
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from aquipu.local.format.checksum import extend
-from aquipu.local.format.structure import Damage, Unsupported
+from aquipu.local.format.structure import Damage, Unsupported, extend
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aquipu.local.format.bookmark import BOOKMARK_BYTES, Bookmark
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.manifest import Manifest
-from aquipu.local.format.structure import Damage, Unsupported
+from aquipu.local.format.structure import Damage, Unsupported, extend
 from tests.local.format.structures import (
     OTHER_STORE,
     STORE,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aquipu.local.format.checksum import extend
+from aquipu.local.format.structure import extend
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 starts = st.integers(0, 2**32 - 1)

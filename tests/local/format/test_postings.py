@@ -14,7 +14,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.postings import (
     BLOCK_BYTES,
     RUN_POSITIONS,
@@ -25,7 +24,7 @@ from aquipu.local.format.postings import (
     block_index_at,
     encode_blocks,
 )
-from aquipu.local.format.structure import Damage
+from aquipu.local.format.structure import Damage, extend
 from aquipu.local.index.postings import add_counts
 from tests.local.labelled import SEED, numbers, unhurried, words
 

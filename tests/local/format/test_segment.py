@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.manifest import Manifest
 from aquipu.local.format.segment import (
     FOOTER_BYTES,
@@ -26,7 +25,7 @@ from aquipu.local.format.segment import (
     is_sealed,
     seed_of,
 )
-from aquipu.local.format.structure import Damage, Unsupported
+from aquipu.local.format.structure import Damage, Unsupported, extend
 from tests.local.format.structures import (
     OTHER_STORE,
     STORE,

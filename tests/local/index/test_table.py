@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import OutcomeUnknown
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, Header
 from aquipu.local.format.names import (
     UNNAMED,
@@ -29,7 +28,7 @@ from aquipu.local.format.names import (
 )
 from aquipu.local.format.postings import BlockIndex, encode_blocks
 from aquipu.local.format.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentSummary
-from aquipu.local.format.structure import Damage
+from aquipu.local.format.structure import Damage, extend
 from aquipu.local.index.postings import add_counts
 from aquipu.local.index.table import Table, build, compare, table_path
 from aquipu.local.read.segment_reader import SegmentRef

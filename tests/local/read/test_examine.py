@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from aquipu.errors import UnsupportedFormatError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES
 from aquipu.local.format.segment import SegmentSummary
+from aquipu.local.format.structure import extend
 from aquipu.local.read.examine import examine, verify
 from tests.disk import FailingDisk
 from tests.local.logs import SEGMENT_BYTES, damages, live, rolled

@@ -21,9 +21,9 @@ import pytest_asyncio
 
 from aquipu import CorruptionError, Record, StoreUnavailableError, UnsupportedFormatError
 from aquipu.engine import Commit
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, encode
 from aquipu.local.format.segment import FOOTER_BYTES, INDEX_STRIDE, SEGMENT_HEADER_BYTES
+from aquipu.local.format.structure import extend
 from aquipu.local.index.finder import Finder
 from aquipu.local.index.search import Search
 from aquipu.local.read import segment_reader

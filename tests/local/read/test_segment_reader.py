@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from aquipu.errors import CorruptionError, UnsupportedFormatError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES, Header, encode
 from aquipu.local.format.names import segment_name
 from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.structure import extend
 from aquipu.local.format.walk import Walk
 from aquipu.local.read import segment_reader as room
 from aquipu.local.read.segment_reader import TAIL_BYTES, SegmentReader, SegmentRef, read_footer

@@ -382,7 +382,7 @@ async def search(plan: list[Step], record_bytes: int) -> None:
             patch("aquipu.local.write.journal.time_ns", history.clock),
             patch("aquipu.local.retain.clock.time_ns", history.clock),
             patch("aquipu.local.write.keeper.time_ns", history.clock),
-            patch("aquipu.local.write.opening.time_ns", history.clock),
+            patch("aquipu.local.opening.time_ns", history.clock),
         ):
             await history.write(plan, check)
         check_segments(history)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from aquipu.errors import CorruptionError, UnsupportedFormatError
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import HEADER_BYTES
 from aquipu.local.format.manifest import MANIFEST_BYTES
 from aquipu.local.format.names import MANIFEST
 from aquipu.local.format.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
-from aquipu.local.format.structure import VERSION
+from aquipu.local.format.structure import VERSION, extend
 from aquipu.local.read.segment_reader import READ_BYTES
 from tests.local.logs import (
     OTHER_ID,

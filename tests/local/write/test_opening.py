@@ -28,7 +28,7 @@ from aquipu import (
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from aquipu.local.format.names import LOCK, MANIFEST
-from aquipu.local.write.opening import Opened, open_files, take_lock
+from aquipu.local.opening import Opened, open_files, take_lock
 from aquipu.options import MIB, Options
 from aquipu.runtime.handoff import Handoff
 from tests.callers import open_descriptors

@@ -13,9 +13,9 @@ import pytest
 
 from aquipu import Always, Store, UnsupportedFormatError
 from aquipu.local.disk.disk import Disk
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.names import ACKNOWLEDGED
 from aquipu.local.format.progress import PAGE_BYTES, Published
+from aquipu.local.format.structure import extend
 from aquipu.local.read import progress_reader as readers_room
 from aquipu.local.read.progress_reader import ProgressReader
 from aquipu.local.write import progress_page as writers_room

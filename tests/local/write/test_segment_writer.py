@@ -15,7 +15,6 @@ import pytest
 from aquipu.errors import CorruptionError, UnsupportedFormatError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import OutcomeUnknown
-from aquipu.local.format.checksum import extend
 from aquipu.local.format.frame import Encoded, Header, encode
 from aquipu.local.format.names import UNNAMED, segment_name
 from aquipu.local.format.segment import (
@@ -25,7 +24,7 @@ from aquipu.local.format.segment import (
     SegmentHeader,
     SegmentSummary,
 )
-from aquipu.local.format.structure import VERSION
+from aquipu.local.format.structure import VERSION, extend
 from aquipu.local.read.frames import FrameWalk
 from aquipu.local.read.segment_reader import (
     READ_BYTES,
