@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +85,18 @@ class Timers:
         return [timer for timer in self._asked if not timer.cancelled() and timer.when() > now]
 
 
+def _join_looks() -> None:
+    """Wait for a look at the cursors, for which statistics ask: nothing waits for its end, and it
+    has the directory open for a moment.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "aquipu-lag":
+            thread.join()
+
+
 def open_descriptors(path: Path) -> list[str]:
-    """The files below a path that this process holds open."""
+    """The files below a path that this process holds open, but for a look in passing."""
+    _join_looks()
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:

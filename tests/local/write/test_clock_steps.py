@@ -39,7 +39,8 @@ NOW = 1_700_000_000 * SECOND
 
 ROOMS = (
     "local.retain.clock",
-    *(f"local.write.{name}" for name in ("journal", "keeper", "opening")),
+    "local.opening",
+    *(f"local.write.{name}" for name in ("journal", "keeper")),
 )
 """Rooms of the writer that ask the clock of the machine."""
 
