@@ -771,10 +771,13 @@ async def reopen():
         await store.append(b"1")
 
 end, begin_of_end = os.pipe()
+begun, begin = os.pipe()
 if (child := os.fork()) == 0:
+    os.write(begin, b"x")
     os.close(begin_of_end)
     os.read(end, 1)  # until the parent ends
     os._exit(0)
+os.read(begun, 1)  # it runs
 loop.run_until_complete(store.aclose())
 loop.run_until_complete(reopen())
 report("reopened")
