@@ -11,6 +11,7 @@ from contextlib import suppress
 from logging import getLogger
 from time import monotonic_ns
 
+from aquipu.errors import StoreFailedError
 from aquipu.local.disk.durable import OutcomeUnknown, sync_directory
 from aquipu.local.disk.os_errors import is_no_space, is_passing
 from aquipu.local.format.names import segment_name
@@ -118,9 +119,11 @@ class Roller:
 
         See the promises in `format/segment`. ``created``: no record that follows is earlier, unless
         the clock is set back before the first one comes. After an OSError all is as before, but
-        that a name may be left, which `_forget_unused` removes.
+        that a name may be left, which `_forget_unused` removes. A segment that somebody has cut off
+        is not sealed: a footer would give it its size back, and the hole would not show.
         """
         files, old = self._files, self._files.active
+        files.check_size()
         self._forget_unused()
         old.trim()
         header = SegmentHeader(old.header.store_id, next_sequence, created, old.contents.link)
@@ -128,11 +131,12 @@ class Roller:
         self._unused = f"{files.path}/{segment_name(next_sequence)}"
         successor = SegmentWriter.create(files.disk, self._unused, header, spare)
         try:
+            files.check_size()
             size = old.seal()
         except OSError as error:
             self._unroll(successor)
             raise error
-        except OutcomeUnknown:
+        except (OutcomeUnknown, StoreFailedError):
             successor.close()
             raise
         self._unused = None

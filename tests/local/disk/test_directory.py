@@ -279,6 +279,42 @@ async def test_a_close_notices_that_the_segment_is_cut_off(place: Path) -> None:
         await store.aclose()
 
 
+async def over_a_roll(store: Store) -> None:
+    for _ in range(3):
+        await store.append(b"x" * 3000)
+
+
+class CutsAtARoll(Disk):
+    """Cuts off the segment that is being sealed: before it is prepared for that, or after."""
+
+    def __init__(self, place: Path, call: str) -> None:
+        super().__init__()
+        self.place, self.call = place, call
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        super().truncate(descriptor, size)
+        if self.call == "truncate":
+            os.truncate(segment_in(self.place), 200)
+
+    def rename(self, old: str, new: str) -> None:
+        if self.call == "rename" and new.endswith(".segment") and segments_in(self.place):
+            os.truncate(segment_in(self.place), 200)
+        super().rename(old, new)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["truncate", "rename"])
+async def test_a_segment_that_is_cut_off_is_not_sealed(place: Path, call: str) -> None:
+    """Its footer would give it its size back, and the hole would not show before it is verified."""
+    disk = CutsAtARoll(place, call)
+    store = await Store.open(place, sync_policy=Always(), max_segment_bytes=4096, disk=disk)
+    with pytest.raises(StoreFailedError, match="cut off"):
+        await over_a_roll(store)
+    assert store.health().state == "failed"
+    with pytest.raises(StoreFailedError):
+        await store.aclose()
+
+
 @pytest.mark.asyncio
 async def test_the_segment_is_cut_off(place: Path) -> None:
     """A segment that is truncated (logrotate's copytruncate) is noticed while it is written."""
