@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from aquipu.labels import is_label, label, label_text
     from aquipu.local.write.recovery import RecoveryReport
     from aquipu.reader import Reader
-    from aquipu.store import RemoteStore
+    from aquipu.remote.store import RemoteStore
 
 __all__ = [
     "Always",
@@ -111,7 +111,7 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
 
             return RecoveryReport
         if name == "RemoteStore":
-            from aquipu.store import RemoteStore
+            from aquipu.remote.store import RemoteStore
 
             return RemoteStore
         if name in {"is_label", "label", "label_text"}:

@@ -27,7 +27,8 @@ from aquipu.record import Guarded, Key, Lag, Purged, Receipt, labels_size
 
 if TYPE_CHECKING:
     from aquipu.reading import Cursor, Face, LogReader
-    from aquipu.statistics import Health, Latency, Measured, Statistics
+    from aquipu.runtime.counting import Latency
+    from aquipu.statistics import Health, Measured, Statistics
 
 Waiter = TypeVar("Waiter")
 

@@ -32,6 +32,7 @@ from aquipu.runtime.closing import Opening
 
 if TYPE_CHECKING:
     from aquipu.local.write.recovery import RecoveryReport
+    from aquipu.remote.store import RemoteStore
     from aquipu.statistics import Health, Statistics
 
 
@@ -336,65 +337,22 @@ class Store(Readable, Writable):
         return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
 
 
-class RemoteStore(Store):
-    """A store that a daemon writes.
-
-    Made by `Store.connect`; belongs to the loop that connected it, and to this process.
-
-    Its calls are those of `Store`, with the same receipts and errors. Beside them, each may raise
-    StoreUnavailableError: the daemon could not be reached in time, and nothing was sent; and what
-    appends OutcomeUnknownError: it was sent, and what became of it cannot be found out. In both
-    cases the next call tries again; given the same key, it is stored once. StoreFailedError comes
-    from the daemon, as long as it has not been started anew. A daemon that is there and does not
-    answer, because its disk hangs, is waited for, as a disk is.
-
-    Where the log stands, and how far consumers are behind, it knows as the daemon said last. It
-    counts what this process has appended; ``syncs`` and ``segments`` are 0: the daemon has the
-    files. An append takes from its acceptance by the daemon to the answer; what is under way is a
-    commit that was not yet answered.
-    """
-
-    def health(
-        self,
-        *,
-        min_free_bytes: int | None = None,
-        max_sync_seconds: float = 1.0,
-        max_answer_seconds: float = 1.0,
-    ) -> Health:
-        """Return the health, as `Store.health`, of the daemon and of the connection to it.
-
-        It is ``degraded`` when the daemon has not answered for ``max_answer_seconds``, when it has
-        refused the last commit for lack of space, and when it says that its store is; ``failed``
-        when it could not be reached the last time, and when its store takes nothing more. The other
-        two bounds are the daemon's own.
-
-        What the daemon says of itself is a few seconds old, and unknown until it has answered the
-        first call of this.
-        """
-        return self._engine.health(self._counted(), None, None, max_answer_seconds)
-
-    def __repr__(self) -> str:
-        state = "closed" if self._life.is_closing else "open"
-        return f"<RemoteStore {self._path!r} {state}>"
-
-
 async def _open(path: str, options: Options, disk: Disk) -> Store:
     return Store(await open_engine(path, options, disk), get_running_loop())
 
 
-async def _open_shared(path: str, options: Options, disk: Disk) -> Store:
-    from aquipu.shared.engine import open_engine
+async def _open_shared(path: str, options: Options, disk: Disk) -> RemoteStore:
+    from aquipu.remote.store import open_shared
 
-    return RemoteStore(await open_engine(path, options, disk), get_running_loop())
+    return await open_shared(path, options, disk)
 
 
 async def _connect(
     address: str, seconds: float, buffer_records: int, buffer_bytes: int
 ) -> RemoteStore:
-    from aquipu.remote.engine import open_engine
+    from aquipu.remote.store import connect
 
-    loop = get_running_loop()
-    return RemoteStore(await open_engine(address, seconds, buffer_records, buffer_bytes), loop)
+    return await connect(address, seconds, buffer_records, buffer_bytes)
 
 
 at_fork(refuse_in_child)

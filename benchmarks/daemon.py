@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aquipu import Always, Store
-from aquipu.daemon.server import Daemon
+from aquipu.remote.daemon.server import Daemon
 from benchmarks.contender import scratch
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
 from benchmarks.processes import begin, figures, play, started, together, when_told

@@ -22,7 +22,8 @@ from aquipu.local.write.journal import Journal
 from aquipu.local.write.recovery import RecoveryReport, recover
 from aquipu.record import Record
 from aquipu.remote.engine import RemoteEngine
-from aquipu.statistics import Counters, Latency, Statistics
+from aquipu.runtime.counting import Counters, Latency
+from aquipu.statistics import Statistics
 from tests.disk import FailingDisk
 
 MIB = 1024 * 1024

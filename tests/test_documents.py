@@ -73,10 +73,10 @@ SMALLER = {
     ),
     "python -m tests.services --kills 20": "python -m tests.services --help",
     "python -m tests.backups": "python -m tests.backups --help",
-    "python -m tests.daemon.keys kills": "python -m tests.daemon.keys kills --help",
-    "python -m tests.daemon.keys race": "python -m tests.daemon.keys race --help",
-    "python -m tests.daemon.restarts --kills 20 --client-kills 6": (
-        "python -m tests.daemon.restarts --help"
+    "python -m tests.remote.daemon.keys kills": "python -m tests.remote.daemon.keys kills --help",
+    "python -m tests.remote.daemon.keys race": "python -m tests.remote.daemon.keys race --help",
+    "python -m tests.remote.daemon.restarts --kills 20 --client-kills 6": (
+        "python -m tests.remote.daemon.restarts --help"
     ),
 }
 """What stands in a document, and what is run in its place."""

@@ -18,11 +18,25 @@ PACKAGE = Path(aquipu.__file__).parent
 WORDS = frozenset({"errors", "policy", "record", "labels", "options", "statistics"})
 """The words of the log: files at the top that every folder may import."""
 
+COMMANDS = frozenset(
+    {"words", "store", "remote/store", "reader", "reading", "runtime", "local/format"}
+    | {
+        "local/disk",
+        "local/retain",
+        "local/read",
+        "local/write",
+        "local/index",
+        "local/check",
+        "local",
+    }
+    | {"cli", "cli/forms", "cli/streams"}
+)
+
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "words": frozenset({"local/retain"}),
     "runtime": frozenset({"words"}),
     "reading": frozenset({"words", "runtime"}),
-    "engine": frozenset({"words", "reading"}),
+    "engine": frozenset({"words", "reading", "runtime"}),
     "commit": frozenset({"words", "engine", "runtime"}),
     "local/format": frozenset({"words"}),
     "local/disk": frozenset({"words", "local/format"}),
@@ -56,14 +70,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         | {"local/preload"}
     ),
     "store": frozenset(
-        {"words", "reading", "engine", "commit", "runtime", "local", "remote", "shared"}
-        | {"local/disk", "local/retain", "local/write"}
+        {"words", "reading", "engine", "commit", "runtime", "local", "remote"}
+        | {"remote/store", "local/disk", "local/retain", "local/write"}
     ),
-    "daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
+    "remote/store": frozenset({"words", "store", "remote", "remote/shared", "local/disk"}),
+    "remote/daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
     "sync": frozenset({"face", "engine", "words"}),
-    "shared": frozenset(
-        {"words", "engine", "store", "remote", "daemon", "local", "local/disk", "local/format"}
-        | {"local/read", "local/write"}
+    "remote/shared": frozenset(
+        {"words", "engine", "store", "remote", "remote/daemon", "local", "local/disk"}
+        | {"local/format", "local/read", "local/write"}
     ),
     "contrib/shared": frozenset({"face"}),
     "contrib/auditing": frozenset({"face", "contrib/shared"}),
@@ -71,17 +86,28 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "contrib": frozenset({"face", "contrib/shared", "contrib/auditing", "contrib/testing", "sync"}),
     "examples": frozenset({"face", "contrib", "sync"}),
     "cli": frozenset(
-        {"words", "face", "contrib", "store", "reader", "runtime", "local/disk", "local/retain"}
+        {
+            "words",
+            "face",
+            "contrib",
+            "store",
+            "remote/store",
+            "reader",
+            "runtime",
+            "local/disk",
+            "local/retain",
+        }
         | {"local/write", "cli/forms", "cli/streams"}
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
-    "cli/commands": frozenset(
-        {"words", "daemon", "store", "reader", "reading", "runtime", "local/format", "local/disk"}
-        | {"local/retain", "local/read", "local/write", "local/index", "local/check", "local"}
-        | {"cli", "cli/forms", "cli/streams"}
+    "cli/commands/records": COMMANDS,
+    "cli/commands/upkeep": COMMANDS,
+    "cli/commands/service": COMMANDS | {"remote/daemon"},
+    "cli/commands": frozenset(),
+    "cli/main": frozenset(
+        {"cli", "cli/commands/records", "cli/commands/upkeep", "cli/commands/service"}
     ),
-    "cli/main": frozenset({"cli", "cli/commands"}),
     "__main__": frozenset({"cli/main", "cli/streams"}),
 }
 """For each folder, and for the files at the top that are no words, what else of the package it may
@@ -102,6 +128,7 @@ PURE = frozenset(
         ),
         *(
             "runtime/allowance",
+            "runtime/counting",
             "runtime/trouble",
             "commit/group",
             "commit/keys",

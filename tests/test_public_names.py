@@ -66,7 +66,7 @@ NAMES = [
 
 LEFT_OUT = [
     "aquipu.cli",
-    "aquipu.daemon",
+    "aquipu.remote.daemon",
     "aquipu.sync",
     "typer",
     "click",

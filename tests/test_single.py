@@ -17,7 +17,7 @@ import pytest
 from aquipu import Always, Reader, Store, StoreAlreadyOpenError, StoreLockedError
 from aquipu.local.disk.lock import Lock
 from aquipu.remote.reader import RemoteCursor
-from aquipu.store import RemoteStore
+from aquipu.remote.store import RemoteStore
 from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio

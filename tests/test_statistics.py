@@ -27,17 +27,17 @@ from aquipu import (
     StoreFullError,
 )
 from aquipu.options import MIB
-from aquipu.runtime.trouble import judge
-from aquipu.statistics import (
+from aquipu.runtime.counting import (
     COUNTED_ERRORS,
     SECOND,
     Counters,
     Latency,
-    Statistics,
     Tally,
     durations,
     sizes,
 )
+from aquipu.runtime.trouble import judge
+from aquipu.statistics import Statistics
 from tests.callers import held, tick
 from tests.disk import FailingDisk
 from tests.support import engine_of, segments_in

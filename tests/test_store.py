@@ -32,8 +32,8 @@ from tests.callers import (
     records_of,
     tick,
 )
-from tests.daemon.served import until
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import until
 from tests.support import copy_of, engine_of, segment_in
 
 pytestmark = pytest.mark.asyncio

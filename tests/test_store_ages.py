@@ -24,8 +24,8 @@ from aquipu import (
     StoreFailedError,
 )
 from tests.callers import Timers
-from tests.daemon.served import served, soon, until
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import served, soon, until
 from tests.support import segments_in
 
 pytestmark = pytest.mark.asyncio

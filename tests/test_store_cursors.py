@@ -16,7 +16,7 @@ from aquipu.local import cursor as cursor_room
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.names import BookmarkKind
 from aquipu.local.retain import bookmarks
-from tests.daemon.served import until
+from tests.remote.daemon.served import until
 from tests.support import flip
 
 pytestmark = pytest.mark.asyncio

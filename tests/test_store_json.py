@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import aquipu.sync
 from aquipu import Reader, Stage, Store
 from aquipu.record import Receipt, Record, checked_json
-from tests.daemon.served import served
+from tests.remote.daemon.served import served
 
 in_loop = pytest.mark.asyncio
 

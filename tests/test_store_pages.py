@@ -12,11 +12,11 @@ import pytest
 
 import aquipu.sync
 from aquipu import Page, Reader, RemoteStore, Store, StoreClosedError
-from aquipu.daemon.answers import PAGE_BYTES
 from aquipu.reading import Readable
 from aquipu.remote.connection import Connection
+from aquipu.remote.daemon.answers import PAGE_BYTES
 from tests.callers import tick
-from tests.daemon.served import Served, Shared
+from tests.remote.daemon.served import Served, Shared
 
 pytestmark = pytest.mark.asyncio
 

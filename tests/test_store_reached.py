@@ -27,8 +27,8 @@ from aquipu import (
     SyncPolicy,
 )
 from tests.callers import held, pass_time, tick
-from tests.daemon.served import Served, Shared, soon, until
 from tests.disk import WRITES, FailingDisk
+from tests.remote.daemon.served import Served, Shared, soon, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -281,7 +281,7 @@ async def test_a_daemon_that_is_away(tmp_path: Path) -> None:
 
 async def test_one_call_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon has patience for so many calls that wait, and says so to the next."""
-    monkeypatch.setattr("aquipu.daemon.session.WAITS_MAX", 3)
+    monkeypatch.setattr("aquipu.remote.daemon.session.WAITS_MAX", 3)
     async with opened("daemon", tmp_path, sync_policy=UNHURRIED) as (store, asked):
         await store.append(b"x")
         waiting = [ensure_future(asked.reached(Stage.SYNCED, 0)) for _ in range(3)]

@@ -14,8 +14,9 @@ from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
 from aquipu.reader import Reader
 from aquipu.record import Record
+from aquipu.remote.store import RemoteStore
 from aquipu.runtime.closing import Opening, Records
-from aquipu.store import RemoteStore, Store
+from aquipu.store import Store
 
 if TYPE_CHECKING:
     pass

@@ -6,17 +6,17 @@ from aquipu.cli.app import app
 
 # The help lists the commands in this order.
 # isort: off
-from aquipu.cli.commands import append  # noqa: F401
-from aquipu.cli.commands import importing  # noqa: F401
-from aquipu.cli.commands import read  # noqa: F401
-from aquipu.cli.commands import follow  # noqa: F401
-from aquipu.cli.commands import listing  # noqa: F401
-from aquipu.cli.commands import export  # noqa: F401
-from aquipu.cli.commands import keep  # noqa: F401
-from aquipu.cli.commands import look  # noqa: F401
-from aquipu.cli.commands import backup  # noqa: F401
-from aquipu.cli.commands import mend  # noqa: F401
-from aquipu.cli.commands import serve  # noqa: F401
+from aquipu.cli.commands.records import append  # noqa: F401
+from aquipu.cli.commands.records import importing  # noqa: F401
+from aquipu.cli.commands.records import read  # noqa: F401
+from aquipu.cli.commands.records import follow  # noqa: F401
+from aquipu.cli.commands.records import listing  # noqa: F401
+from aquipu.cli.commands.records import export  # noqa: F401
+from aquipu.cli.commands.upkeep import keep  # noqa: F401
+from aquipu.cli.commands.upkeep import look  # noqa: F401
+from aquipu.cli.commands.upkeep import backup  # noqa: F401
+from aquipu.cli.commands.upkeep import mend  # noqa: F401
+from aquipu.cli.commands.service import serve  # noqa: F401
 # isort: on
 
 __all__ = ["run"]

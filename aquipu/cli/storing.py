@@ -24,8 +24,9 @@ from aquipu.cli.streams.lines import LINE_BYTES_MAX, Lines
 from aquipu.local.disk.paths import address_in, is_shared
 from aquipu.local.write.recovery import RecoveryReport
 from aquipu.policy import Stage
+from aquipu.remote.store import RemoteStore
 from aquipu.runtime.closing import Opening
-from aquipu.store import RemoteStore, Store
+from aquipu.store import Store
 
 # append
 

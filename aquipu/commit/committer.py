@@ -41,9 +41,10 @@ from aquipu.errors import (
 from aquipu.policy import Stage
 from aquipu.record import Receipt
 from aquipu.runtime.closing import Closing
+from aquipu.runtime.counting import Counters, snapshot
 from aquipu.runtime.lifecycle import Lifecycle
 from aquipu.runtime.owner import Owned
-from aquipu.statistics import Counters, Statistics, snapshot
+from aquipu.statistics import Statistics
 
 E = TypeVar("E", bound=Exception)
 

@@ -52,8 +52,9 @@ from aquipu.remote.protocol import (
 )
 from aquipu.remote.reader import RemoteCursor, RemoteReader
 from aquipu.remote.upkeep import Upkeep
+from aquipu.runtime.counting import Latency
 from aquipu.runtime.trouble import Troubles, judge
-from aquipu.statistics import Health, Latency, Measured, Statistics
+from aquipu.statistics import Health, Measured, Statistics
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import pytest
 
 from aquipu import Reader, Store
 from tests.cli.support import COMMAND, LINES, run, spawn, well
-from tests.daemon.served import served
+from tests.remote.daemon.served import served
 
 
 async def read_lines(path: Path, number: int, *options: str) -> list[bytes]:

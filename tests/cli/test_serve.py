@@ -19,7 +19,7 @@ from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
 from aquipu.cli.metrics import Place
 from tests.cli.served import LISTENS, ended, serving
 from tests.cli.support import run
-from tests.daemon.restarts import repeat
+from tests.remote.daemon.restarts import repeat
 from tests.support import data_in, segments_in
 
 METRICS = re.compile(r"aquipu: metrics at (http://127\.0\.0\.1:[0-9]+/metrics)\n")
@@ -372,8 +372,8 @@ def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
 
 def test_killed_and_started_anew_while_many_append(tmp_path: Path) -> None:
     """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is
-    there twice, and each task's records are in its order. `python -m tests.daemon.restarts` does it
-    as often as it is told.
+    there twice, and each task's records are in its order. `python -m tests.remote.daemon.restarts`
+    does it as often as it is told.
     """
     tally = repeat(tmp_path, kills=2, client_kills=1, seed=os.getpid())
     assert (tally.lost, tally.doubled, tally.disordered) == (0, 0, 0)

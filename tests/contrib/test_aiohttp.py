@@ -28,7 +28,7 @@ from aquipu import Always, Store, StoreClosedError, StoreFailedError
 from aquipu.contrib.aiohttp import STORE, audit_requests, opened
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.shared.entry import Entry
-from aquipu.daemon.server import Daemon
+from aquipu.remote.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.disk import FailingDisk
 from tests.support import data_in

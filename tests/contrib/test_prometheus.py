@@ -21,8 +21,8 @@ from aquipu import Always, OsManaged, RecordTooLargeError, Store
 from aquipu.contrib import prometheus as contrib
 from aquipu.contrib.prometheus import StoreCollector, exported
 from tests.callers import held, tick
-from tests.daemon.served import until
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -32,7 +32,7 @@ from aquipu import Always, RemoteStore, Store, StoreClosedError, StoreFailedErro
 from aquipu.contrib.audit import Audit, Rule
 from aquipu.contrib.shared.entry import Entry
 from aquipu.contrib.starlette import AuditMiddleware, State, get_store, lifespan
-from aquipu.daemon.server import Daemon
+from aquipu.remote.daemon.server import Daemon
 from tests.contrib.support import entries_in, labels_in
 from tests.contrib.wire import END, Wire, started
 from tests.disk import FailingDisk

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon.served import KIND, Served
 from tests.face.faces import FACES
 from tests.remote.conftest import it, nothing_forgotten, store
+from tests.remote.daemon.served import KIND, Served
 
 __all__ = ["it", "nothing_forgotten", "store"]
 

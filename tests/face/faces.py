@@ -16,7 +16,7 @@ import pytest
 
 from aquipu import Reader, Record, Store
 from aquipu.runtime.closing import Opening
-from tests.daemon.served import Served, Shared
+from tests.remote.daemon.served import Served, Shared
 from tests.support import engine_of
 from tests.sync.awaited import Synchronous
 

@@ -19,9 +19,9 @@ from aquipu import (
     Store,
     SyncPolicy,
 )
-from tests.daemon.served import Served, served, soon, until
 from tests.disk import FailingDisk
 from tests.face.faces import all_of, not_for, of_a_loop, of_several
+from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aquipu import Backup, BackupRefusedError, NotAStoreError, Reader
-from tests.daemon.served import served
 from tests.face.faces import all_of, filled
+from tests.remote.daemon.served import served
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,9 +15,9 @@ from aquipu import (
     StoreFailedError,
     StoreFullError,
 )
-from tests.daemon.served import Served, served, soon, until
 from tests.disk import FailingDisk
 from tests.face.faces import of_a_loop
+from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
 

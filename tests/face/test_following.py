@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aquipu import RecordNotWrittenError, RecordPurgedError, Store, StoreUnavailableError
-from tests.daemon.served import Served, served, soon, until
 from tests.face.faces import PAST_A_PAGE, all_of, is_followed, not_for
+from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -88,7 +88,7 @@ async def test_more_followers_than_a_daemon_has_patience_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one too many is told; the others, and whoever appends, notice nothing."""
-    monkeypatch.setattr("aquipu.daemon.session.WAITS_MAX", 3)
+    monkeypatch.setattr("aquipu.remote.daemon.session.WAITS_MAX", 3)
     followers = [store.follow(0) for _ in range(4)]
     steps = [asyncio.ensure_future(anext(one)) for one in followers]
     done, waiting = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED, timeout=10)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aquipu import ConflictError, OsManaged, Stage, StaleKeyError, Store
-from tests.daemon.served import Served, served, soon
 from tests.face.faces import all_of
+from tests.remote.daemon.served import Served, served, soon
 
 pytestmark = pytest.mark.asyncio
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aquipu import Purged, RecordNotWrittenError, RecordPurgedError, Store
-from tests.daemon.served import Served, served, until
 from tests.face.faces import filled, outcome, scanning
+from tests.remote.daemon.served import Served, served, until
 
 pytestmark = pytest.mark.asyncio
 

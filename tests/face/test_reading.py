@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from aquipu import CorruptionError, Record, RecordNotWrittenError, RecordPurgedError, Store
-from tests.daemon.served import Served, served, soon
 from tests.face.faces import PAST_A_PAGE, Call, all_of, filled, not_for, outcome, scanning
+from tests.remote.daemon.served import Served, served, soon
 from tests.support import flip, frames_in, segment_in
 
 pytestmark = pytest.mark.asyncio

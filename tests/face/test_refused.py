@@ -19,9 +19,9 @@ from aquipu import (
     StoreFullError,
     WrongLoopError,
 )
-from tests.daemon.served import Served, served, soon
 from tests.disk import FailingDisk
 from tests.face.faces import Call, not_for, of_a_loop, outcome
+from tests.remote.daemon.served import Served, served, soon
 
 pytestmark = pytest.mark.asyncio
 

@@ -1,4 +1,4 @@
-"""What holds for the tests of connections, here and in `tests.daemon` and `tests.face`."""
+"""What holds for the tests of connections, here and in `tests.remote.daemon` and `tests.face`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.daemon.served import Served, served
+from tests.remote.daemon.served import Served, served
 
 
 @pytest.fixture(autouse=True)

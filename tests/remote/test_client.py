@@ -21,8 +21,8 @@ from aquipu import (
     StoreFailedError,
     StoreUnavailableError,
 )
-from tests.daemon.served import Served, served, soon, until
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
 

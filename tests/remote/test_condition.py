@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from aquipu import RemoteStore, StoreFailedError, StoreFullError
-from aquipu.daemon import answers
 from aquipu.remote import condition
+from aquipu.remote.daemon import answers
 from aquipu.remote.protocol import Head, WireError, health_in
 from aquipu.statistics import Health
-from tests.daemon.served import connected, served, until
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import connected, served, until
 from tests.support import remote_engine_of
 
 WELL = Health("ok", ())

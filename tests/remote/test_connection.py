@@ -37,7 +37,8 @@ from aquipu import (
 )
 from aquipu.engine import Progress
 from aquipu.remote.protocol import Head, Message, error_head
-from tests.daemon.served import (
+from tests.disk import FailingDisk
+from tests.remote.daemon.served import (
     PATIENCE,
     SHORT,
     WELCOME,
@@ -54,7 +55,6 @@ from tests.daemon.served import (
     soon,
     until,
 )
-from tests.disk import FailingDisk
 from tests.support import remote_engine_of
 
 pytestmark = pytest.mark.asyncio

@@ -29,10 +29,10 @@ from aquipu import (
     StoreUnavailableError,
     SyncPolicy,
 )
-from aquipu.daemon.server import Daemon
 from aquipu.errors import WrongLoopError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.write.worker import Worker, _living
+from aquipu.remote.daemon.server import Daemon
 from tests.disk import WRITES, FailingDisk, Hold
 from tests.support import engine_of, remote_engine_of
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import aquipu.sync
 from aquipu.runtime.closing import Opening
-from tests.daemon.served import TIMEOUT, Served
+from tests.remote.daemon.served import TIMEOUT, Served
 from tests.sync.support import PATIENCE, begun
 
 AT_ONCE = {"scan", "follow", "cursor", "append_nowait"}

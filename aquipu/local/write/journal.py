@@ -36,8 +36,8 @@ from aquipu.local.write.log_files import LogFiles
 from aquipu.local.write.roller import Roller
 from aquipu.local.write.segment_writer import SegmentWriter
 from aquipu.record import Purged
+from aquipu.runtime.counting import SECOND, Latency
 from aquipu.runtime.trouble import Troubles
-from aquipu.statistics import SECOND, Latency
 
 _LEVELLED_MAX = SECOND
 """Nanoseconds that the system clock may be set back until the log follows it."""

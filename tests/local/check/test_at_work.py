@@ -19,7 +19,7 @@ from aquipu.local.check.verify import Damage, Verdict, segment_bytes, verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.names import MANIFEST, relations_name
 from aquipu.local.read.examine import verify
-from tests.daemon.served import until
+from tests.remote.daemon.served import until
 from tests.support import flip, frames_in, segments_in, snapshot
 
 pytestmark = pytest.mark.asyncio

@@ -26,8 +26,8 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.format.names import first_sequence_of
 from aquipu.local.read.examine import verify
 from aquipu.runtime.closing import Opening
-from tests.daemon.served import served
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import served
 
 pytestmark = pytest.mark.asyncio
 
@@ -205,7 +205,7 @@ async def test_a_search_by_time_through_a_daemon(
     """It comes in pages, of which each goes on where the one before ended: nothing is given twice,
     or left out.
     """
-    monkeypatch.setattr("aquipu.daemon.answers.PAGE_RECORDS", 2)
+    monkeypatch.setattr("aquipu.remote.daemon.answers.PAGE_RECORDS", 2)
     async with served(tmp_path) as it, it.connect() as store:
         for step in (0, YEAR, 0, 73 * YEAR, 0):
             clock.time = NOW + step

@@ -46,8 +46,8 @@ from aquipu.local.format.history import (
 from aquipu.local.format.names import HISTORY, BookmarkKind, bookmark_name
 from aquipu.local.format.structure import Damage, Unsupported
 from aquipu.local.read.follow import LocalFollow
-from tests.daemon.served import served
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import served
 from tests.support import flip, put_back, segment_in
 
 STORE_ID = bytes(range(16))

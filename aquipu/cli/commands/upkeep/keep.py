@@ -1,0 +1,219 @@
+"""The commands that say what goes and what stays: purge and hold.
+
+purge writes through a `Store`, as append does. hold needs no lock: it works while a service writes
+the store.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from time import sleep
+from typing import Annotated
+
+import anyio
+import typer
+
+from aquipu.cli.app import EPILOG, USAGE, WRITTEN_ALONE, Purpose, app, exit_codes, usage
+from aquipu.cli.arguments import (
+    JsonOption,
+    LockTimeoutOption,
+    StoreArgument,
+    absolute,
+    bounds,
+    checked_timeout,
+    connecting,
+    sequence_or_time,
+)
+from aquipu.cli.forms.objects import as_json
+from aquipu.cli.forms.screen import table
+from aquipu.cli.streams.console import (
+    counted,
+    say,
+    standard_output,
+    write_line,
+)
+from aquipu.errors import RecordNotWrittenError
+from aquipu.local.check.rights import keep_rights
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.disk.paths import address_in, is_shared
+from aquipu.local.format.names import BookmarkKind
+from aquipu.local.retain.bookmarks import checked_name, list_bookmarks, remove_bookmark, set_hold
+from aquipu.local.retain.manifest import read_manifest
+from aquipu.reader import Reader
+from aquipu.record import Purged
+from aquipu.remote.store import RemoteStore
+from aquipu.store import Store
+
+_BUSY_PAUSE = 0.01  # seconds, while somebody else decides on a purge or sets a hold
+
+
+# purge and hold
+
+
+@app.command("purge", epilog=EPILOG, rich_help_panel=Purpose.KEEP)
+def purge_command(
+    store: StoreArgument,
+    before: Annotated[
+        str,
+        typer.Option(
+            metavar="SEQUENCE|TIME",
+            help="What lies before it may go: a sequence, or ISO 8601 with a zone.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    lock_timeout: LockTimeoutOption = 20.0,
+    json_object: JsonOption = False,
+) -> None:
+    """Delete the oldest records.
+
+    They go in whole files of the log: one that is full goes when everything in it lies before the
+    sequence or time. What a hold keeps stays, and so does the file that is being written. A store
+    that a service writes alone is its to purge; one that is shared, or served, is purged through
+    who writes it.
+
+    \b
+    With --json, one object:
+      first_sequence_before  of the first record kept until now
+      first_sequence         of the first record kept
+      segments               how many went
+      records                how many went
+      bytes                  of the segment files that went
+      dry_run                whether this is only what would be
+    """
+    bound, seconds = sequence_or_time(before, "--before"), checked_timeout(lock_timeout)
+    with exit_codes(WRITTEN_ALONE):
+        output = standard_output()
+        purged = anyio.run(_purge, store, bound, dry_run, seconds)
+        if json_object:
+            write_line(output, as_json({**purged._asdict(), "dry_run": dry_run}))
+        else:
+            write_line(output, _purged_text(purged, dry_run=dry_run))
+
+
+async def _purge(store: str, before: int | datetime, dry_run: bool, lock_timeout: float) -> Purged:
+    if address_in(store) is not None:
+        async with connecting(store, lock_timeout) as remote:
+            return await _purge_before(remote, before, dry_run)
+    path = absolute(store)
+    async with Reader.open(path):
+        pass  # a store that is not there must not be made
+    disk = Disk()
+    keep_rights(disk, path)
+    shared = is_shared(path)
+    async with Store.open(path, lock_timeout=lock_timeout, shared=shared, disk=disk) as local:
+        return await _purge_before(local, before, dry_run)
+
+
+async def _purge_before(
+    store: Store | RemoteStore, before: int | datetime, dry_run: bool
+) -> Purged:
+    if isinstance(before, int):
+        return await store.purge(before=before, dry_run=dry_run)
+    return await store.purge(before_time=before, dry_run=dry_run)
+
+
+@app.command("hold", epilog=EPILOG, rich_help_panel=Purpose.KEEP)
+def hold_command(
+    store: StoreArgument,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Without: list the holds.")
+    ] = None,
+    sequence: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[SEQUENCE]", min=0, help="Keep everything from here on; without: all there is."
+        ),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release", help="Remove the hold.")] = False,
+    json_object: JsonOption = False,
+) -> None:
+    """Keep records from being purged, or list what is kept.
+
+    This works also while a service writes the store.
+
+    Without a name, the holds are listed: sequence, tab, name; on a terminal as a table. With
+    --json, one object: the sequence by name.
+    """
+    if (name is None and release) or (release and sequence is not None):
+        raise typer.BadParameter("takes a name, and nothing else", param_hint="--release")
+    if name is not None:
+        with usage("NAME"):
+            checked_name(name)
+    with exit_codes():
+        output = standard_output()
+        if address_in(store) is None:
+            holds = _hold_in_files(absolute(store), name, sequence, release)
+        else:
+            holds = anyio.run(_hold_by_daemon, store, name, sequence, release)
+        if json_object:
+            write_line(output, as_json(holds))
+        elif name is None and holds:
+            rows = [(str(kept_from), name) for name, kept_from in holds.items()]
+            write_line(output, table(output, ("KEPT FROM", "HOLD"), rows))
+
+
+def _hold_in_files(
+    path: str, name: str | None, sequence: int | None, release: bool
+) -> dict[str, int]:
+    """Set or remove a hold, if there is a name; return the holds that there are then."""
+    disk = Disk()
+    first, following = anyio.run(bounds, path)
+    if name is not None and release:
+        with translate_os_errors(path, "remove a hold from"):
+            _say_released(path, name, remove_bookmark(disk, path, BookmarkKind.HOLD, name))
+    elif name is not None:
+        _hold(disk, path, name, first if sequence is None else sequence, following)
+    return _holds(disk, path)
+
+
+async def _hold_by_daemon(
+    address: str, name: str | None, sequence: int | None, release: bool
+) -> dict[str, int]:
+    """Hold records through the daemon that writes the store."""
+    async with connecting(address) as store:
+        if name is not None and release:
+            _say_released(address, name, await store.release(name))
+        elif name is not None:
+            kept_from = store.first_sequence if sequence is None else sequence
+            await store.hold(name, kept_from)
+            _say_held(name, kept_from)
+        return await store.holds()
+
+
+def _hold(disk: Disk, path: str, name: str, sequence: int, following: int) -> None:
+    if sequence > following:
+        raise RecordNotWrittenError(path, sequence, following)
+    with translate_os_errors(path, "set a hold in"):
+        keep_rights(disk, path)
+        while not set_hold(disk, path, name, sequence):
+            sleep(_BUSY_PAUSE)
+    _say_held(name, sequence)
+
+
+def _say_held(name: str, sequence: int) -> None:
+    say(f"{name} keeps everything from sequence {sequence} on")
+
+
+def _say_released(path: str, name: str, was_there: bool) -> None:
+    if not was_there:
+        say(f"aquipu: {path} has no hold of the name {name}")
+        raise typer.Exit(USAGE)
+    say(f"{name} keeps nothing any more")
+
+
+def _holds(disk: Disk, path: str) -> dict[str, int]:
+    with translate_os_errors(path, "read the holds of"):
+        return list_bookmarks(disk, path, read_manifest(disk, path).store_id, BookmarkKind.HOLD)
+
+
+# texts
+
+
+def _purged_text(purged: Purged, *, dry_run: bool) -> str:
+    what = (
+        f"{counted(purged.segments, 'segment')}, {counted(purged.records, 'record')}, "
+        f"{counted(purged.bytes, 'byte')}"
+    )
+    went, begins = ("would go", "would begin") if dry_run else ("purged", "begins")
+    return f"{what} {went}; the log {begins} with sequence {purged.first_sequence}"
