@@ -373,8 +373,7 @@ class RecordPurgedError(NoSuchRecordError):
     def __str__(self) -> str:
         return (
             f"{self.path} no longer keeps sequence {self.sequence}: it was purged; nothing else "
-            "was lost; "
-            f"read from {self.bound} on"
+            f"was lost; read from {self.bound} on"
         )
 
 
@@ -383,8 +382,8 @@ class RecordNotWrittenError(NoSuchRecordError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has not yet stored sequence {self.sequence}; nothing was lost; "
-            f"ask for one below {self.bound}, or wait until it is written"
+            f"{self.path} has not yet stored sequence {self.sequence}; nothing was lost; ask for one "
+            f"below {self.bound}, or wait until it is written"
         )
 
 
@@ -394,8 +393,7 @@ E = TypeVar("E", bound=BaseException)
 def copy_error(error: E) -> E:
     """Return an equal error object of its own, with the same cause.
 
-    Each waiter gets one: a shared exception object would collect the tracebacks of all who raise
-    it.
+    Each waiter gets one: a shared exception object would collect the tracebacks of all.
     """
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__

@@ -3,10 +3,9 @@ is lost or doubled.
 
 ``python -m tests.remote.daemon.restarts --kills 20`` does that as often as it is told, and kills
 clients too. With ``--shared`` there is no daemon: the processes share the store, and the one that
-writes it is killed. What is appended says who appended it and when in its turn;
-each acknowledgement is
-noted in a file by the process that got it, so that it counts also when that process is killed right
-behind it.
+writes it is killed. What is appended says who appended it and when in its turn; each
+acknowledgement is noted in a file by the process that got it, so that it counts also when that
+process is killed right behind it.
 """
 
 from __future__ import annotations
