@@ -382,8 +382,8 @@ class RecordNotWrittenError(NoSuchRecordError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has not yet stored sequence {self.sequence}; nothing was lost; ask for one "
-            f"below {self.bound}, or wait until it is written"
+            f"{self.path} has not yet stored sequence {self.sequence}; nothing was lost; ask for "
+            f"one below {self.bound}, or wait until it is written"
         )
 
 
