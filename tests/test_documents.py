@@ -44,6 +44,7 @@ DOCUMENTS = (
     "README.md",
     "aquipu/CHANGELOG.md",
     "aquipu/README.md",
+    "aquipu/archive/README.md",
     "aquipu/contrib/README.md",
     "aquipu/local/backup/README.md",
     "aquipu/local/format/README.md",
@@ -72,6 +73,7 @@ SMALLER = {
         "python -m tests.faults --help"
     ),
     "python -m tests.services --kills 20": "python -m tests.services --help",
+    "python -m tests.archive": "python -m tests.archive --help",
     "python -m tests.backups": "python -m tests.backups --help",
     "python -m tests.remote.daemon.keys kills": "python -m tests.remote.daemon.keys kills --help",
     "python -m tests.remote.daemon.keys race": "python -m tests.remote.daemon.keys race --help",

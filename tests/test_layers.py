@@ -56,6 +56,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "local/backup": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
     ),
+    "archive": frozenset(
+        {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
+    ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
@@ -97,12 +100,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "local/disk",
             "local/retain",
         }
-        | {"local/write", "cli/forms", "cli/streams"}
+        | {"local/write", "cli/forms", "cli/streams", "archive"}
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
     "cli/commands/records": COMMANDS,
-    "cli/commands/upkeep": COMMANDS,
+    "cli/commands/upkeep": COMMANDS | {"archive", "local/backup"},
     "cli/commands/service": COMMANDS | {"remote/daemon"},
     "cli/commands": frozenset(),
     "cli/main": frozenset(
@@ -125,6 +128,11 @@ PURE = frozenset(
             "local/index/plan",
             "local/check/placeholder",
             "local/backup/plan",
+            "archive/errors",
+            "archive/keys",
+            "archive/entry",
+            "archive/plan",
+            "archive/pieces",
         ),
         *(
             "runtime/allowance",
@@ -160,7 +168,7 @@ IMPURE_PACKAGES = frozenset(
 )
 CALENDAR = frozenset({"record"})
 """Pure files that give times as datetimes all the same: the calendar, and not the clock."""
-BLOCKING = frozenset({"local/disk", "local/retain", "local/check", "local/backup"})
+BLOCKING = frozenset({"local/disk", "local/retain", "local/check", "local/backup", "archive"})
 """Folders that know no event loop."""
 LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})
 
@@ -180,6 +188,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
     "click": frozenset(),
     "rich": frozenset({"cli/streams/console"}),
+    "obstore": frozenset({"archive/archive"}),
 }
 """What only these files may import. Those of contrib stand outside: each meets a framework."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError, NoArchiveError
 from aquipu.cli.forms.jsonl import BadLineError
 from aquipu.cli.streams.console import say, standard_output, write_line
 from aquipu.cli.streams.lines import LineTooLongError
@@ -117,6 +118,9 @@ def program(
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (CorruptionError, DAMAGED),
+    (ArchiveDamagedError, DAMAGED),
+    (ArchiveRefusedError, USAGE),
+    (NoArchiveError, USAGE),
     (NotAStoreError, USAGE),
     (BackupRefusedError, USAGE),
     (NoSuchRecordError, USAGE),

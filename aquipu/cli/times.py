@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from re import ASCII, findall, fullmatch
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGO_IN_WORDS = r"([0-9]{1,9}) (second|minute|hour|day|week)s? ago"
 _AGO = rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])"
 
 
@@ -17,7 +18,10 @@ def moment(text: str, now: datetime) -> datetime:
 
         2026-01-31T12:00:00Z    2026-01-31 12:00    2026-01-31    today    yesterday    now
         90s    15m    1h30m    2d    1w             so long ago
+        5 minutes ago    2 days ago
     """
+    if match := fullmatch(_AGO_IN_WORDS, text, ASCII):
+        text = match[1] + match[2][0]
     if fullmatch(rf"(?:{_AGO})+", text, ASCII):
         parts = findall(_AGO, text)
         try:

@@ -104,6 +104,7 @@ JSON_READING = ("info", "verify")
 COMMANDS = (
     *(
         "append",
+        "archive",
         "backup",
         "cat",
         "cursors",
@@ -118,6 +119,7 @@ COMMANDS = (
         "purge",
         "relations",
         "repair",
+        "restore",
         "serve",
         "tail",
         "verify",

@@ -1,0 +1,43 @@
+"""The archive: a log in an object store, carried there while it is being written.
+
+==============  ==================================================================================
+`archive`       `Archive`, the value that says where, and with which options
+`keys`          the names of objects (pure)
+`entry`         numbered entries as bytes and back: what the archive holds, in order (pure)
+`plan`          decides what is put next, from what is there and what the log has (pure)
+`pieces`        segments and parts of them as bytes, checked frame by frame (pure)
+`bucket`        the only door to the object store, and what its answers are worth
+`line`          the line of entries: read, claimed by one writer, gone on with
+`uploader`      carries a log there, beside whatever writes it
+`restore`       a store made of an archive
+`check`         whether a store could be made of it
+==============  ==================================================================================
+
+**Two kinds of objects.** Each sealed segment is one object, never changed; its key says of which
+store it is, its first and next sequence and its SHA-256. What has happened stands in the line of
+numbered **entries**. An entry is a *fence*, with which a writer begins; a *young* part of the
+segment that is being written; or a *list* of all segments that are archived. Each of them says what
+is alive: the number of the last list, and the numbers of the young parts since. So whoever reads
+the last entry, that list and those parts, knows all.
+
+**One history.** An entry is put under the next number, and only if nothing has that number: of two
+writers, one gets it. A writer that finds the entry of another at its next number has lost the
+archive, and stops. Whoever begins puts a fence, which has a higher *epoch* than all before it; so
+the last one that has begun goes on. What makes a segment part of the archive is the list that names
+it, and that is an entry: a segment without is nothing but bytes.
+
+**Nothing is believed in doubt.** "It exists already", a time-out, a cut connection: in each case
+the object is read back. If it is what was to be put, it has been; if it is another's, that says so;
+if there is none, it is put again, the same bytes under the same name. An answer that does not check
+is asked for again. A listing may lag: from its last number on, entries are asked for by their
+numbers.
+
+**Young parts are folded.** One is put each second, if there is anything new. When eight are of
+about one size, they are put again as one. So few are alive, and each byte travels a few times at
+most. When the segment is sealed, its object takes the place of them all. Entries that nothing names
+any more are removed, a hundred numbers later: not before whoever reads has had time.
+
+**Synced first.** What goes up is on the disk: so the archive never has what the log can lose.
+
+Not yet elegant: an object is put from memory, whole: a segment's size of memory for each upload.
+"""

@@ -1,0 +1,138 @@
+"""Archive: where the copy of a log in an object store is, and how it is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from aquipu.archive.errors import ArchiveUnavailableError
+
+if TYPE_CHECKING:
+    from aquipu.archive.bucket import Bucket
+
+SCHEMES = ("s3", "gs", "az", "file")
+_TIMEOUT = "300s"  # of one request: a segment on a slow line
+_RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
+
+
+class Archive:
+    """A place in an object store for the copy of a log; immutable, compares by its attributes.
+
+    ::
+
+        archive = Archive("s3://bucket/audit", region="eu-central-1")
+
+    """
+
+    __slots__ = ("_interval", "_options", "_url")
+
+    def __init__(self, url: str, *, interval: float = 1.0, **options: Any) -> None:
+        """Name the place.
+
+        Args:
+            url: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX`` or
+                ``file:///DIRECTORY``. One prefix holds one archive.
+            interval: seconds between two looks at what is new: a machine that is lost takes at most
+                what came since, and while one upload takes.
+            options: what `obstore.store.from_url` takes for this kind of store: ``region``,
+                ``endpoint``, ``access_key_id``, ``client_options``, … Without, credentials are
+                those of the environment. They are never shown.
+
+        Raises TypeError or ValueError for what is no such place.
+        """
+        self._url = checked_url(url)
+        if not isinstance(interval, (int, float)) or isinstance(interval, bool):
+            raise TypeError(f"interval is in seconds, not {type(interval).__name__}")
+        if not (interval > 0 and isfinite(interval)):
+            raise ValueError(f"interval is a positive number of seconds, not {interval}")
+        if options and url.startswith("file:"):
+            raise TypeError(f"an archive in files has no option {min(options)}")
+        self._interval = float(interval)
+        self._options = dict(options)
+
+    @property
+    def url(self) -> str:
+        """Place of the archive."""
+        return self._url
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks at what is new."""
+        return self._interval
+
+    def bucket(self) -> Bucket:
+        """Reach the object store: not called by users. Raises ArchiveUnavailableError."""
+        from aquipu.archive.bucket import Bucket, shown
+
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise ArchiveUnavailableError(
+                self._url,
+                "that needs the package obstore, which is not installed: in the checkout of "
+                "aquipu, pip install -e '.[archive]'",
+            ) from None
+        secrets = _texts_in(self._options)
+        try:
+            store = from_url(self._url, **self._given())
+        except Exception as error:
+            reason = shown(str(error), secrets)
+            raise ArchiveUnavailableError(self._url, reason) from None
+        return Bucket(self._url, store, secrets)
+
+    def _given(self) -> dict[str, Any]:
+        if self._url.startswith("file:"):
+            return {"mkdir": True}
+        given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
+        given["client_options"] = {"timeout": _TIMEOUT, **given.get("client_options", {})}
+        return given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Archive) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self._url, self._interval))
+
+    def _key(self) -> tuple[str, float, dict[str, Any]]:
+        return self._url, self._interval, self._options
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}=…" for name in sorted(self._options))
+        return f"Archive({self._url!r}, interval={self._interval}{options})"
+
+
+def checked_url(url: object) -> str:
+    """Return the place of an archive; TypeError or ValueError for what is none."""
+    if not isinstance(url, str):
+        raise TypeError(f"the place of an archive is a URL, a str, not {type(url).__name__}")
+    scheme, colon, rest = url.partition("://")
+    place = rest.partition("/")[0]
+    if not colon or scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise ValueError(f"an archive is at one of {known}, not at {scheme[:40]!r}")
+    if "@" in place:
+        raise ValueError("credentials do not belong into the URL of an archive: give them apart")
+    if "?" in rest or "#" in rest:
+        raise ValueError("the URL of an archive ends with its prefix: options are given apart")
+    if scheme == "file" and (place or rest.strip("/") == ""):
+        raise ValueError("an archive in files is at file:///DIRECTORY, the path from the root")
+    if scheme != "file" and not place:
+        raise ValueError(f"an archive is at {scheme}://BUCKET/PREFIX")
+    return url.rstrip("/")
+
+
+def is_archive(path: object) -> bool:
+    """Return whether this names an archive, and not a directory."""
+    return isinstance(path, str) and path.partition("://")[0] in SCHEMES and "://" in path
+
+
+def _texts_in(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return all that must not be shown: every text among the options that is no plain word."""
+    found: list[str] = []
+    for value in options.values():
+        if isinstance(value, Mapping):
+            found += _texts_in(value)
+        elif isinstance(value, str) and len(value) > 7:
+            found.append(value)
+    return tuple(found)

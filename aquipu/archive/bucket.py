@@ -1,0 +1,196 @@
+"""Bucket: the only door to the object store, and what its answers are worth. Blocking.
+
+An object is put only where none is, and never changed. Of an answer that leaves open whether it is
+there ("it exists already", a time-out, a cut connection, an error of the server) nothing is
+believed: the object is read back.
+
+Any store of ``obstore`` will do, and what has its five calls: `put`, `get`, `get_ranges`, `list`
+and `delete`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from random import uniform
+from threading import Event
+from time import monotonic
+from typing import Any, TypeVar
+
+from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, ArchiveUnavailableError
+from aquipu.archive.keys import ObjectKey
+from aquipu.local.backup.pace import Stopped
+
+READS = 5
+"""How often an object that does not check is read: the answer may be what is damaged."""
+PATIENCE = 60.0
+"""Seconds that an object store may be away for those who wait for it."""
+_PAUSE = 0.1  # seconds until it is asked again, doubling
+_PAUSE_MAX = 20.0
+
+_REASON_MAX = 300
+_QUERY = re.compile(r"\?[^\s\"'<>]*")
+
+
+T = TypeVar("T")
+
+
+class Doubt(Exception):
+    """The object store did not do it, or that is not known; the text says why. Ask it again."""
+
+
+class Different(Exception):
+    """An object has the name, and holds other bytes."""
+
+    def __init__(self, found: bytes) -> None:
+        super().__init__(len(found))
+        self.found = found
+
+
+class Bucket:
+    """The objects under one prefix.
+
+    Each call raises Doubt for what may be different the next time, and ArchiveUnavailableError for
+    what will not: no permission, or wrong credentials.
+    """
+
+    def __init__(self, url: str, store: Any, secrets: Sequence[str] = ()) -> None:
+        """Take a store of obstore, or what has the same calls; ``secrets`` are never shown."""
+        self.url = url
+        self._store = store
+        self._secrets = tuple(secrets)
+        self.requests = 0
+        """Requests made, about: a listing counts as one."""
+
+    def put_new(self, key: str, body: bytes) -> None:
+        """Put an object that is there, with just these bytes, when this returns.
+
+        Raises Different when there is another one.
+        """
+        answer = "there was no answer"
+        try:
+            with self._asked():
+                self._store.put(key, body, mode="create", use_multipart=False)
+                return
+        except Doubt as doubt:
+            answer = str(doubt)
+        found = self.get(key)
+        if found is None:
+            raise Doubt(answer)
+        if found != body:
+            raise Different(found)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes of an object; None when there is none."""
+        try:
+            with self._asked():
+                return bytes(self._store.get(key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def get_object(self, key: ObjectKey) -> bytes:
+        """Return the bytes of an object, which are those that its name is of.
+
+        Raises ArchiveDamagedError when it is missing, or holds others.
+        """
+        fault = "is missing"
+        for _ in range(READS):
+            found = self.get(str(key))
+            if found is not None and key.fits(found):
+                return found
+            fault = "is missing" if found is None else "holds other bytes than were put"
+        raise ArchiveDamagedError(self.url, f"{key} {fault}")
+
+    def ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes between these offsets, each in one request. Raises FileNotFoundError."""
+        found = []
+        for begin, end in spans:
+            with self._asked():
+                found.append(bytes(self._store.get_range(key, start=begin, end=end)))
+            if len(found[-1]) != end - begin:
+                raise Doubt(f"{key}: {len(found[-1])} bytes came instead of {end - begin}")
+        return found
+
+    def list(self, prefix: str) -> dict[str, int]:
+        """Return the names of the objects under a prefix, and their sizes."""
+        found: dict[str, int] = {}
+        with self._asked():
+            for some in self._store.list(prefix, chunk_size=1000):
+                found.update((one["path"], one["size"]) for one in some)
+        return found
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none."""
+        for key in keys:
+            try:
+                with self._asked():
+                    self._store.delete(key)
+            except FileNotFoundError:
+                continue
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Translate what the store raises; FileNotFoundError stays."""
+        self.requests += 1
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            kind, reason = type(error).__name__, shown(str(error), self._secrets)
+            if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
+                raise ArchiveUnavailableError(self.url, _refused(kind, reason)) from None
+            if kind in _NEVER or isinstance(error, (TypeError, ValueError)):
+                raise ArchiveUnavailableError(self.url, reason) from None
+            raise Doubt(f"{kind}: {reason}") from None
+
+
+_NEVER = frozenset(
+    {"UnknownConfigurationKeyError", "InvalidPathError", "NotSupportedError", "JoinError"}
+)
+
+
+def _refused(kind: str, reason: str) -> str:
+    what = "the credentials are not accepted" if kind == "UnauthenticatedError" else "no permission"
+    return f"{what}: {reason}"
+
+
+def shown(text: str, secrets: Sequence[str]) -> str:
+    """Return an error of the object store as it may be shown: short, and without any secret."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = _QUERY.sub("?…", lines[0] if lines else "no reason given")
+    return text if len(text) <= _REASON_MAX else text[:_REASON_MAX] + "…"
+
+
+def insist(
+    bucket: Bucket,
+    call: Callable[[], T],
+    stop: Event,
+    *,
+    patience: float | None = PATIENCE,
+    said: Callable[[str | None], object] = lambda trouble: None,
+) -> T:
+    """Ask until there is an answer, less and less often.
+
+    For so many seconds; without bound when ``patience`` is None. ``said`` hears why there was none,
+    and None when there is one. Raises ArchiveUnavailableError in the end, and Stopped.
+    """
+    began, pause = monotonic(), _PAUSE
+    while True:
+        try:
+            answer = call()
+        except (Doubt, ArchiveUnavailableError) as error:
+            reason = error.reason if isinstance(error, ArchiveError) else str(error)
+            is_final = isinstance(error, ArchiveUnavailableError)
+            if patience is not None and (is_final or monotonic() - began > patience):
+                raise ArchiveUnavailableError(bucket.url, reason) from None
+            said(reason)
+        else:
+            said(None)
+            return answer
+        if stop.wait(uniform(pause / 2, pause)):
+            raise Stopped
+        pause = min(2 * pause, _PAUSE_MAX)

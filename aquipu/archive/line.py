@@ -1,0 +1,232 @@
+"""The line of numbered entries: read, claimed by one writer, and gone on with. Blocking.
+
+An entry that is the newest is never removed, and neither is the first. A listing may lag behind,
+so it says only where to begin: from its last number on, entries are asked for one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import time_ns
+from typing import NamedTuple
+
+from aquipu.archive.bucket import READS, Bucket, Different, Doubt
+from aquipu.archive.entry import (
+    EntryKind,
+    Head,
+    Piece,
+    Segment,
+    decode,
+    decode_list,
+    encode,
+)
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveRefusedError,
+    ArchiveTakenError,
+    NoArchiveError,
+)
+from aquipu.archive.keys import ENTRIES, entry_key, entry_number
+from aquipu.archive.plan import outdated
+from aquipu.errors import UnsupportedFormatError
+from aquipu.local.format.structure import Damage, Unsupported
+
+
+class State(NamedTuple):
+    """What an archive holds."""
+
+    head: Head
+    segments: list[Segment]
+    """In the order of the log."""
+
+
+def read_state(bucket: Bucket) -> State:
+    """Return what the archive holds now.
+
+    Raises NoArchiveError, ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
+    """
+    for _ in range(READS):
+        head = _newest(bucket)
+        if head is None:
+            raise NoArchiveError(bucket.url, "it holds no entry of one")
+        try:
+            return State(head, _segments(bucket, head))
+        except _Gone as gone:  # a writer is at work: others have taken its place
+            missing = gone
+    raise ArchiveDamagedError(bucket.url, f"{missing} is missing")
+
+
+def read_entry(bucket: Bucket, number: int) -> tuple[Head, bytes]:
+    """Return the entry with this number, and its body.
+
+    Raises ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
+    """
+    found = _entry(bucket, number)
+    if found is None:
+        raise ArchiveDamagedError(bucket.url, f"{entry_key(number)} is missing")
+    return found
+
+
+def read_piece(bucket: Bucket, piece: Piece) -> bytes:
+    """Return the bytes of a young part. Raises as `read_entry`."""
+    head, body = read_entry(bucket, piece.number)
+    if not head.young or head.young[-1] != piece or len(body) != piece.size:
+        raise ArchiveDamagedError(bucket.url, f"{entry_key(piece.number)} is another part")
+    return body
+
+
+class _Gone(Exception):
+    """An entry that was named is not there any more; the text is its name."""
+
+
+def _segments(bucket: Bucket, head: Head) -> list[Segment]:
+    if head.listed is None:
+        return []
+    found = _entry(bucket, head.listed)
+    if found is None:
+        raise _Gone(entry_key(head.listed))
+    try:
+        segments = decode_list(found[1])
+    except Unsupported as unsupported:
+        raise UnsupportedFormatError(
+            f"{bucket.url}/{entry_key(head.listed)}", str(unsupported)
+        ) from None
+    if found[0].kind is not EntryKind.LIST:
+        raise ArchiveDamagedError(bucket.url, f"{entry_key(head.listed)} is no list")
+    return segments
+
+
+def _newest(bucket: Bucket) -> Head | None:
+    """Return the newest entry; None when there is none."""
+    numbers = [n for n in map(entry_number, bucket.list(ENTRIES)) if n is not None]
+    if not numbers:
+        if bucket.get(entry_key(0)) is not None:
+            raise Doubt("the listing lags behind: it shows no entry, and there is one")
+        return None
+    newest, number = None, max(numbers)
+    while (found := _entry(bucket, number)) is not None:
+        newest, number = found[0], number + 1
+    if newest is None:
+        raise Doubt(f"the listing lags behind: {entry_key(number)} is not there any more")
+    return newest
+
+
+def _entry(bucket: Bucket, number: int) -> tuple[Head, bytes] | None:
+    """Return an entry; None when there is none of this number."""
+    fault = Damage("")
+    for _ in range(READS):
+        data = bucket.get(entry_key(number))
+        if data is None:
+            return None
+        try:
+            return decode(data, number)
+        except Damage as damage:
+            fault = damage
+        except Unsupported as unsupported:
+            name = f"{bucket.url}/{entry_key(number)}"
+            raise UnsupportedFormatError(name, str(unsupported)) from None
+    raise ArchiveDamagedError(bucket.url, f"{entry_key(number)}: {fault}")
+
+
+class Line:
+    """The line of one archive, claimed by this writer."""
+
+    def __init__(self, bucket: Bucket, state: State, numbers: Iterable[int], writer: str) -> None:
+        self.bucket = bucket
+        self.head, self.segments = state
+        self._writer = writer
+        self._numbers = set(numbers)
+
+    def next_head(self) -> Head:
+        """Return the head of the next entry, as far as it is as the last one."""
+        head = self.head
+        return head._replace(number=head.number + 1, time=time_ns(), writer=self._writer)
+
+    def put(self, head: Head, body: bytes) -> None:
+        """Put the next entry.
+
+        Raises ArchiveTakenError when another writer has it, and what a bucket raises. After Doubt,
+        the same entry is to be put again: it may be there.
+        """
+        _put(self.bucket, head, body)
+        self.head = head
+        self._numbers.add(head.number)
+
+    def tidy(self) -> None:
+        """Remove entries that nothing names any more. Raises what a bucket raises."""
+        gone = outdated(self.head, self._numbers)
+        if gone:
+            self.bucket.remove([entry_key(number) for number in gone])
+            self._numbers.difference_update(gone)
+
+
+def _put(bucket: Bucket, head: Head, body: bytes) -> None:
+    key, data = entry_key(head.number), encode(head, body)
+    try:
+        bucket.put_new(key, data)
+    except Different as different:
+        found = _entry(bucket, head.number)
+        if found is None:
+            raise Doubt(f"{key} was there, and is not any more") from None
+        if found == decode(data, head.number):  # the answer was damaged, not the object
+            return
+        raise _taken(bucket, found[0]) from different
+
+
+def _taken(bucket: Bucket, by: Head) -> ArchiveTakenError:
+    return ArchiveTakenError(bucket.url, f"its entry {by.number} is of {by.writer}")
+
+
+def claim(
+    bucket: Bucket,
+    store_id: bytes,
+    first_sequence: int,
+    writer: str,
+    check: Callable[[State], None],
+) -> Line:
+    """Begin as the one writer of the archive, with a fence.
+
+    Where there is none yet, it begins at this sequence. ``check`` raises for one that does not go
+    with the log: before anything is written. Raises ArchiveRefusedError for the archive
+    of another store, and what `read_state` and a bucket raise. After Doubt, it may be claimed
+    again: a fence too many does no harm.
+    """
+    try:
+        state = read_state(bucket)
+    except NoArchiveError:
+        state = State(_first(store_id, first_sequence), [])
+    head = state.head
+    if head.store_id != store_id:
+        raise ArchiveRefusedError(
+            bucket.url, f"it holds another store, {head.store_id.hex()}, not {store_id.hex()}"
+        )
+    check(state)
+    fence = head._replace(
+        kind=EntryKind.FENCE,
+        number=head.number + 1,
+        epoch=head.epoch + 1,
+        time=time_ns(),
+        writer=writer,
+    )
+    try:
+        _put(bucket, fence, b"")
+    except ArchiveTakenError as taken:
+        raise Doubt(f"another writer was quicker: {taken.reason}") from None
+    numbers = [n for n in map(entry_number, bucket.list(ENTRIES)) if n is not None]
+    return Line(bucket, State(fence, state.segments), numbers, writer)
+
+
+def _first(store_id: bytes, first_sequence: int) -> Head:
+    """Return what stands before the first entry of an archive."""
+    return Head(
+        EntryKind.FENCE,
+        -1,
+        0,
+        store_id,
+        0,
+        "",
+        None,
+        first_sequence,
+        first_sequence,
+        first_sequence,
+    )

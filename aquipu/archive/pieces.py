@@ -1,0 +1,121 @@
+"""Segments and parts of them as bytes, checked frame by frame. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aquipu.archive.entry import PLAIN, Place, Segment
+from aquipu.errors import CorruptionError
+from aquipu.local.format.segment import (
+    FOOTER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    SegmentSummary,
+    footer_bytes,
+    is_sealed,
+)
+from aquipu.local.format.structure import Damage
+from aquipu.local.read.frames import FrameWalk
+
+_PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
+
+
+class Part(NamedTuple):
+    """Whole frames of a segment."""
+
+    data: bytes
+    start: int
+    """Sequence of the first record."""
+    stop: int
+    """One past the last record."""
+    last: Place | None
+    """Last frame that holds records."""
+
+
+def check_segment(
+    path: str, header: SegmentHeader, data: bytes, pause: Callable[[], object] = lambda: None
+) -> SegmentSummary:
+    """Return what the footer of a sealed segment says, when every frame has been checked.
+
+    Raises CorruptionError, which names ``path``, or UnsupportedFormatError.
+    """
+    if data[:SEGMENT_HEADER_BYTES] != header.encode():
+        raise CorruptionError(path, 0, "the header of the segment is another")
+    tail = data[-footer_bytes(data) :] if is_sealed(data[-FOOTER_BYTES:]) else b""
+    try:
+        said = SegmentSummary.decode_footer(tail, header.seed)
+    except Damage as damage:
+        raise CorruptionError(path, len(data) - len(tail), str(damage)) from None
+    found = summary_of(path, header, data[: len(data) - len(tail)], pause)
+    if found != said:
+        raise CorruptionError(path, said.end, "the footer does not fit the frames")
+    return said
+
+
+def summary_of(
+    path: str,
+    header: SegmentHeader,
+    data: bytes,
+    pause: Callable[[], object] = lambda: None,
+    admit: Callable[[int, int], bool] = lambda next_sequence, time: True,
+) -> SegmentSummary:
+    """Return a summary of the frames of a segment: of all of them, each checked.
+
+    Or of those before the first that is not to be admitted, by the sequence behind it and the time
+    of its last record. Raises as `check_segment`.
+    """
+    found = SegmentSummary(header.first_sequence, header.link)
+    walk = FrameWalk(path, header)
+    for begin in range(SEGMENT_HEADER_BYTES, len(data), _PIECE_BYTES):
+        walk.feed(data[begin : begin + _PIECE_BYTES])
+        for frame in walk.ready():
+            said = frame.header
+            if not admit(said.next_sequence, said.time):
+                return found
+            found.take(said.first_sequence, said.records, said.time, said.size, said.check)
+            pause()
+    if walk.fault is not None or walk.offset != len(data):
+        raise walk.stopped()
+    return found
+
+
+def part_of(
+    path: str, header: SegmentHeader, begin: tuple[int, int], data: bytes, stop: int
+) -> Part:
+    """Return the whole frames at the beginning of these bytes, up to the sequence ``stop``.
+
+    They begin at a sequence and an offset. Raises as `check_segment` for a frame that is whole and
+    does not check.
+    """
+    start, offset = begin
+    walk, last, end, reached = FrameWalk(path, header, begin), None, offset, start
+    walk.feed(data)
+    for frame in walk.ready():
+        if reached >= stop:
+            break
+        end, reached = frame.offset + frame.header.size, frame.header.next_sequence
+        if frame.header.records:
+            last = Place(frame.offset, frame.header.check)
+    if reached < stop and walk.fault is not None:
+        raise walk.stopped()
+    return Part(data[: end - offset], start, reached, last)
+
+
+def described(
+    header: SegmentHeader, summary: SegmentSummary, data: bytes, digest: bytes
+) -> Segment:
+    """Return how a list names a segment whose object holds these bytes."""
+    return Segment(
+        header.first_sequence,
+        summary.next_sequence,
+        digest,
+        len(data),
+        len(data),
+        PLAIN,
+        header.created,
+        header.link,
+        summary.link,
+        summary.first_time,
+        summary.last_time,
+    )

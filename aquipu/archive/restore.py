@@ -1,0 +1,292 @@
+"""A store made of an archive, every byte checked. Blocking.
+
+As in a backup, each segment comes to its place whole and durable, in the order of the log, and its
+successor has its name before. So a restore that was cut short goes on where it was: what is there
+is read, and only what is not as it should be is fetched. The manifest says at the end that it is
+done.
+
+A commit is restored whole, or not at all: so the last record is that of the last commit which lies
+before the bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from hashlib import sha256
+from threading import Event
+from time import monotonic
+from typing import NamedTuple, TypeVar
+
+from aquipu.archive.bucket import Bucket, insist
+from aquipu.archive.entry import Head, Segment
+from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.line import State, read_piece, read_state
+from aquipu.archive.pieces import check_segment, summary_of
+from aquipu.errors import (
+    BackupRefusedError,
+    CorruptionError,
+    RecordNotWrittenError,
+    RecordPurgedError,
+)
+from aquipu.local.backup.destination import Destination
+from aquipu.local.backup.pace import Stopped
+from aquipu.local.disk.disk import Disk, opened
+from aquipu.local.disk.durable import reported, write_whole
+from aquipu.local.format.names import (
+    ACKNOWLEDGED,
+    HISTORY,
+    first_sequence_of,
+    relations_name,
+    segment_name,
+)
+from aquipu.local.format.segment import SegmentHeader, SegmentSummary
+from aquipu.local.format.structure import Damage
+
+T = TypeVar("T")
+
+_AHEAD = 2  # segments that are fetched while one is checked and written
+
+
+class Until(NamedTuple):
+    """Up to where a store is restored: before a sequence, or a time in nanoseconds, or both."""
+
+    sequence: int | None = None
+    time: int | None = None
+
+    def admits(self, next_sequence: int, time: int) -> bool:
+        """Return whether a commit is restored that ends before a sequence, and has this time."""
+        if self.sequence is not None and next_sequence > self.sequence:
+            return False
+        return self.time is None or time < self.time
+
+
+class Restored(NamedTuple):
+    """What a restore has made."""
+
+    path: str
+    first_sequence: int
+    next_sequence: int
+    """One past the last record."""
+    segments: int
+    bytes: int
+    """Bytes of the log, fetched or found there."""
+    fetched_bytes: int
+    seconds: float
+
+
+def wholly_admitted(segments: list[Segment], until: Until) -> int:
+    """Return how many of the segments are restored whole: the others come after the bound."""
+    count = 0
+    for segment in segments:
+        if not until.admits(segment.next_sequence, segment.last_time):
+            break
+        count += 1
+    return count
+
+
+def successor_of(segment: Segment, store_id: bytes) -> SegmentHeader:
+    """Return a header for the segment behind the last one that is archived."""
+    created = segment.last_time or segment.created
+    return SegmentHeader(store_id, segment.next_sequence, created, segment.link)
+
+
+def fetch_segment(
+    bucket: Bucket, store_id: bytes, segment: Segment
+) -> tuple[bytes, SegmentSummary]:
+    """Return the bytes of an archived segment, every frame checked, and what its footer says.
+
+    Raises ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
+    """
+    key = segment.key(store_id)
+    data = bucket.get_object(key)
+    try:
+        summary = check_segment(str(key), segment.header(store_id), data)
+    except CorruptionError as error:
+        reason = f"{key} does not check at offset {error.offset}: {error.reason}"
+        raise ArchiveDamagedError(bucket.url, reason) from None
+    if (summary.next_sequence, summary.link) != (segment.next_sequence, segment.link):
+        raise ArchiveDamagedError(bucket.url, f"{key} is not what the list says of it")
+    return data, summary
+
+
+def fetch_young(bucket: Bucket, head: Head) -> tuple[SegmentHeader, bytes]:
+    """Return the header of the segment that was being written, and all that is archived of it.
+
+    Only with young parts. Raises ArchiveDamagedError, and what a bucket raises.
+    """
+    try:
+        header = head.header()
+    except Damage as damage:
+        raise ArchiveDamagedError(bucket.url, f"entry {head.number}: {damage}") from None
+    data = [head.active]
+    for piece in head.young:
+        if piece.offset != sum(map(len, data)):
+            raise ArchiveDamagedError(bucket.url, f"what is before entry {piece.number} is missing")
+        data.append(read_piece(bucket, piece))
+    return header, b"".join(data)
+
+
+class Restoring:
+    """One restore; ``progress`` is called with the bytes that are done."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        disk: Disk,
+        path: str,
+        until: Until,
+        stop: Event,
+        progress: Callable[[int], object] = lambda size: None,
+    ) -> None:
+        self._bucket = bucket
+        self._disk = disk
+        self._path = path
+        self._until = until
+        self._stop = stop
+        self._progress = progress
+        self._bytes = self._fetched = 0
+
+    def carry_out(self) -> Restored:
+        """Restore the store.
+
+        Raises NoArchiveError, ArchiveDamagedError, ArchiveUnavailableError,
+        UnsupportedFormatError, RecordPurgedError or RecordNotWrittenError for a bound that is not
+        in the archive, BackupRefusedError and what `Destination` raises for the place,
+        StoreUnavailableError, for lack of space for example, and Stopped.
+        """
+        began = monotonic()
+        state = self._ask(lambda: read_state(self._bucket))
+        self._check_bound(state.head)
+        with reported(self._path, "restore to"):
+            to = Destination(self._disk, self._path, state.head.store_id, self._check)
+            try:
+                self._check_unfinished(to)
+                count, end = self._carry_out(to, state)
+            finally:
+                to.close()
+        return Restored(
+            self._path,
+            state.head.first_sequence,
+            end,
+            count,
+            self._bytes,
+            self._fetched,
+            monotonic() - began,
+        )
+
+    def _check_bound(self, head: Head) -> None:
+        sequence, url = self._until.sequence, self._bucket.url
+        if sequence is not None and sequence < head.first_sequence:
+            raise RecordPurgedError(url, sequence, head.first_sequence)
+        if sequence is not None and sequence > head.next_sequence:
+            raise RecordNotWrittenError(url, sequence, head.next_sequence)
+
+    def _check_unfinished(self, to: Destination) -> None:
+        """Refuse a directory that holds more than what a restore has left that was cut short."""
+        manifest = to.manifest
+        is_done = manifest is not None and manifest.synced_sequence > manifest.first_sequence
+        if is_done or to.names() & {HISTORY, ACKNOWLEDGED}:
+            raise BackupRefusedError(self._path, "it holds a store already")
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _carry_out(self, to: Destination, state: State) -> tuple[int, int]:
+        """Restore the segments; return how many, and one past the last record."""
+        head, segments = state
+        count = wholly_admitted(segments, self._until)
+        header, data, end = self._last(state, count)
+        store_id = head.store_id
+        headers = [one.header(store_id) for one in segments[:count]] + [header]
+        self._clear(to, {one.first_sequence for one in headers})
+        to.begin(headers[0])
+        for number, found in enumerate(self._fetched_ahead(store_id, segments[:count])):
+            to.name_empty(headers[number + 1])
+            if found is not None:
+                self._write(segment_name(headers[number].first_sequence), found)
+            self._write_table(store_id, segments[number])
+            self._count(segments[number].size)
+        self._write(segment_name(header.first_sequence), data)
+        self._count(len(data))
+        to.finish(end)
+        return count + 1, end
+
+    def _clear(self, to: Destination, wanted: set[int]) -> None:
+        """Remove segments that an earlier restore, with another bound, has left."""
+        for name in sorted(to.names(), reverse=True):
+            first = first_sequence_of(name)
+            if first is not None and first not in wanted:
+                self._disk.remove(f"{self._path}/{name}")
+
+    def _last(self, state: State, count: int) -> tuple[SegmentHeader, bytes, int]:
+        """Return the segment that will be written on: its header, its bytes, and its end."""
+        head, segments = state
+        if count < len(segments):
+            segment = segments[count]
+            header = segment.header(head.store_id)
+            if not self._until.admits(segment.first_sequence + 1, segment.first_time):
+                return header, header.encode(), header.first_sequence
+            data, said = self._ask(lambda: fetch_segment(self._bucket, head.store_id, segment))
+            data = data[: said.end]
+        elif head.young:
+            header, data = self._ask(lambda: fetch_young(self._bucket, head))
+        else:
+            if segments:
+                header = successor_of(segments[-1], head.store_id)
+            else:
+                first = SegmentHeader(head.store_id, head.base, 0, 0)
+                header = first._replace(link=first.seed)
+            return header, header.encode(), header.first_sequence
+        self._fetched += len(data)
+        try:
+            found = summary_of(self._bucket.url, header, data, admit=self._until.admits)
+        except CorruptionError as error:
+            raise ArchiveDamagedError(self._bucket.url, error.reason) from None
+        return header, data[: found.end], found.next_sequence
+
+    def _fetched_ahead(self, store_id: bytes, segments: list[Segment]) -> Iterator[bytes | None]:
+        """Yield the bytes of each segment, checked; None when they are there already."""
+        with ExitStack() as stack:
+            pool = ThreadPoolExecutor(_AHEAD)
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            ahead: deque[Future[bytes | None]] = deque()
+            for segment in segments:
+                ahead.append(pool.submit(self._missing, store_id, segment))
+                if len(ahead) > _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _missing(self, store_id: bytes, segment: Segment) -> bytes | None:
+        name = f"{self._path}/{segment_name(segment.first_sequence)}"
+        if self._disk.exists(name):
+            with opened(self._disk, name) as descriptor:
+                if self._disk.size(descriptor) == segment.size:
+                    data = self._disk.read(descriptor, segment.size, 0)
+                    if sha256(data).digest() == segment.sha256:
+                        return None
+        data, _ = self._ask(lambda: fetch_segment(self._bucket, store_id, segment))
+        self._fetched += segment.stored
+        return data
+
+    def _write_table(self, store_id: bytes, segment: Segment) -> None:
+        key = segment.table_key(store_id)
+        name = relations_name(segment.first_sequence)
+        if key is not None and not self._disk.exists(f"{self._path}/{name}"):
+            table = key
+            self._write(name, self._ask(lambda: self._bucket.get_object(table)))
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._check()
+        write_whole(self._disk, f"{self._path}/{name}", data)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._progress(size)
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        return insist(self._bucket, call, self._stop)

@@ -1,0 +1,367 @@
+"""Uploader: carries a log to its archive, beside whatever writes it. Blocking, on its own thread.
+
+It only reads the log, and nothing waits for it. While the object store is away it goes on asking,
+less and less often; what has come meanwhile goes up afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from time import monotonic, sleep
+from typing import NamedTuple, Protocol, TypeVar
+
+from aquipu.archive.bucket import Bucket, Different, insist
+from aquipu.archive.entry import EntryKind, Head, Piece, Segment, encode_list
+from aquipu.archive.errors import (
+    ArchiveRefusedError,
+)
+from aquipu.archive.keys import Kind, ObjectKey
+from aquipu.archive.line import Line, State, claim
+from aquipu.archive.pieces import Part, check_segment, described, part_of
+from aquipu.archive.plan import (
+    PART_BYTES_MAX,
+    Local,
+    Refused,
+    Step,
+    apart,
+    fold,
+    grown,
+    step,
+    young_end,
+)
+from aquipu.errors import (
+    AquipuError,
+    CorruptionError,
+    RecordNotWrittenError,
+    StoreUnavailableError,
+)
+from aquipu.local.backup.pace import Pace, Stopped
+from aquipu.local.disk.disk import opened
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.format.frame import HEADER_BYTES, header_at
+from aquipu.local.format.names import relations_name
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.read.snapshot import Snapshot
+
+_PAUSE = 0.1  # seconds
+_READ_BYTES = 256 * 1024  # of the young end: mostly there is less
+_READS = 3  # how often the log is looked at anew when a purge was quicker
+_LATE_TABLES = 8  # segments whose label index is looked for after they were archived
+
+T = TypeVar("T")
+
+
+class Log(Protocol):
+    """A log that is being written, or not."""
+
+    @property
+    def store_id(self) -> bytes:
+        """Which store it is."""
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+
+    def look(self) -> Snapshot:
+        """Return what may be seen of it now, and is on the disk."""
+
+
+class Progress(NamedTuple):
+    """How far an archive has come."""
+
+    next_sequence: int = 0
+    """One past the last archived record."""
+    covered: float = 0.0
+    """Time by the monotonic clock: what was acknowledged by then is archived."""
+    trouble: str | None = None
+    """Why the last request came to nothing; None: it did not."""
+    ended: AquipuError | None = None
+    """What has ended it; None: it goes on."""
+
+
+class Uploader:
+    """Carries one log to one archive."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        log: Log,
+        writer: str,
+        stop: Event,
+        *,
+        interval: float = 1.0,
+        patience: float | None = None,
+        told: Callable[[Progress], object] = lambda progress: None,
+    ) -> None:
+        """Prepare it; ``told`` is called with each change, on its thread.
+
+        ``patience`` is for how many seconds it asks an object store that is away; None: until
+        ``stop`` is set.
+        """
+        self._bucket = bucket
+        self._log = log
+        self._writer = writer
+        self._stop = stop
+        self._interval = interval
+        self._patience = patience
+        self._told = told
+        self._line: Line | None = None
+        self._view: Snapshot | None = None
+        self._pace = Pace(lambda: log.next_sequence, stop)
+        self._seen: tuple[int, float] | None = None  # end of the log, when it was looked at
+        self.progress = Progress(covered=monotonic())
+
+    def follow(self) -> None:
+        """Archive what there is, and what comes, until ``stop`` is set. Raises as `catch_up`."""
+        try:
+            while True:
+                began = monotonic()
+                self._catch_up()
+                if self._stop.wait(max(began + self._interval - monotonic(), 0)):
+                    return
+        except Stopped:
+            return
+        except AquipuError as error:
+            self._tell(ended=error)
+            raise
+
+    def catch_up(self) -> int:
+        """Archive what there is now; return one past the last archived record.
+
+        Raises ArchiveTakenError, ArchiveRefusedError, ArchiveUnavailableError,
+        ArchiveDamagedError, UnsupportedFormatError, CorruptionError and StoreUnavailableError for
+        the log, and Stopped.
+        """
+        self._catch_up()
+        return self.progress.next_sequence
+
+    def _catch_up(self) -> None:
+        view, end = self._look(), None
+        line = self._line or self._claimed()
+        while True:
+            end = view.stop if end is None else end
+            log = [Local(one.first_sequence, one.growing is None) for one in view.segments]
+            try:
+                next_step = step(line.head, log, view.stop)
+            except Refused as refused:
+                raise ArchiveRefusedError(self._bucket.url, str(refused)) from None
+            if next_step is None:
+                break
+            try:
+                if next_step is Step.SEGMENT:
+                    self._put_segment(line, view)
+                else:
+                    self._put_young(line, view)
+            except StoreUnavailableError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                self._purged(line, error)  # a purge was quicker
+            self._tell(next_sequence=line.head.next_sequence)
+            if line.head.next_sequence >= end:
+                break
+            view = self._look()
+        self._put_tables(line, view)
+        self._insist(line.tidy)
+        self._tell(next_sequence=line.head.next_sequence)
+
+    def _purged(self, line: Line, error: StoreUnavailableError) -> None:
+        """Raise unless the log begins later by now, of which the next step speaks."""
+        if self._log.look().start <= line.head.base:
+            raise error
+
+    def _look(self) -> Snapshot:
+        now = monotonic()
+        view = self._view = self._log.look()
+        if self._seen is None:
+            self._seen = view.stop, now
+        return view
+
+    # the claim
+
+    def _claimed(self) -> Line:
+        self._line = self._insist(
+            lambda: claim(
+                self._bucket, self._log.store_id, self._base(), self._writer, self._check_state
+            )
+        )
+        self._tell(next_sequence=self._line.head.next_sequence)
+        return self._line
+
+    def _base(self) -> int:
+        return self._look().segments[0].first_sequence
+
+    def _check_state(self, state: State) -> None:
+        """Raise ArchiveRefusedError for an archive that is not of this log."""
+        view, head = self._look(), state.head
+        log = [Local(one.first_sequence, one.growing is None) for one in view.segments]
+        try:
+            step(head, log, view.stop)
+            self._check_same(state, next(s for s in view.segments if s.first_sequence == head.base))
+        except Refused as refused:
+            raise ArchiveRefusedError(self._bucket.url, str(refused)) from None
+
+    def _check_same(self, state: State, segment: SegmentRef) -> None:
+        """Raise Refused unless what is archived stands in the log."""
+        head, header = state.head, segment.header
+        same = True
+        if head.last is not None:
+            data = self._read(segment, head.last.offset, HEADER_BYTES)
+            found = header_at(data, 0, header.seed)
+            same = header.encode() == head.active
+            same = same and found is not None and found.check == head.last.check
+        elif state.segments:
+            same = header.link == state.segments[-1].link
+        if not same:
+            raise Refused(apart(segment.first_sequence))
+
+    # what is put
+
+    def _put_segment(self, line: Line, view: Snapshot) -> None:
+        head = line.next_head()
+        segment, _ = view.holding(head.base)
+        data = self._read(segment, 0, None)
+        summary = check_segment(segment.path, segment.header, data, self._pace.computed)
+        span = segment.first_sequence, summary.next_sequence
+        key = ObjectKey.of(head.store_id, *span, data, Kind.SEGMENT)
+        self._put_object(key, data)
+        named = described(segment.header, summary, data, key.sha256)
+        segments = [*line.segments, self._with_table(head, named, view)]
+        reached = max(head.next_sequence, summary.next_sequence)
+        self._put_list(
+            line,
+            head._replace(
+                base=summary.next_sequence, next_sequence=reached, young=(), active=b"", last=None
+            ),
+            segments,
+        )
+
+    def _put_tables(self, line: Line, view: Snapshot) -> None:
+        """Put the label indexes that have come since their segments were archived."""
+        found = list(line.segments)
+        for place in range(max(len(found) - _LATE_TABLES, 0), len(found)):
+            if not found[place].table_sha256:
+                found[place] = self._with_table(line.head, found[place], view)
+        if found != line.segments:
+            self._put_list(line, line.next_head(), found)
+
+    def _put_list(self, line: Line, head: Head, segments: list[Segment]) -> None:
+        said = head._replace(kind=EntryKind.LIST, listed=head.number)
+        body = encode_list(segments)
+        self._insist(lambda: line.put(said, body))
+        line.segments = segments
+
+    def _with_table(self, head: Head, named: Segment, view: Snapshot) -> Segment:
+        """Return it with its label index, which is put if there is one by now."""
+        directory = view.segments[-1].path.rpartition("/")[0]
+        try:
+            data = self._read_file(view, f"{directory}/{relations_name(named.first_sequence)}")
+        except StoreUnavailableError:
+            return named
+        span = named.first_sequence, named.next_sequence
+        key = ObjectKey.of(head.store_id, *span, data, Kind.RELATIONS)
+        self._put_object(key, data)
+        return named._replace(table_sha256=key.sha256, table_size=len(data))
+
+    def _put_young(self, line: Line, view: Snapshot) -> None:
+        head = line.next_head()
+        segment, stop = view.holding(head.base)
+        part = self._part(segment, young_end(head), stop)
+        folded = fold([piece.size for piece in head.young], len(part.data))
+        begin = young_end(head)
+        if folded:
+            first = head.young[-folded]
+            begin = first.first_sequence, first.offset
+            size = head.young[-1].end - first.offset
+            before = self._read(segment, first.offset, size)
+            part = part._replace(data=before + part.data, start=first.first_sequence)
+        piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
+        said = head._replace(
+            kind=EntryKind.YOUNG,
+            next_sequence=part.stop,
+            young=grown(head, piece, folded),
+            active=segment.header.encode(),
+            last=part.last or head.last,
+        )
+        self._insist(lambda: line.put(said, part.data))
+
+    def _part(self, segment: SegmentRef, begin: tuple[int, int], stop: int) -> Part:
+        """Read the next frames of a segment, at most about `PART_BYTES_MAX`, or one."""
+        size = _READ_BYTES
+        while True:
+            data = self._read(segment, begin[1], size)
+            part = part_of(segment.path, segment.header, begin, data, stop)
+            if part.stop >= stop or (part.data and size >= PART_BYTES_MAX):
+                return part
+            if len(data) < size:
+                end = begin[1] + len(part.data)
+                raise CorruptionError(segment.path, end, "the frames end too early")
+            size *= 4
+
+    def _put_object(self, key: ObjectKey, data: bytes) -> None:
+        def put() -> None:
+            try:
+                self._bucket.put_new(str(key), data)
+            except Different:  # or it is the answer that is damaged
+                self._bucket.get_object(key)
+
+        self._insist(put)
+
+    # the log's files
+
+    def _read(self, segment: SegmentRef, offset: int, size: int | None) -> bytes:
+        view = self._view
+        assert view is not None
+        disk = view.disk
+        with translate_os_errors(segment.path, "read"), opened(disk, segment.path) as descriptor:
+            return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
+
+    def _read_file(self, view: Snapshot, path: str) -> bytes:
+        with translate_os_errors(path, "read"), opened(view.disk, path) as descriptor:
+            return view.disk.read(descriptor, view.disk.size(descriptor), 0)
+
+    # patience
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        return insist(
+            self._bucket, call, self._stop, patience=self._patience, said=self._tell_trouble
+        )
+
+    def _tell_trouble(self, trouble: str | None) -> None:
+        if trouble != self.progress.trouble:
+            self._tell(trouble=trouble)
+
+    def _tell(self, **changes: object) -> None:
+        before = self.progress
+        now = before._replace(**changes)  # type: ignore[arg-type]
+        if self._seen is not None and now.next_sequence >= self._seen[0]:
+            now, self._seen = now._replace(covered=self._seen[1]), None
+        if now != before:
+            self.progress = now
+            self._told(now)
+
+
+class CatalogLog(Log):
+    """The log in a directory, whoever writes it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    @property
+    def store_id(self) -> bytes:
+        return self._catalog.store_id
+
+    @property
+    def next_sequence(self) -> int:
+        return self._catalog.acknowledged
+
+    def look(self) -> Snapshot:
+        while True:
+            view = self._catalog.look()
+            try:
+                self._catalog.sync(view.stop)
+            except RecordNotWrittenError:  # its writer has been started anew just now
+                sleep(_PAUSE)
+                continue
+            return view

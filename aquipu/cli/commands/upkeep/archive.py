@@ -1,0 +1,329 @@
+"""The commands about an archive: archive (put), archive check, and restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from socket import gethostname
+from threading import Event
+from typing import Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import typer
+from typer.core import TyperGroup
+
+from aquipu.archive.archive import Archive
+from aquipu.archive.bucket import PATIENCE
+from aquipu.archive.check import Checked, Checking
+from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.restore import Restored, Restoring, Until
+from aquipu.archive.uploader import CatalogLog, Progress, Uploader
+from aquipu.cli.app import DAMAGED, EPILOG, SIGNALLED, Purpose, app, exit_codes, usage
+from aquipu.cli.arguments import DirectoryArgument, JsonOption, directory
+from aquipu.cli.forms.objects import as_json
+from aquipu.cli.streams.console import counted, say, standard_output, until_signalled, write_line
+from aquipu.cli.times import moment
+from aquipu.local.backup.pace import Stopped
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.paths import checked_place, is_within
+from aquipu.local.disk.system import process_id
+from aquipu.local.read.catalog import Catalog
+from aquipu.record import nanoseconds
+
+T = TypeVar("T")
+
+UrlArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL",
+        help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIRECTORY.",
+    ),
+]
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="How the object store is reached, such as endpoint=http://localhost:9000 or"
+        " region=eu-central-1. Without, the environment says that (AWS_REGION, ...): credentials"
+        " belong there.",
+    ),
+]
+
+
+class _PutsByDefault(TyperGroup):
+    """Takes what is no command of its own as the store that is to be archived."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["put", *args]
+        return list(super().parse_args(ctx, args))
+
+
+archive_app = typer.Typer(
+    cls=_PutsByDefault,
+    help="Carry a store to an object store, and see what is there.\n\n"
+    "aquipu archive STORE URL [--follow] is short for aquipu archive put.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(archive_app, name="archive", rich_help_panel=Purpose.CARE)
+
+
+def archive_of(url: str, options: list[str] | None, interval: float = 1.0) -> Archive:
+    """Return the archive that is meant; a usage error for what is none."""
+    given = {}
+    for option in options or ():
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
+        given[name] = value
+    if given.get("endpoint", "").startswith("http://"):
+        given["client_options"] = {"allow_http": True}  # type: ignore[assignment]
+    with usage("URL"):
+        return Archive(url, interval=interval, **given)
+
+
+@archive_app.command("put", epilog=EPILOG)
+def put_command(
+    store: DirectoryArgument,
+    url: UrlArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="With --follow: how often what is new is put."),
+    ] = 1.0,
+    option: OptionsOption = None,
+    json_object: JsonOption = False,
+) -> None:
+    """Carry a store to an object store, also while a service writes it.
+
+    Everything that was acknowledged when this began, synced, each frame checked. Made again, it
+    carries what is new. With --follow it goes on, and a machine that is lost takes no more than
+    the last seconds with it. To get it back: aquipu restore URL DIR.
+
+    One process at a time carries a store to a place: one that begins ends the one before.
+
+    \b
+    With --json, one object:
+      url            the place
+      next_sequence  one past the last archived record
+    """
+    path, archive = directory(store), archive_of(url, option, interval)
+    with exit_codes():
+        output = standard_output()
+        next_sequence = anyio.run(_put, path, archive, follow)
+        if json_object:
+            write_line(output, as_json({"url": archive.url, "next_sequence": next_sequence}))
+        else:
+            write_line(output, f"archived before sequence {next_sequence:,} at {archive.url}")
+
+
+async def _put(path: str, archive: Archive, follow: bool) -> int:
+    return await _until_stopped(
+        lambda stop: _uploaded(path, archive, follow, stop), ends_well=follow
+    )
+
+
+async def _until_stopped(call: Callable[[Event], T], *, ends_well: bool = False) -> T:
+    """Run something on a thread, which is told to stop by a signal: that is its end."""
+    stop, signalled = Event(), list[int]()
+
+    def ended(number: int) -> None:
+        signalled.append(number)
+        stop.set()
+
+    with until_signalled(ended):
+        try:
+            done = await anyio.to_thread.run_sync(call, stop)
+        except Stopped:
+            raise typer.Exit(SIGNALLED + signalled[0]) from None
+    if signalled and not ends_well:
+        raise typer.Exit(SIGNALLED + signalled[0])
+    return done
+
+
+def _uploaded(path: str, archive: Archive, follow: bool, stop: Event) -> int:
+    check_apart(archive, path)
+    catalog = Catalog(Disk(), path)
+    try:
+        uploader = Uploader(
+            archive.bucket(),
+            CatalogLog(catalog),
+            writer_here(),
+            stop,
+            interval=archive.interval,
+            patience=None if follow else PATIENCE,
+            told=_Teller() if follow else lambda progress: None,
+        )
+        if follow:
+            uploader.follow()
+        else:
+            uploader.catch_up()
+        return uploader.progress.next_sequence
+    finally:
+        catalog.close()
+
+
+def check_apart(archive: Archive, path: str) -> None:
+    """Raise ArchiveRefusedError for an archive in files that lies within the store."""
+    if archive.url.startswith("file://") and is_within(archive.url.removeprefix("file://"), path):
+        raise ArchiveRefusedError(archive.url, f"it lies within the store, {path}")
+
+
+def writer_here() -> str:
+    """Return how an archive calls this process."""
+    return f"process {process_id()} of {gethostname()}"
+
+
+class _Teller:
+    """Says on standard error when the object store goes away, and when it comes back."""
+
+    def __init__(self) -> None:
+        self._trouble: str | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        before, self._trouble = self._trouble, progress.trouble
+        if progress.trouble is not None and before is None:
+            say(f"aquipu: the archive does not answer: {progress.trouble}; it is asked again")
+        elif progress.trouble is None and before is not None:
+            say("aquipu: the archive answers again")
+
+
+# check
+
+
+@archive_app.command("check", epilog=EPILOG)
+def check_command(
+    url: UrlArgument,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="STORE", help="Compare it with the store that it is of."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Read all of it, in place of a sample.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, help="How many segments are read.")
+    ] = 3,
+    option: OptionsOption = None,
+    json_object: JsonOption = False,
+) -> None:
+    """Find out whether a store could be made of an archive; for cron.
+
+    Of the segments a sample is read, another one each time and the last one always, each frame
+    checked; and all that was young. Of the others it is looked whether they are there.
+
+    Exit code 1 when something could not be restored, or is not what the store has.
+
+    \b
+    With --json, one object:
+      url             the place
+      first_sequence  of the first archived record
+      next_sequence   one past the last archived record
+      segments        how many full segments are archived
+      read            how many of them were read
+      compared        how many were compared with those of the store
+      bytes           how many bytes were read
+      problems        a list of sentences; none when all is well
+    """
+    archive = archive_of(url, option)
+    path = None if store is None else directory(store)
+    with exit_codes():
+        output = standard_output()
+
+        def check(stop: Event) -> Checked:
+            count = None if everything else sample
+            return Checking(archive.bucket(), Disk(), path, stop, count).carry_out()
+
+        done = anyio.run(_until_stopped, check)
+        if json_object:
+            write_line(output, as_json(done._asdict()))
+        else:
+            write_line(output, _checked_text(done))
+        if done.problems:
+            raise typer.Exit(DAMAGED)
+
+
+def _checked_text(done: Checked) -> str:
+    lines = [f"{done.url}: {problem}" for problem in done.problems]
+    compared = f", {done.compared:,} compared with the store" if done.compared else ""
+    return "\n".join(
+        [
+            *lines,
+            f"{counted(done.next_sequence - done.first_sequence, 'record')} from "
+            f"{done.first_sequence:,} on; {counted(done.segments, 'full segment')}, "
+            f"{done.read:,} of them read{compared}; "
+            + (counted(len(lines), "problem") if lines else "no damage"),
+        ]
+    )
+
+
+# restore
+
+
+@app.command("restore", epilog=EPILOG, rich_help_panel=Purpose.CARE)
+def restore_command(
+    url: UrlArgument,
+    place: Annotated[
+        str, typer.Argument(metavar="DIR", help="The directory of the store, made if missing.")
+    ],
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|SEQUENCE",
+            help="Only what lies before: '2026-11-28 10:00', '5 minutes ago', 1h, or a sequence.",
+        ),
+    ] = None,
+    option: OptionsOption = None,
+    json_object: JsonOption = False,
+) -> None:
+    """Make a store of an archive.
+
+    Each byte is checked. Cut short, it goes on the next time. What was appended at once is restored
+    at once: with --until, the last record is that of the last commit before.
+
+    \b
+    With --json, one object:
+      path            the directory of the store
+      first_sequence  of the first record in it
+      next_sequence   one past the last record in it
+      segments        how many files of the log
+      bytes           of these files
+      fetched_bytes   how many came from the archive this time
+      seconds         how long that took
+    """
+    archive, bound = archive_of(url, option), _bound(until)
+    with exit_codes():
+        output = standard_output()
+        with usage("DIR"):
+            to = checked_place(place)
+
+        def restore(stop: Event) -> Restored:
+            return Restoring(archive.bucket(), Disk(), to, bound, stop).carry_out()
+
+        done = anyio.run(_until_stopped, restore)
+        write_line(output, as_json(done._asdict()) if json_object else _restored_text(done))
+
+
+def _bound(until: str | None) -> Until:
+    if until is None:
+        return Until()
+    with usage("--until"):
+        if until.isascii() and until.isdigit() and len(until) < 21:
+            return Until(sequence=int(until))
+        return Until(time=nanoseconds(moment(until, datetime.now().astimezone())))
+
+
+def _restored_text(done: Restored) -> str:
+    records = done.next_sequence - done.first_sequence
+    which = f", {done.first_sequence} to {done.next_sequence - 1}," if records else ""
+    rate = done.bytes / 1e6 / max(done.seconds, 1e-9)
+    return (
+        f"{counted(records, 'record')}{which} in {done.path}; {counted(done.fetched_bytes, 'byte')}"
+        f" fetched, {rate:,.1f} MB/s; no damage"
+    )

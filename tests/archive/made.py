@@ -1,0 +1,133 @@
+"""What the tests of the archive share: logs that are carried there, and what must hold then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from aquipu.archive import bucket as bucket_file
+from aquipu.archive.bucket import Bucket
+from aquipu.archive.line import read_state
+from aquipu.archive.restore import Restored, Restoring, Until
+from aquipu.archive.uploader import CatalogLog, Log, Progress, Uploader
+from aquipu.local.check.verify import verify_all
+from aquipu.local.disk.disk import Disk
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.write.journal import Journal
+from tests.support import STORE_ID, data_in, open_log, write
+
+SEGMENT_BYTES = 4096
+URL = "s3://bucket/prefix"
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody rest between two requests."""
+    monkeypatch.setattr(bucket_file, "_PAUSE", 0.0)
+
+
+class JournalLog(Log):
+    """A log that the test itself is writing."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    @property
+    def store_id(self) -> bytes:
+        return self.journal.segments[-1].header.store_id
+
+    @property
+    def next_sequence(self) -> int:
+        return self.journal.next_sequence
+
+    def look(self) -> Snapshot:
+        segments = self.journal.segments
+        return Snapshot(Disk(), segments, segments[0].first_sequence, self.journal.next_sequence)
+
+
+def uploader(
+    store: Any,
+    log: Log,
+    *,
+    stop: Event | None = None,
+    writer: str = "a test",
+    patience: float | None = None,
+    told: Callable[[Progress], object] = lambda progress: None,
+) -> Uploader:
+    """Return one that carries a log to this object store."""
+    return Uploader(
+        Bucket(URL, store),
+        log,
+        writer,
+        Event() if stop is None else stop,
+        interval=0.001,
+        patience=patience,
+        told=told,
+    )
+
+
+def archived(store: Any, path: Path, *, writer: str = "a test", patience: float = 5.0) -> int:
+    """Archive a store at rest; return one past the last archived record."""
+    catalog = Catalog(Disk(), str(path))
+    try:
+        log = CatalogLog(catalog)
+        return uploader(store, log, writer=writer, patience=patience).catch_up()
+    finally:
+        catalog.close()
+
+
+def restored(store: Any, path: Path, until: Until = Until()) -> Restored:
+    """Restore an archive."""
+    return Restoring(Bucket(URL, store), Disk(), str(path), until, Event()).carry_out()
+
+
+def append(journal: Journal, numbers: range) -> None:
+    """Append a record for each number, a commit each; three fill a segment."""
+    for number in numbers:
+        write(journal, data_of(number))
+        journal.maintain()
+
+
+def data_of(number: int) -> bytes:
+    """Return the data of a record."""
+    return b"%06d" % number * 250
+
+
+def opened(path: Path) -> Journal:
+    """Open a store for writing whose segments hold three records."""
+    path.mkdir(exist_ok=True)
+    return open_log(path, max_segment_bytes=SEGMENT_BYTES)[0]
+
+
+def grown(path: Path, numbers: range) -> None:
+    """Append a record for each number, and close the store."""
+    journal = opened(path)
+    append(journal, numbers)
+    journal.close()
+
+
+def check_restored(store: Any, path: Path, stop: int, *, start: int = 0) -> None:
+    """Restore; it must be whole, open, and hold just the records up to there."""
+    done = restored(store, path)
+    assert (done.first_sequence, done.next_sequence) == (start, stop)
+    assert verify_all(Disk(), str(path)).damages == []
+    journal, report = open_log(path)
+    assert report.next_sequence == stop
+    assert data_in(path) == [data_of(number) for number in range(start, stop)]
+    write(journal, b"and it goes on")
+    journal.close()
+
+
+def check_archive(objects: dict[str, bytes]) -> int:
+    """Read all that is named; return one past the last archived record."""
+    from tests.archive.faulty import MemoryBucket
+
+    store = MemoryBucket()
+    store.objects = objects
+    state = read_state(Bucket(URL, store))
+    assert state.head.store_id == STORE_ID
+    return state.head.next_sequence

@@ -1,0 +1,147 @@
+"""The runs: an archive beside a writer at full speed, killed, lost with its machine, and restored.
+
+Each returns what it has counted and measured, and yields no result for what must not be: it raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from time import monotonic, sleep
+
+from aquipu import Always, Reader, Store
+from tests.backups.runs import check
+from tests.backups.writer import data_of, writing
+
+MIB = 1024 * 1024
+INTERVAL = 1.0
+_RESTORE_SECONDS = 2.0  # within which a restore is killed, at most
+
+
+def command(*arguments: object) -> list[str]:
+    """Return the command line of aquipu."""
+    return [sys.executable, "-m", "aquipu", *map(str, arguments)]
+
+
+def archived(store: Path, url: str) -> int:
+    """Archive what there is; return one past the last archived record."""
+    done = subprocess.run(
+        command("archive", store, url, "--json"), check=True, stdout=subprocess.PIPE
+    )
+    return int(json.loads(done.stdout)["next_sequence"])
+
+
+def restored(url: str, place: Path) -> dict[str, float]:
+    """Restore an archive, check every record, and return what the command says of it."""
+    done = subprocess.run(
+        command("restore", url, place, "--json"), check=True, stdout=subprocess.PIPE
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    assert asyncio.run(check(place, int(found["next_sequence"]))) == found["next_sequence"]
+    return found
+
+
+@contextmanager
+def carried(store: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a store carried to its archive meanwhile."""
+    follow = command("archive", store, url, "--follow", "--interval", INTERVAL)
+    with subprocess.Popen(follow, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def killed(directory: Path, kills: int, segment_bytes: int, seed: int) -> Counter[str]:
+    """Kill what carries the store, at random moments; in the end all of it is there."""
+    counts: Counter[str] = Counter()
+    random, store, url = Random(seed), directory / "store", f"file://{directory}/archive"
+    with writing(store, segment_bytes):
+        for _ in range(kills):
+            with carried(store, url) as process:
+                sleep(random.uniform(0.2, 2.0))
+                assert process.poll() is None, "it has ended by itself"
+                counts["killed"] += 1
+    end = archived(store, url)
+    subprocess.run(command("archive", "check", url, "--store", store, "--all"), check=True)
+    assert restored(url, directory / "copy")["next_sequence"] == end
+    counts["records"] = end
+    return counts
+
+
+def lost(directory: Path, times: int, segment_bytes: int, seed: int) -> dict[str, float]:
+    """Lose the machine at a random moment; return how much at most that has cost."""
+    random, worst = Random(seed), 0.0
+    for number in range(times):
+        place = directory / str(number)
+        place.mkdir()
+        store, url = place / "store", f"file://{place}/archive"
+        writer = [sys.executable, "-m", "tests.backups.writer", str(store), str(segment_bytes), "0"]
+        with subprocess.Popen(writer, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begun\n"
+            with carried(store, url):
+                seen = asyncio.run(_watched(store, random.uniform(2.0, 6.0)))
+            process.kill()
+        shutil.rmtree(store)
+        reached = restored(url, place / "copy")["next_sequence"]
+        assert reached > 0
+        ended = seen[-1][0]
+        worst = max(worst, ended - max(at for at, following in seen if following <= reached))
+        shutil.rmtree(place)
+    return {"times": times, "most seconds lost": round(worst, 2)}
+
+
+async def _watched(store: Path, seconds: float) -> list[tuple[float, int]]:
+    """Return how far the log was acknowledged, every few milliseconds."""
+    seen, end = [], monotonic() + seconds
+    async with Reader.open(store) as reader:
+        while monotonic() < end:
+            seen.append((monotonic(), reader.next_sequence))
+            await asyncio.sleep(0.005)
+    return seen
+
+
+async def _filled(store: Path, records: int) -> None:
+    async with Store.open(store, sync_policy=Always(), max_segment_bytes=8 * MIB) as log:
+        for first in range(0, records, 10_000):
+            await log.append_many([data_of(n) for n in range(first, min(first + 10_000, records))])
+
+
+def restores(directory: Path, records: int, kills: int, seed: int) -> dict[str, float]:
+    """Restore so many records, and again with a restore that is killed so often."""
+    random, store, url = Random(seed), directory / "store", f"file://{directory}/archive"
+    asyncio.run(_filled(store, records))
+    assert archived(store, url) == records
+    found = restored(url, directory / "copy")
+    shutil.rmtree(directory / "copy")
+    ended = 0
+    for _ in range(kills):
+        with subprocess.Popen(
+            command("restore", url, directory / "copy"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                process.wait(random.uniform(0.2, _RESTORE_SECONDS))
+                ended += process.returncode == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+    if not ended:
+        found_again = restored(url, directory / "copy")
+        assert found_again["next_sequence"] == records
+    else:
+        assert asyncio.run(check(directory / "copy", records)) == records
+    return {
+        "records": records,
+        "MB/s": round(found["bytes"] / 1e6 / found["seconds"], 1),
+        "killed": kills,
+    }

@@ -1,0 +1,101 @@
+"""What the answers of an object store are worth, and what is shown of them."""
+
+from __future__ import annotations
+
+from random import Random
+from threading import Event
+
+import pytest
+
+from aquipu.archive.bucket import Bucket, Different, Doubt, insist, shown
+from aquipu.archive.errors import ArchiveDamagedError, ArchiveUnavailableError
+from aquipu.archive.keys import Kind, ObjectKey
+from aquipu.local.backup.pace import Stopped
+from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
+from tests.archive.made import URL, impatient
+
+KEY = ObjectKey.of(bytes(16), 0, 3, b"bytes", Kind.SEGMENT)
+
+
+@pytest.mark.parametrize("fault", ["lost behind", "said to be there"])
+def test_an_answer_that_was_lost_is_looked_for(fault: str) -> None:
+    """What was put is found, whatever the answer was: it is put once."""
+    store = FaultyBucket(Random(1), 1.0, (fault,))
+    Bucket(URL, store).put_new("a", b"mine")
+    assert store.puts == {"a": [b"mine"]}
+
+
+@pytest.mark.parametrize("fault", ["lost before", "refused"])
+def test_what_is_not_there_was_not_put(fault: str) -> None:
+    """An error that left nothing behind is in doubt: it is to be put again."""
+    store = FaultyBucket(Random(1), 1.0, (fault,))
+    with pytest.raises(Doubt):
+        Bucket(URL, store).put_new("a", b"mine")
+    assert store.objects == {}
+
+
+def test_another_object_has_the_name() -> None:
+    """Nothing is ever put in place of another object."""
+    store = MemoryBucket()
+    store.objects["a"] = b"another's"
+    with pytest.raises(Different):
+        Bucket(URL, store).put_new("a", b"mine")
+    assert store.objects == {"a": b"another's"}
+
+
+def test_an_object_that_does_not_check() -> None:
+    """Bytes that are not those of the name are asked for again, and then called damaged."""
+    store = FaultyBucket(Random(3), 0.5, ("truncated", "swapped"))
+    store.objects = {str(KEY): b"bytes", "other": b"other bytes"}
+    bucket = Bucket(URL, store)
+    found = [bucket.get_object(KEY) for _ in range(3)]
+    assert set(found) == {b"bytes"}
+    assert store.counts
+    store.objects[str(KEY)] = b"other"
+    with pytest.raises(ArchiveDamagedError, match="holds other bytes"):
+        bucket.get_object(KEY)
+    del store.objects[str(KEY)]
+    with pytest.raises(ArchiveDamagedError, match="is missing"):
+        bucket.get_object(KEY)
+
+
+def test_no_permission() -> None:
+    """It is said at once, and without a word of what was secret."""
+    bucket = Bucket(URL, DeniedBucket(), ["secret-of-the-bucket"])
+    with pytest.raises(ArchiveUnavailableError, match="no permission") as raised:
+        bucket.put_new("a", b"mine")
+    assert "AKIAEXAMPLE" not in str(raised.value)
+    assert "secret-of" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_what_is_shown_of_an_error() -> None:
+    """The first line, without queries of addresses and without secrets, and not too long."""
+    said = shown("at https://host/key?sig=abc: the-key is wrong\n\nDebug", ["the-key"])
+    assert said == "at https://host/key?… … is wrong"
+    assert len(shown("x" * 1000, [])) == 301
+
+
+def test_an_object_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked until it answers, or until patience ends, or until all is to stop."""
+    impatient(monkeypatch)
+    bucket, answers = Bucket(URL, MemoryBucket()), iter([Doubt("503"), Doubt("503")])
+    said: list[str | None] = []
+
+    def call() -> str:
+        for error in answers:
+            raise error
+        return "well"
+
+    assert insist(bucket, call, Event(), patience=None, said=said.append) == "well"
+    assert said == ["503", "503", None]
+
+    def away() -> None:
+        raise Doubt("503")
+
+    with pytest.raises(ArchiveUnavailableError, match="503"):
+        insist(bucket, away, Event(), patience=0.0)
+    stop = Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        insist(bucket, away, stop, patience=None)

@@ -1,0 +1,219 @@
+"""A store is made of an archive, every byte checked."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from threading import Event
+from typing import Any
+
+import pytest
+
+from aquipu.archive.bucket import Bucket
+from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
+from aquipu.archive.keys import ObjectKey
+from aquipu.archive.line import read_state
+from aquipu.archive.restore import Restoring, Until
+from aquipu.errors import (
+    BackupRefusedError,
+    NotAStoreError,
+    RecordNotWrittenError,
+    RecordPurgedError,
+    StoreUnavailableError,
+    UnsupportedFormatError,
+)
+from aquipu.local.disk.disk import Disk
+from tests.archive.faulty import FaultyBucket, MemoryBucket
+from tests.archive.made import (
+    URL,
+    archived,
+    check_restored,
+    data_of,
+    grown,
+    impatient,
+    opened,
+    restored,
+)
+from tests.disk import ANY, FailingDisk
+from tests.support import NOW, data_in, open_log, write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryBucket:
+    """An archive of three sealed segments, of three records each, and one record more."""
+    grown(tmp_path / "store", range(10))
+    made = MemoryBucket()
+    archived(made, tmp_path / "store")
+    return made
+
+
+@pytest.mark.parametrize("stop", range(11))
+def test_until_a_sequence(store: MemoryBucket, tmp_path: Path, stop: int) -> None:
+    """Restored is what lies before the sequence, also within a segment, and it goes on there."""
+    done = restored(store, tmp_path / "copy", Until(sequence=stop))
+    assert done.next_sequence == stop
+    journal, report = open_log(tmp_path / "copy")
+    assert report.next_sequence == stop
+    write(journal, b"new")
+    journal.close()
+    assert data_in(tmp_path / "copy") == [*map(data_of, range(stop)), b"new"]
+
+
+def test_until_a_time(tmp_path: Path) -> None:
+    """Restored is what was accepted before the time: the commits up to the first one that was
+    not.
+    """
+    journal = opened(tmp_path / "store")
+    for number in range(8):
+        write(journal, data_of(number), time=NOW + number)
+        journal.maintain()
+    journal.close()
+    store = MemoryBucket()
+    archived(store, tmp_path / "store")
+    for number in range(9):
+        done = restored(store, tmp_path / str(number), Until(time=NOW + number))
+        assert done.next_sequence == number
+
+
+def test_a_commit_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A bound within a commit leaves all of it out: what was appended at once stays together."""
+    (tmp_path / "store").mkdir()
+    journal, _ = open_log(tmp_path / "store")
+    write(journal, b"0", b"1")
+    write(journal, b"2", b"3", b"4")
+    journal.close()
+    store = MemoryBucket()
+    archived(store, tmp_path / "store")
+    assert restored(store, tmp_path / "copy", Until(sequence=4)).next_sequence == 2
+
+
+def test_bounds_that_are_not_there(store: MemoryBucket, tmp_path: Path) -> None:
+    """A bound beyond the archive is an error, and nothing is made."""
+    with pytest.raises(RecordNotWrittenError):
+        restored(store, tmp_path / "copy", Until(sequence=11))
+    grown(tmp_path / "late", range(10))
+    journal = opened(tmp_path / "late")
+    journal.purge(before=6)
+    journal.close()
+    late = MemoryBucket()
+    archived(late, tmp_path / "late")
+    check_restored(late, tmp_path / "copy of it", 10, start=6)
+    with pytest.raises(RecordPurgedError):
+        restored(late, tmp_path / "copy", Until(sequence=5))
+    assert not (tmp_path / "copy").exists()
+
+
+class Killed(BaseException):
+    """Whatever ends the program."""
+
+
+def test_one_that_was_cut_short_goes_on(store: MemoryBucket, tmp_path: Path) -> None:
+    """Wherever it was cut short, the next one goes on: what is there whole is not fetched again."""
+    fetched, number = set(), 1
+    while True:
+        place, disk = tmp_path / str(number), FailingDisk()
+        disk.fail(ANY, Killed(), nth=number)
+        try:
+            Restoring(Bucket(URL, store), disk, str(place), Until(), Event()).carry_out()
+            break
+        except Killed:
+            disk.end_process()
+        with suppress(BackupRefusedError):  # it was done, but for what comes behind
+            fetched.add(restored(store, place).fetched_bytes)
+        assert data_in(place) == [data_of(number) for number in range(10)]
+        number += 3
+    assert number > 30
+    assert len(fetched) == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_answers_that_are_wrong(
+    store: MemoryBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A damaged answer is asked for again: what is restored is what was archived."""
+    impatient(monkeypatch)
+    faulty = FaultyBucket(Random(seed), 0.2, ("refused", "truncated", "swapped", "listing lags"))
+    faulty.objects = store.objects
+    check_restored(faulty, tmp_path / "copy", 10)
+
+
+def test_any_flipped_byte_is_found(store: MemoryBucket, tmp_path: Path) -> None:
+    """One byte changed in any object that is named, and it is said which one it is."""
+    random = Random(5)
+    named = [key for key in store.objects if key in _named(store)]
+    assert len(named) == 5
+    for key in named:
+        good = store.objects[key]
+        for _ in range(5):
+            at = random.randrange(len(good))
+            store.objects[key] = good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :]
+            with pytest.raises((ArchiveDamagedError, UnsupportedFormatError), match=key[:40]):
+                restored(store, tmp_path / f"copy of {key[-9:]} {at}")
+        store.objects[key] = good
+
+
+def _named(store: MemoryBucket) -> set[str]:
+    state = read_state(Bucket(URL, store))
+    head = state.head
+    numbers = [head.number, head.listed, *(piece.number for piece in head.young)]
+    names = {f"entries/{number:020d}" for number in numbers if number is not None}
+    return names | {str(one.key(head.store_id)) for one in state.segments}
+
+
+def test_an_object_is_missing(store: MemoryBucket, tmp_path: Path) -> None:
+    """It is named, and what lies before it can be restored."""
+    key = [key for key in sorted(store.objects) if ObjectKey.parse(key)][1]
+    del store.objects[key]
+    with pytest.raises(ArchiveDamagedError, match=f"{key} is missing"):
+        restored(store, tmp_path / "copy")
+    assert restored(store, tmp_path / "earlier", Until(sequence=3)).next_sequence == 3
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    """Nothing is made of nothing."""
+    with pytest.raises(NoArchiveError):
+        restored(MemoryBucket(), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_place_that_is_taken(store: MemoryBucket, tmp_path: Path) -> None:
+    """A store, or other files, are never written over."""
+    with pytest.raises(BackupRefusedError, match="holds a store already"):
+        restored(store, tmp_path / "store")
+    restored(store, tmp_path / "copy")
+    with pytest.raises(BackupRefusedError, match="holds a store already"):
+        restored(store, tmp_path / "copy")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("hello")
+    with pytest.raises(NotAStoreError):
+        restored(store, other)
+
+
+def test_no_space(store: MemoryBucket, tmp_path: Path) -> None:
+    """No space at the place is one clear error; with space it goes on."""
+    disk = FullDisk()
+    with pytest.raises(StoreUnavailableError, match="No space left"):
+        Restoring(Bucket(URL, store), disk, str(tmp_path / "copy"), Until(), Event()).carry_out()
+    check_restored(store, tmp_path / "copy", 10)
+
+
+class FullDisk(Disk):
+    """A disk with space for a few writes."""
+
+    left = 6
+
+    def write(self, descriptor: int, buffers: Any, offset: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(28, "No space left on device")
+        super().write(descriptor, buffers, offset)
+
+
+def test_errors_name_the_place() -> None:
+    """Every error of an archive can be taken apart, and names the place."""
+    error = NoArchiveError(URL, "it is empty")
+    assert isinstance(error, ArchiveError)
+    assert (error.url, error.reason) == (URL, "it is empty")
+    assert URL in str(error)

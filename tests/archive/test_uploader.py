@@ -1,0 +1,244 @@
+"""A log is carried to its archive, beside its writer, whatever the object store answers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from random import Random
+from threading import Event
+
+import pytest
+
+from aquipu.archive.bucket import Bucket
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveRefusedError,
+    ArchiveTakenError,
+    ArchiveUnavailableError,
+)
+from aquipu.archive.keys import ObjectKey
+from aquipu.archive.line import read_state
+from aquipu.local.check.indexes import build_indexes
+from aquipu.local.disk.disk import Disk
+from aquipu.local.read.examine import examine
+from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
+from tests.archive.made import (
+    URL,
+    JournalLog,
+    append,
+    archived,
+    check_archive,
+    check_restored,
+    grown,
+    impatient,
+    opened,
+    uploader,
+)
+from tests.support import open_log, segment_in, write
+
+
+def test_all_of_it_and_then_what_is_new(tmp_path: Path) -> None:
+    """An archive holds the log; made again it gets what is new, and nothing is put twice."""
+    store = MemoryBucket()
+    grown(tmp_path / "store", range(7))
+    assert archived(store, tmp_path / "store") == 7
+    check_restored(store, tmp_path / "first", 7)
+    before = dict(store.objects)
+    grown(tmp_path / "store", range(7, 20))
+    assert archived(store, tmp_path / "store") == 20
+    check_restored(store, tmp_path / "second", 20)
+    assert all(store.objects[key] == body for key, body in before.items())
+    assert {len(bodies) for bodies in store.puts.values()} == {1}
+
+
+def test_an_empty_log(tmp_path: Path) -> None:
+    """An archive without a record is one of this store, and so is what is restored of it."""
+    store = MemoryBucket()
+    grown(tmp_path / "store", range(0))
+    assert archived(store, tmp_path / "store") == 0
+    check_restored(store, tmp_path / "copy", 0)
+
+
+def test_beside_the_writer(tmp_path: Path) -> None:
+    """Young parts go up while the segment is being written, and give way to its object."""
+    store = MemoryBucket()
+    journal = opened(tmp_path / "store")
+    carrier = uploader(store, JournalLog(journal))
+    for number in range(40):
+        append(journal, range(number, number + 1))
+        assert carrier.catch_up() == number + 1
+        if number % 7 == 0:
+            check_restored(store, tmp_path / str(number), number + 1)
+    journal.close()
+    state = read_state(Bucket(URL, store))
+    assert len(state.segments) == 13
+    assert len(state.head.young) == 1
+
+
+def test_young_parts_are_folded(tmp_path: Path) -> None:
+    """Of many small parts few are alive, and the archive holds every record all the same."""
+    store = MemoryBucket()
+    (tmp_path / "store").mkdir()
+    journal, _ = open_log(tmp_path / "store")
+    carrier = uploader(store, JournalLog(journal))
+    for number in range(300):
+        write(journal, b"%d" % number)
+        carrier.catch_up()
+    assert len(read_state(Bucket(URL, store)).head.young) <= 14
+    assert len(store.objects) <= 130
+    journal.close()
+    archived(store, tmp_path / "store")
+    from tests.archive.made import restored
+    from tests.support import data_in
+
+    restored(store, tmp_path / "copy")
+    assert data_in(tmp_path / "copy") == [b"%d" % number for number in range(300)]
+
+
+def test_label_indexes_come_along(tmp_path: Path) -> None:
+    """The label index of a segment is archived with it, or later, when it has been built."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    grown(path, range(10))
+    archived(store, path)
+    found = examine(Disk(), str(path))
+    assert found is not None
+    build_indexes(Disk(), found.sealed, anew=False, progress=lambda size: None)
+    archived(store, path)
+    state = read_state(Bucket(URL, store))
+    tables = [one.table_key(state.head.store_id) for one in state.segments]
+    names = [str(key) for key in tables if key is not None]
+    assert len(names) == 3
+    assert set(names) <= set(store.objects)
+    check_restored(store, tmp_path / "copy", 10)
+    assert len(list((tmp_path / "copy").glob("*.relations"))) == 3
+
+
+def test_the_store_was_purged_too_early(tmp_path: Path) -> None:
+    """What is missing in between is never left out: it is said, and the archive stays as it is."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    grown(path, range(4))
+    archived(store, path)
+    before = dict(store.objects)
+    journal = opened(path)
+    append(journal, range(4, 20))
+    journal.purge(before=9)
+    journal.close()
+    with pytest.raises(ArchiveRefusedError, match="has purged its records up to sequence 8"):
+        archived(store, path)
+    assert store.objects == before
+
+
+def test_a_copy_that_went_on_apart(tmp_path: Path) -> None:
+    """Two histories are never mixed: what does not have what is archived is refused."""
+    store = MemoryBucket()
+    grown(tmp_path / "store", range(5))
+    shutil.copytree(tmp_path / "store", tmp_path / "copy")
+    grown(tmp_path / "copy", range(100, 103))
+    grown(tmp_path / "store", range(5, 8))
+    archived(store, tmp_path / "store")
+    before = dict(store.objects)
+    with pytest.raises(ArchiveRefusedError, match=r"apart|reaches up to"):
+        archived(store, tmp_path / "copy")
+    grown(tmp_path / "copy", range(200, 220))
+    with pytest.raises(ArchiveRefusedError, match="apart"):
+        archived(store, tmp_path / "copy")
+    assert store.objects == before
+
+
+def test_two_machines(tmp_path: Path) -> None:
+    """A machine that takes over stops the first one's archive at its next put, and goes on."""
+    store = MemoryBucket()
+    first = opened(tmp_path / "first")
+    carrier = uploader(store, JournalLog(first), writer="the first")
+    append(first, range(5))
+    carrier.catch_up()
+    check_restored(store, tmp_path / "second", 5)
+    archived(store, tmp_path / "second", writer="the second")
+    append(first, range(5, 6))
+    with pytest.raises(ArchiveTakenError, match="is of the second"):
+        carrier.catch_up()
+    first.close()
+    assert check_archive(store.objects) == 6
+
+
+def test_a_damaged_segment_is_not_archived(tmp_path: Path) -> None:
+    """What does not check on the disk is an error: no archive holds it."""
+    from aquipu.errors import CorruptionError
+
+    store, path = MemoryBucket(), tmp_path / "store"
+    grown(path, range(10))
+    damaged = segment_in(path)
+    data = bytearray(damaged.read_bytes())
+    data[200] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(CorruptionError):
+        archived(store, path)
+    assert not any(ObjectKey.parse(key) for key in store.objects)
+
+
+def test_an_object_of_other_bytes(tmp_path: Path) -> None:
+    """Where a name is taken by bytes that are not its own, nothing is believed archived."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    grown(path, range(10))
+    archived(store, path)
+    key = next(key for key in store.objects if ObjectKey.parse(key))
+    other = MemoryBucket()
+    other.objects[key] = b"other bytes"
+    with pytest.raises(ArchiveDamagedError, match="other bytes"):
+        archived(other, path)
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    """Without permission a carrying that is to end says so at once."""
+    grown(tmp_path / "store", range(3))
+    with pytest.raises(ArchiveUnavailableError, match="no permission"):
+        archived(DeniedBucket(), tmp_path / "store")
+
+
+def test_following_until_told_to_stop(tmp_path: Path) -> None:
+    """It goes on until it is told to stop, also while the object store is away."""
+    grown(tmp_path / "store", range(3))
+    journal = opened(tmp_path / "store")
+    stop, store = Event(), DeniedBucket()
+    said: list[str | None] = []
+
+    def told(progress: object) -> None:
+        said.append(progress.trouble)  # type: ignore[attr-defined]
+        stop.set()
+
+    carrier = uploader(store, JournalLog(journal), stop=stop, told=told)
+    carrier.follow()
+    journal.close()
+    assert said[0] is not None
+    assert said[0].startswith("no permission")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_object_store_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Everything is archived in the end, each object once, whatever answers were lost or wrong.
+
+    The carrier is given up and begun anew between two steps now and then, as a process is that is
+    killed.
+    """
+    impatient(monkeypatch)
+    random = Random(seed)
+    store = FaultyBucket(random, random.choice((0.05, 0.15, 0.3)))
+    journal = opened(tmp_path / "store")
+    carrier = uploader(store, JournalLog(journal))
+    written = believed = 0
+    for _ in range(30):
+        number = random.randrange(4)
+        append(journal, range(written, written + number))
+        written += number
+        if random.random() < 0.3:
+            carrier = uploader(store, JournalLog(journal))
+        believed = carrier.catch_up()
+        assert check_archive(dict(store.objects)) == believed == written
+    journal.close()
+    assert {len(set(bodies)) for bodies in store.puts.values()} == {1}
+    well = MemoryBucket()
+    well.objects = store.objects
+    check_restored(well, tmp_path / "copy", written)
+    assert store.counts

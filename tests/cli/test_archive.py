@@ -1,0 +1,131 @@
+"""archive, archive check and restore: a store carried to another place, and made again there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from signal import SIGTERM
+from subprocess import PIPE, Popen
+
+import pytest
+
+from tests.cli.support import SAMPLE, run, well
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with a few lines of a real log, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    well("append", "--raw", "store", input=SAMPLE)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def url(store: Path) -> str:
+    """Where its archive goes."""
+    return f"file://{store.parent}/elsewhere"
+
+
+def test_there_and_back(store: Path, url: str) -> None:
+    """A store is carried to a place, checked there, lost, and restored."""
+    lines = len(SAMPLE.splitlines())
+    assert well("archive", "store", url).decode().startswith(f"archived before sequence {lines} at")
+    assert well("archive", "check", url, "--store", "store").endswith(b"no damage\n")
+    shutil.rmtree("store")
+    said = well("restore", url, "store").decode()
+    assert said.startswith(f"{lines} records, 0 to {lines - 1}, in {store}; ")
+    assert said.endswith(" MB/s; no damage\n")
+    assert well("cat", "--raw", "store") == SAMPLE
+    assert b"no damage" in well("verify", "store")
+    assert json.loads(well("restore", url, "part", "--until", "1", "--json"))["next_sequence"] <= 1
+    assert json.loads(well("restore", url, "old", "--until", "1 day ago", "--json")) | {
+        "next_sequence": 0,
+        "bytes": 64,
+    }
+
+
+def test_their_objects(url: str) -> None:
+    """The objects that --json prints have the documented fields."""
+    put = json.loads(well("archive", "put", "store", url, "--json"))
+    assert list(put) == ["url", "next_sequence"]
+    checked = json.loads(well("archive", "check", url, "--json", "--all"))
+    assert list(checked) == [
+        *("url", "first_sequence", "next_sequence", "segments"),
+        *("read", "compared", "bytes", "problems"),
+    ]
+    assert checked["problems"] == []
+
+
+def test_damage_is_an_exit_code(store: Path, url: str) -> None:
+    """What could not be restored is named, with exit code 1."""
+    well("archive", "store", url)
+    newest = max((store.parent / "elsewhere" / "entries").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    for command in (("archive", "check", url), ("restore", url, "copy")):
+        done = run(*command)
+        assert done.returncode == 1
+        assert newest.name.encode() in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("archive", "store", "ftp://host/x"), 2, b"s3://, gs://, az://, file://"),
+        (("archive", "store", "s3://key:secret@bucket/x"), 2, b"do not belong into the URL"),
+        (("archive", "store", "file://{store}/within"), 2, b"it lies within the store"),
+        (("archive", "nowhere", "file://{store}-archive"), 2, b"is no store"),
+        (("archive", "unix:/run/x", "file://{store}-archive"), 2, b"is a daemon"),
+        (("archive", "store", "file://{store}-x", "--option", "region"), 2, b"NAME=VALUE"),
+        (
+            ("archive", "store", "file://{store}-x", "--option", "secret=mine"),
+            2,
+            b"no option secret",
+        ),
+        (("archive", "store", "s3://b/x", "--option", "secret=mine"), 4, b"is not valid"),
+        (("archive", "check", "file://{store}-x"), 2, b"is no archive"),
+        (("restore", "file://{store}-x", "copy"), 2, b"is no archive"),
+        (("restore", "file://{store}-x", "copy", "--until", "when"), 2, b"is no time"),
+        (("archive",), 2, b"Usage"),
+    ],
+)
+def test_bad_arguments(store: Path, arguments: tuple[str, ...], code: int, words: bytes) -> None:
+    """Each is one clear error, and nothing is made."""
+    done = run(*(argument.format(store=store) for argument in arguments))
+    assert done.returncode == code
+    assert words in done.stderr + done.stdout
+    assert b"mine" not in done.stderr
+    assert not (store.parent / "copy").exists()
+
+
+def test_another_store(store: Path, url: str) -> None:
+    """The archive of one store is no place for another one."""
+    well("archive", "store", url)
+    well("append", "--raw", "other", input=SAMPLE)
+    for command in (("archive", "other", url), ("archive", "check", url, "--store", "other")):
+        done = run(*command)
+        assert done.returncode == 2
+        assert b"it holds another store" in done.stderr
+
+
+def test_following(store: Path, url: str) -> None:
+    """With --follow it carries what comes, until it is told to end."""
+    import sys
+
+    command = [sys.executable, "-m", "aquipu", "archive", str(store), url]
+    with Popen([*command, "--follow", "--interval", "0.01"], stdout=PIPE) as process:
+        try:
+            well("append", "store", input=b"later\n")
+            lines = len(SAMPLE.splitlines()) + 1
+            while _archived(url) < lines:
+                pass
+        finally:
+            process.send_signal(SIGTERM)
+            said, _ = process.communicate()
+    assert process.returncode == 0
+    assert said.startswith(f"archived before sequence {lines} ".encode())
+
+
+def _archived(url: str) -> int:
+    done = run("archive", "check", url, "--json")
+    return int(json.loads(done.stdout)["next_sequence"]) if done.returncode == 0 else 0
