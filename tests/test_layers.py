@@ -27,9 +27,10 @@ COMMANDS = frozenset(
         "local/write",
         "local/index",
         "local/check",
+        "local/check/diagnosis",
         "local",
     }
-    | {"cli", "cli/forms", "cli/streams"}
+    | {"cli", "cli/forms", "cli/forms/diagnosis", "cli/streams", "cli/top"}
 )
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -51,6 +52,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "local/check": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/write", "local/index"}
+        | {"local/read"}
+    ),
+    "local/check/diagnosis": frozenset(
+        {"words", "local/format", "local/disk", "local/retain", "local/write", "local/check"}
         | {"local/read"}
     ),
     "local/backup": frozenset(
@@ -104,6 +109,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),
+    "cli/forms/diagnosis": frozenset(
+        {"words", "local/check", "local/check/diagnosis", "cli/forms"}
+    ),
+    "cli/top": frozenset(
+        {"words", "store", "remote/store", "local/format", "local/disk", "local/retain"}
+        | {"local/read", "local/check/diagnosis", "cli/forms", "cli/forms/diagnosis"}
+    ),
     "cli/commands/records": COMMANDS,
     "cli/commands/upkeep": COMMANDS | {"archive", "local/backup"},
     "cli/commands/service": COMMANDS | {"remote/daemon"},
@@ -127,6 +139,11 @@ PURE = frozenset(
             "local/index/meter",
             "local/index/plan",
             "local/check/placeholder",
+            "local/check/diagnosis/facts",
+            "local/check/diagnosis/file_systems",
+            "local/check/diagnosis/opening",
+            "local/check/diagnosis/remarks",
+            "local/check/diagnosis/stretches",
             "local/backup/plan",
             "archive/errors",
             "archive/keys",
@@ -144,6 +161,12 @@ PURE = frozenset(
             "cli/streams/lines",
             "cli/forms/stream",
             "cli/forms/jsonl",
+            "cli/top/samples",
+            "cli/top/view",
+            "cli/top/drawing",
+            "cli/forms/diagnosis/style",
+            "cli/forms/diagnosis/page",
+            "cli/forms/diagnosis/text",
         ),
     }
 )
@@ -168,7 +191,10 @@ IMPURE_PACKAGES = frozenset(
 )
 CALENDAR = frozenset({"record"})
 """Pure files that give times as datetimes all the same: the calendar, and not the clock."""
-BLOCKING = frozenset({"local/disk", "local/retain", "local/check", "local/backup", "archive"})
+BLOCKING = frozenset(
+    {"local/disk", "local/retain", "local/check", "local/check/diagnosis", "local/backup"}
+    | {"archive"}
+)
 """Folders that know no event loop."""
 LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})
 
@@ -187,7 +213,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
     "click": frozenset(),
-    "rich": frozenset({"cli/streams/console"}),
+    "rich": frozenset({"cli/streams/console", "cli/top/screen"}),
     "obstore": frozenset({"archive/archive"}),
 }
 """What only these files may import. Those of contrib stand outside: each meets a framework."""

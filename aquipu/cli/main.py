@@ -14,10 +14,12 @@ from aquipu.cli.commands.records import listing  # noqa: F401
 from aquipu.cli.commands.records import export  # noqa: F401
 from aquipu.cli.commands.upkeep import keep  # noqa: F401
 from aquipu.cli.commands.upkeep import look  # noqa: F401
+from aquipu.cli.commands.upkeep import doctor  # noqa: F401
 from aquipu.cli.commands.upkeep import backup  # noqa: F401
 from aquipu.cli.commands.upkeep import archive  # noqa: F401
 from aquipu.cli.commands.upkeep import mend  # noqa: F401
 from aquipu.cli.commands.service import serve  # noqa: F401
+from aquipu.cli.commands.service import top  # noqa: F401
 # isort: on
 
 __all__ = ["run"]

@@ -6,12 +6,13 @@ from asyncio import get_running_loop
 from typing import TYPE_CHECKING
 
 from aquipu.remote.engine import open_engine
+from aquipu.remote.upkeep import Upkeep
 from aquipu.store import Store
 
 if TYPE_CHECKING:
     from aquipu.local.disk.disk import Disk
     from aquipu.options import Options
-    from aquipu.statistics import Health
+    from aquipu.statistics import Health, Statistics
 
 
 class RemoteStore(Store):
@@ -50,6 +51,17 @@ class RemoteStore(Store):
         first call of this.
         """
         return self._engine.health(self._counted(), None, None, max_answer_seconds)
+
+    async def daemon_statistics(self) -> Statistics:
+        """Return the statistics of the daemon's store: all that it has done, for every client.
+
+        `statistics` is of this process alone. Raises StoreUnavailableError, also for a daemon of an
+        earlier version, which does not know the question.
+        """
+        self._check_readable()
+        engine = self._engine
+        assert isinstance(engine, Upkeep)
+        return await engine.daemon_statistics()
 
     def __repr__(self) -> str:
         state = "closed" if self._life.is_closing else "open"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from aquipu.engine import Engine
+from aquipu.errors import StoreUnavailableError
 from aquipu.policy import Stage
 from aquipu.record import Purged
+from aquipu.statistics import Histogram, Statistics
 
 
 class Upkeep(Engine):
@@ -40,3 +42,45 @@ class Upkeep(Engine):
     async def holds(self) -> dict[str, int]:
         holds: dict[str, int] = await self.call("holds")
         return holds
+
+    async def daemon_statistics(self) -> Statistics:
+        """Return the statistics of the daemon's store, all that it has done for whomever.
+
+        Raises StoreUnavailableError, also for a daemon of an earlier version, which has none.
+        """
+        try:
+            said = await self.call("statistics")
+        except ValueError as error:
+            raise StoreUnavailableError(self.path, "ask for statistics", str(error)) from None
+        try:
+            return statistics_in(said)
+        except (AttributeError, TypeError, ValueError) as error:
+            reason = f"what it says are no statistics: {error}"
+            raise StoreUnavailableError(self.path, "understand the daemon at", reason) from None
+
+
+def statistics_in(said: Any) -> Statistics:
+    """Return the statistics in a JSON object of their fields, of an earlier or a later version.
+
+    A field that it does not have is empty, and one that is not known here is left out. Raises
+    AttributeError, TypeError or ValueError for anything else.
+    """
+    if not isinstance(said, dict):
+        raise TypeError("no object")
+    kinds = get_type_hints(Statistics)
+    return Statistics(**{name: _read(said.get(name), kind) for name, kind in kinds.items()})
+
+
+def _read(value: Any, kind: Any) -> Any:
+    """Return the value of a field of this kind; None is one that is not there."""
+    if kind is Histogram:
+        bounds, counts, total = ((), (0,), 0.0) if value is None else value
+        return Histogram(tuple(map(float, bounds)), tuple(map(int, counts)), float(total))
+    if get_origin(kind) is dict:
+        _, read = get_args(kind)
+        return {str(name): read(one) for name, one in ({} if value is None else value).items()}
+    if kind in (int, float):
+        return kind(0 if value is None else value)
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else get_args(kind)[0]
+    return None if value is None else int(value)

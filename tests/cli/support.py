@@ -95,10 +95,10 @@ def _process(command: list[str], input: bytes) -> CompletedProcess[bytes]:
 LINES = io.BytesIO(SAMPLE).readlines()
 
 
-READING = ("cat", "info", "verify")
+READING = ("cat", "info", "verify", "doctor")
 
 
-JSON_READING = ("info", "verify")
+JSON_READING = ("info", "verify", "doctor")
 
 
 COMMANDS = (
@@ -108,6 +108,7 @@ COMMANDS = (
         "backup",
         "cat",
         "cursors",
+        "doctor",
         "export",
         "find",
         "follow",
@@ -122,6 +123,7 @@ COMMANDS = (
         "restore",
         "serve",
         "tail",
+        "top",
         "verify",
     ),
 )

@@ -19,12 +19,12 @@ def lines_on(output: FileIO, following: int) -> Shown:
     """Return what shows the records before the sequence ``following``, each in a line."""
     if not output.isatty():
         return None
-    return partial(line, width=len(str(max(following - 1, 0))), paint=_paint(output))
+    return partial(line, width=len(str(max(following - 1, 0))), paint=paint_for(output))
 
 
 def pages_on(output: FileIO) -> Shown:
     """Return what shows all of a record."""
-    return partial(page, paint=_paint(output)) if output.isatty() else None
+    return partial(page, paint=paint_for(output)) if output.isatty() else None
 
 
 def table(output: FileIO, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -40,7 +40,7 @@ def table(output: FileIO, headings: Sequence[str], rows: Iterable[Sequence[str]]
         "  ".join([*(f"{one:>{width}}" for one, width in zip(row, widths, strict=False)), row[-1]])
         for row in shown
     ]
-    return "\n".join([_paint(output)(lines[0], Style.TIME), *lines[1:]])
+    return "\n".join([paint_for(output)(lines[0], Style.TIME), *lines[1:]])
 
 
 def taker(output: FileIO, form: Form) -> Callable[[list[Record]], None]:
@@ -52,5 +52,6 @@ def taker(output: FileIO, form: Form) -> Callable[[list[Record]], None]:
     return take
 
 
-def _paint(output: FileIO) -> Paint:
+def paint_for(output: FileIO) -> Paint:
+    """Return what gives texts a style on this output: in colours where it has them."""
     return coloured if is_coloured(output) else plain

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from grp import getgrnam
+from contextlib import suppress
+from grp import getgrgid, getgrnam
+from pwd import getpwuid
 from stat import S_IMODE, S_ISGID
 from typing import NamedTuple
 
@@ -65,6 +67,20 @@ class Rights(NamedTuple):
             mode |= S_ISGID if self.group is not None else found.st_mode & S_ISGID
         if S_IMODE(found.st_mode) != mode:
             os.chmod(file, mode)
+
+
+def rights_of(path: str) -> tuple[str, str, str]:
+    """Return the rights of a file in octal, its owner and its group, by their names if they have.
+
+    Raises OSError.
+    """
+    found = os.stat(path)
+    owner, group = str(found.st_uid), str(found.st_gid)
+    with suppress(KeyError):
+        owner = getpwuid(found.st_uid).pw_name
+    with suppress(KeyError):
+        group = getgrgid(found.st_gid).gr_name
+    return f"{S_IMODE(found.st_mode):04o}", owner, group
 
 
 def has_attributes(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""The process and its marks on files, the machine, and chance.
+"""The process, others, their marks and locks on files, the machine, and chance.
 
 A mark is seen by other processes without setting one. It is a lock of the open file (OFD), so it
 ends with the process, however that ends.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from struct import Struct
 
@@ -60,12 +60,46 @@ def random_bytes(size: int) -> bytes:
 
 MOUNTS = "/proc/self/mountinfo"
 
-_NETWORK = frozenset(
+NETWORK = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "9p", "lustre", "gfs2"),
         *("ocfs2", "beegfs", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs"),
     }
 )
+"""Kinds of file systems that other machines may use as well."""
+LOCKS = "/proc/locks"
+
+
+def locked_by(identities: Collection[tuple[int, int]]) -> int | None:
+    """Return the process that has locked one of these files for itself (flock), without locking.
+
+    None when no process has, and where the system does not say. Files are given as `Disk.identity`
+    does. 0 is a process that is not seen from here, in another container for example.
+    """
+    numbers = {(os.major(device), os.minor(device), inode) for device, inode in identities}
+    try:
+        with open(LOCKS) as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return None
+    for _, *words in lines:  # proc_locks(5); one that waits has an arrow
+        if words[:3] == ["FLOCK", "ADVISORY", "WRITE"]:
+            major, minor, inode = words[4].split(":")
+            if (int(major, 16), int(minor, 16), int(inode)) in numbers:
+                return max(int(words[3]), 0)
+    return None
+
+
+def process_state(pid: int) -> str | None:
+    """Return ``running``, ``stopped`` (SIGSTOP) or ``gone``; None where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            state = file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone" if os.path.isdir("/proc/self") else None
+    except (OSError, IndexError):
+        return None
+    return {"T": "stopped", "t": "stopped", "Z": "gone", "X": "gone"}.get(state, "running")
 
 
 def network_file_system(path: str) -> str | None:
@@ -74,7 +108,7 @@ def network_file_system(path: str) -> str | None:
     None for one of this machine, and where the system cannot say.
     """
     kind = file_system(path)
-    return kind if kind in _NETWORK else None
+    return kind if kind in NETWORK else None
 
 
 def file_system(path: str) -> str | None:

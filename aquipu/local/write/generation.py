@@ -168,6 +168,20 @@ class Generations:
         )
 
 
+def would_begin(disk: Disk, path: str, store_id: bytes, end: int) -> bool:
+    """Return whether opening a store that ends at this sequence would begin a new generation.
+
+    Changes nothing. Raises UnsupportedFormatError or OSError.
+    """
+    try:
+        was, _ = read_mark_and_history(disk, path, store_id)
+    except FileNotFoundError:
+        return False
+    except Damage:
+        return True
+    return not _is_whole(was, disk.life(), end, partial(_furthest, disk, path, store_id))
+
+
 def doubt(disk: Disk, path: str, store_id: bytes) -> None:
     """Note that the log was repaired: at its next opening a new generation begins.
 

@@ -284,6 +284,10 @@ async def _health(store: Store) -> Health:
     return store.health()
 
 
+async def _statistics(store: Store) -> dict[str, Any]:
+    return store.statistics()._asdict()
+
+
 def _purge(store: Store, head: Arguments) -> Awaitable[Purged]:
     return store.purge(
         before=head["before"], before_time=head["before_time"], dry_run=bool(head["dry_run"])
@@ -296,6 +300,7 @@ _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "survived": lambda store, head: _check_survived(store, head["generation"], head["sequence"]),
     "stand": lambda store, head: _next_sequence(store),
     "health": lambda store, head: _health(store),
+    "statistics": lambda store, head: _statistics(store),
     "relations": lambda store, head: store.relations(head["prefix"]),
     "backup": lambda store, head: store.backup(
         head["path"], link=head["link"], bookmarks=head["bookmarks"]

@@ -1,0 +1,1 @@
+"""What a diagnosis looks like: text for a terminal, and a page of HTML."""
