@@ -30,7 +30,7 @@ COMMANDS = frozenset(
         "local/check/diagnosis",
         "local",
     }
-    | {"cli", "cli/forms", "cli/forms/diagnosis", "cli/streams", "cli/top"}
+    | {"cli", "cli/forms", "cli/forms/diagnosis", "cli/streams", "cli/top", "cli/bench"}
 )
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -112,6 +112,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "cli/forms/diagnosis": frozenset(
         {"words", "local/check", "local/check/diagnosis", "cli/forms"}
     ),
+    "cli/bench": frozenset(
+        {"words", "store", "local/disk", "local/check/diagnosis", "cli/forms", "cli/streams"}
+    ),
     "cli/top": frozenset(
         {"words", "store", "remote/store", "local/format", "local/disk", "local/retain"}
         | {"local/read", "local/check/diagnosis", "cli/forms", "cli/forms/diagnosis"}
@@ -161,6 +164,10 @@ PURE = frozenset(
             "cli/streams/lines",
             "cli/forms/stream",
             "cli/forms/jsonl",
+            "cli/bench/plan",
+            "cli/bench/results",
+            "cli/bench/advice",
+            "cli/bench/table",
             "cli/top/samples",
             "cli/top/view",
             "cli/top/drawing",

@@ -9,6 +9,7 @@
 `metrics`     the statistics of a store over HTTP
 `commands/`   the commands, by what they are for
 `forms/`      what records and answers look like, for people and for programs
+`bench/`      how fast a disk is, and which policy fits
 `top/`        the live view of a store
 `streams/`    the standard streams, signals, the progress bar, files
 ============  ==================================================================

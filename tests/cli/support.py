@@ -106,6 +106,7 @@ COMMANDS = (
         "append",
         "archive",
         "backup",
+        "bench",
         "cat",
         "cursors",
         "doctor",

@@ -72,6 +72,17 @@ def say(text: str) -> None:
         write_line(_standard(sys.stderr, "standard error", "wb"), text)
 
 
+def show_passing(text: str) -> None:
+    """Show a line on standard error that the next one takes the place of, if it is a terminal.
+
+    An empty text takes the last one away.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        return
+    with suppress(OSError):
+        write(_standard(sys.stderr, "standard error", "wb"), f"\r\x1b[K{text}".encode())
+
+
 def _standard(stream: TextIO | None, name: str, mode: str) -> FileIO:
     """Return a standard stream without its buffer."""
     if stream is None:
