@@ -16,14 +16,14 @@ called on the thread of the loop. What an engine has to say of itself, it says t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aquipu.errors import AquipuError, StoreFailedError
 from aquipu.policy import Stage, SyncPolicy
-from aquipu.record import Guarded, Key, Lag, Purged, Receipt, labels_size
+from aquipu.record import Guarded, Key, Lag, Purged, Receipt, labels_size, plain_size
 
 if TYPE_CHECKING:
     from aquipu.reading import Cursor, Face, LogReader
@@ -73,27 +73,9 @@ class Commit(Generic[Waiter]):
     """
 
     __slots__ = (
-        "accepted",
-        "barriers",
-        "batches",
-        "bytes_max",
-        "expected",
-        "first_sequence",
-        "keys",
-        "label_bytes",
-        "labels",
-        "outcome",
-        "payloads",
-        "records_max",
-        "since",
-        "size",
-        "stage",
-        "sync",
-        "taken",
-        "time",
-        "timestamps",
-        "waiters",
-        "written",
+        *("accepted", "barriers", "batches", "bytes_max", "expected", "first_sequence", "keys"),
+        *("label_bytes", "labels", "outcome", "payloads", "records_max", "since", "size", "stage"),
+        *("sync", "taken", "time", "timestamps", "waiters", "written"),
     )
 
     def __init__(self) -> None:
@@ -156,16 +138,30 @@ class Commit(Generic[Waiter]):
         return True
 
     def take_labelled(
-        self, payload: bytes, labels: tuple[str, ...], size: int, waiter: Waiter, now: int
+        self, payload: bytes, labels: Iterable[str], waiter: Waiter, now: int
     ) -> bool:
-        """Accept a record with labels of ``size`` bytes, as `take` does one without."""
+        """Accept a record with plain labels, as `take` does one without."""
+        if type(labels) is not tuple:
+            if type(labels) is not list:
+                return False
+            labels = tuple(labels)
+        if not (size := plain_size(labels)):
+            return False
         index = len(self.payloads)
-        if self.size + len(payload) + size > self.bytes_max or index >= self.records_max:
+        total = self.size + len(payload) + size
+        if total > self.bytes_max or index >= self.records_max:
             return False
         self.labels[index] = labels
         self.label_bytes += size
-        self.size += size
-        return self.take(payload, waiter, now)
+        self.size = total
+        if now < self.time:
+            now = self.time
+        else:
+            self.time = now
+        self.payloads.append(payload)
+        self.timestamps.append(now)
+        self.waiters.append(waiter)
+        return True
 
     def level(self, time: int) -> None:
         """Let no record of it be earlier than this."""

@@ -16,7 +16,7 @@ from aquipu.commit.committer import Waiter
 from aquipu.commit.guarding import Guarding
 from aquipu.commit.host import StoreHost
 from aquipu.commit.resume import Kept
-from aquipu.engine import Commit, Engine
+from aquipu.engine import Engine
 from aquipu.errors import BufferFullError, RecordTooLargeError, StoreClosedError
 from aquipu.options import check_sequence
 from aquipu.policy import Stage
@@ -29,7 +29,6 @@ from aquipu.record import (
     checked_relations,
     key_of,
     labels_size,
-    plain_size,
 )
 
 _NO_RELATIONS: tuple[str, ...] = ()
@@ -95,7 +94,7 @@ class Writable(Guarding):
                 or not (
                     commit.take(data, waiter, time_ns())
                     if relations is _NO_RELATIONS
-                    else _take_labelled(commit, data, relations, waiter)
+                    else commit.take_labelled(data, relations, waiter, time_ns())
                 )
             ):
                 pending = self._accept(data, relations, durability, waiter)
@@ -301,18 +300,6 @@ class Writable(Guarding):
                 self._schedule()
             return None
         return Pending((payload,), size, {0: labels} if labels else {}, stage, waiter, False)
-
-
-def _take_labelled(
-    commit: Commit[Waiter], data: bytes, relations: Iterable[str], waiter: Waiter
-) -> bool:
-    """Have the forming commit take a record by itself, if its labels are plain ones."""
-    if type(relations) is not tuple:
-        if type(relations) is not list:
-            return False
-        relations = tuple(relations)
-    size = plain_size(relations)
-    return size > 0 and commit.take_labelled(data, relations, size, waiter, time_ns())
 
 
 def _payloads_of(data: Iterable[Data]) -> list[bytes]:

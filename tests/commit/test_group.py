@@ -198,11 +198,11 @@ def test_labels_that_the_forming_commit_takes_by_itself() -> None:
     group.open_to_all()
     commit = group.forming
     assert commit is not None
-    assert commit.take_labelled(b"b", ("user:7",), 6, "b", 4)
-    assert not commit.take_labelled(b"cc", ("xyz",), 3, "c", 5)  # 8 + 5 bytes
+    assert commit.take_labelled(b"b", ("user:7",), "b", 4)
+    assert not commit.take_labelled(b"cc", ("xyz",), "c", 5)  # 8 + 5 bytes
     assert (commit.size, commit.label_bytes, group.buffered_bytes) == (8, 6, 8)
-    assert commit.take_labelled(b"d", ("xy", "z"), 3, "d", 3)
-    assert not commit.take_labelled(b"", (), 0, "e", 6)  # a fourth record
+    assert commit.take_labelled(b"d", ("xy", "z"), "d", 3)
+    assert not commit.take_labelled(b"", ("z",), "e", 6)  # a fourth record
     assert (commit.payloads, commit.waiters) == ([b"a", b"b", b"d"], ["a", "b", "d"])
     assert (commit.labels, commit.timestamps) == ({1: ("user:7",), 2: ("xy", "z")}, [0, 4, 4])
     assert (commit.size, commit.label_bytes, group.buffered_bytes) == (12, 9, 12)

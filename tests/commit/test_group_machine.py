@@ -27,7 +27,7 @@ from aquipu.commit.buffer import COMMIT_BYTES, Pending
 from aquipu.commit.group import GroupCommit
 from aquipu.engine import Commit, CommitResult
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.record import Receipt
+from aquipu.record import Receipt, labels_size
 from tests.commit.situations import MIB
 
 
@@ -49,11 +49,15 @@ class Call:
 
     @property
     def payloads(self) -> list[bytes]:
-        return [b"%d.%d" % (self.number, index) for index in range(self.count)]
+        if self.batch:
+            return [b"%d.%d" % (self.number, index) for index in range(self.count)]
+        return [Heavy(b"%d.0" % self.number, self.size - self.label_bytes)]
 
     @property
     def label_bytes(self) -> int:
-        return self.size - sum(map(len, self.payloads)) if self.labels else 0
+        if self.batch and self.labels:
+            return self.size - sum(map(len, self.payloads))
+        return labels_size(self.labels)
 
     @cached_property
     def pending(self) -> Pending[Waiter]:
@@ -91,11 +95,11 @@ def is_gone(waiter: Waiter) -> bool:
 
 
 class Heavy(bytes):
-    """The one payload of a call, as long as the call says."""
+    """The one payload of a call, as long as it says."""
 
-    def __new__(cls, call: Call) -> Heavy:
-        heavy = super().__new__(cls, call.payloads[0])
-        heavy.size = call.size
+    def __new__(cls, data: bytes, size: int) -> Heavy:
+        heavy = super().__new__(cls, data)
+        heavy.size = size
         return heavy
 
     size: int
@@ -201,7 +205,7 @@ class Engine(RuleBasedStateMachine):
     def append(
         self, size: int, stage: Stage | None, labels: tuple[str, ...], now: int, waits: bool
     ) -> None:
-        call = self.new_call([size], stage, labels, batch=False)
+        call = self.new_call([size + labels_size(labels)], stage, labels, batch=False)
         if call is None:
             return
         room = not self.queued and self.fits(call)
@@ -228,9 +232,8 @@ class Engine(RuleBasedStateMachine):
         if forming is None:
             return False
         if not call.labels:
-            return forming.take(Heavy(call), call, now)
-        payload, size = call.payloads[0], call.label_bytes
-        return forming.take_labelled(payload, call.labels, size, call, now)
+            return forming.take(call.payloads[0], call, now)
+        return forming.take_labelled(call.payloads[0], call.labels, call, now)
 
     @rule(sizes=st.lists(sizes, min_size=1, max_size=4), stage=stages, labels=of_labels, now=clocks)
     def append_many(
