@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aquipu.errors import AquipuError, StoreFailedError
@@ -75,7 +75,7 @@ class Commit(Generic[Waiter]):
     __slots__ = (
         *("accepted", "barriers", "batches", "bytes_max", "expected", "first_sequence", "keys"),
         *("label_bytes", "labels", "outcome", "payloads", "records_max", "since", "size", "stage"),
-        *("sync", "taken", "time", "timestamps", "waiters", "written"),
+        *("sync", "taken", "time", "timestamps", "waiters", "whole", "written"),
     )
 
     def __init__(self) -> None:
@@ -111,6 +111,8 @@ class Commit(Generic[Waiter]):
         """The engine has it: to be handed it once more changes nothing."""
         self.outcome: CommitResult | AquipuError | None = None
         """What came of it, as soon as the engine knows."""
+        self.whole = False
+        """Whether a batch gets the receipts of all its records, and not of its first alone."""
         self.written: list[Receipt] = []
         """The receipts, when they are made together: see `write_receipts`."""
         self.records_max = self.bytes_max = 0
@@ -205,12 +207,12 @@ class Commit(Generic[Waiter]):
         yield from (waiter for waiter in self.waiters if waiter is not None)
         yield from self.barriers
 
-    def receipts(self) -> Iterator[Receipt]:
-        """Yield one for each record, now that the commit has reached the stage that it owed."""
+    def receipts(self, begin: int = 0) -> Iterator[Receipt]:
+        """Yield one for each record from an index on, now that all have come as far as is owed."""
         # one by one: a thousand at once would live just long enough to burden the collector
         stage = Stage.SYNCED if self.sync else Stage.FLUSHED
-        sequences = range(self.first_sequence, self.first_sequence + len(self.payloads))
-        return map(_receipt, zip(sequences, self.timestamps, repeat(stage)))
+        times = islice(self.timestamps, begin, None)
+        return map(_receipt, zip(count(self.first_sequence + begin), times, repeat(stage)))
 
     def write_receipts(self) -> None:
         """Make all receipts, unless they are there: those of a large batch while the disk works."""

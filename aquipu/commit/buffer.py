@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from aquipu.engine import Commit
 from aquipu.policy import Stage
-from aquipu.record import Key
+from aquipu.record import PRODUCERS, Key
 
 Waiter = TypeVar("Waiter")
 
@@ -171,6 +171,8 @@ class Buffer(Generic[Waiter]):
         commit.batches[first] = count
         if pending.key is not None:
             commit.keys.append(Key(*pending.key, first, count))
+        if pending.key is None or pending.key[1] & PRODUCERS:  # no commit of a client
+            commit.whole = True
         if pending.expected is not None:
             commit.expected[first] = pending.expected
         if pending.labels:

@@ -218,17 +218,16 @@ class Committer(Owned, Closing):
         """
         for barrier in commit.barriers:
             _resolve(barrier, None)
-        receipts = commit.receipts()
-        if commit.batches:
+        if commit.whole:
             commit.write_receipts()
-            for index, count in commit.batches.items():
-                _resolve(commit.waiters[index], commit.written[index : index + count])
-            receipts = iter(commit.written)
+        for index, count in commit.batches.items():
+            of_batch = commit.written[index : index + count] or [next(commit.receipts(index))]
+            _resolve(commit.waiters[index], of_batch)
             self._publishes_later = True
         if sum(commit.batches.values()) == len(commit):
             return
         waiters = commit.waiters
-        pairs = resumable(waiters, receipts)
+        pairs = resumable(waiters, iter(commit.written) if commit.whole else commit.receipts())
         if commit.sync and len(commit) >= LARGE:
             if not self._group.is_forming:
                 self._counters.cancelled += resume(waiters, islice(pairs, len(commit) // 2))

@@ -107,7 +107,7 @@ class LocalEngine(Engine):
 
     def submit(self, commit: Commit[Any], done: Callable[[object], None], *, urgent: bool) -> None:
         self._expect_labels(commit)
-        early = len(commit.batches) > 0 and len(commit) >= LARGE
+        early = commit.whole and len(commit) >= LARGE
         self._worker.send(commit, done, at_once=urgent or early)
         if early:
             commit.write_receipts()

@@ -8,7 +8,7 @@ from aquipu.commit.buffer import COMMIT_BYTES, Pending
 from aquipu.commit.group import GroupCommit
 from aquipu.engine import CommitResult
 from aquipu.policy import Always, EveryN, OsManaged, Stage, SyncPolicy
-from aquipu.record import Key, Receipt
+from aquipu.record import PRODUCERS, Key, Receipt
 from tests.commit.situations import (
     add,
     add_batch,
@@ -206,6 +206,26 @@ def test_labels_that_the_forming_commit_takes_by_itself() -> None:
     assert (commit.payloads, commit.waiters) == ([b"a", b"b", b"d"], ["a", "b", "d"])
     assert (commit.labels, commit.timestamps) == ({1: ("user:7",), 2: ("xy", "z")}, [0, 4, 4])
     assert (commit.size, commit.label_bytes, group.buffered_bytes) == (12, 9, 12)
+
+
+def test_who_is_given_the_receipts_of_a_whole_batch() -> None:
+    """A caller of this process is; a client keeps count by itself, and needs the first alone."""
+    group = group_of(OsManaged())
+    assert group.add_batch(batch_of("a", b"a", b"b", key=(bytes(16), 7)), 5)
+    commit = group.forming
+    assert commit is not None
+    assert not commit.whole
+    of_producer = (bytes(16), PRODUCERS | 7)
+    for waiter, key in (("c", None), ("d", of_producer)):
+        commit.whole = False
+        assert group.add_batch(batch_of(waiter, b"c", key=key), 6)
+        assert commit.whole
+    commit.first_sequence = 3
+    assert [next(commit.receipts(index)) for index in (0, 2)] == [
+        Receipt(3, 5, Stage.FLUSHED),
+        Receipt(5, 6, Stage.FLUSHED),
+    ]
+    assert len(list(commit.receipts())) == 4
 
 
 def test_the_size_of_labels() -> None:
