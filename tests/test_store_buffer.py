@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future, ensure_future
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aquipu import Always, BufferFullError, OsManaged, Receipt, Record, Store, SyncPolicy
+from aquipu.engine import Commit
 from tests.callers import POLICIES, OracleDisk, filled, held, records_of, tick
 from tests.disk import FailingDisk
-from tests.support import copy_of, frames_in, segment_in, segments_in, untimed
+from tests.support import copy_of, engine_of, frames_in, segment_in, segments_in, untimed
 
 pytestmark = pytest.mark.asyncio
 
@@ -95,6 +97,29 @@ async def test_appends_gather_while_the_disk_is_busy(tmp_path: Path) -> None:
             assert not any(future.done() for future in futures)
         await asyncio.gather(*futures)
         assert store.statistics().commits == 2
+
+
+async def test_the_next_commit_leaves_before_the_last_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is at what the callers append next while readers are told of what they appended."""
+    async with Store.open(tmp_path / "store", sync_policy=Always()) as store:
+        engine, seen = engine_of(store), list[tuple[str, int]]()
+        submit, publish = engine.submit, engine.publish
+
+        def submitted(commit: Commit[Any], done: Callable[[object], None], **more: bool) -> None:
+            seen.append(("submit", commit.first_sequence))
+            submit(commit, done, **more)
+
+        def published(commit: Commit[Any]) -> None:
+            seen.append(("publish", commit.first_sequence))
+            publish(commit)
+
+        monkeypatch.setattr(engine, "submit", submitted)
+        monkeypatch.setattr(engine, "publish", published)
+        for data in (b"zero", b"one", b"two"):
+            await store.append(data)
+    assert seen[:4] == [("submit", 0), ("submit", 1), ("publish", 0), ("submit", 2)]
 
 
 @pytest.mark.parametrize(
