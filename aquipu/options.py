@@ -30,6 +30,7 @@ class Options(NamedTuple):
     mode: int | None = None
     group: str | None = None
     max_segment_age: float | Duration | None = None
+    compress: bool = False
 
     @property
     def rights(self) -> int | None:
@@ -56,6 +57,8 @@ class Options(NamedTuple):
                 "max_record_bytes is at most buffer_bytes: a larger record would wait for ever"
             )
         check_seconds("lock_timeout", self.lock_timeout)
+        if not isinstance(self.compress, bool):
+            raise TypeError(f"compress is True or False, not {self.compress!r}")
         check_mode(self.mode)
         if self.group is not None and not isinstance(self.group, str):
             raise TypeError(f"group is the name of one, not {type(self.group).__name__}")

@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import (
     append,
     backup,
+    compress,
     daemon,
     finding,
     following,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "labels": labels.run,
     "finding": finding.run,
     "reading": reading.run,
+    "compress": compress.run,
     "opening": opening.run,
     "backup": backup.run,
     "imports": imports.run,

@@ -36,9 +36,9 @@ def run(settings: Settings, progress: Progress) -> Report:
             path = stack.enter_context(scratch(settings)) / "store"
             in_loop(settings, partial(_write, path, settings.records, size))
             contenders |= {
-                _at("scan", size): _in_store(settings, path, _scan),
+                _at("scan", size): _in_store(settings, path, read_all),
                 _at("get", size): _in_store(
-                    settings, path, lambda store: _get(store, settings.gets)
+                    settings, path, lambda store: read_some(store, settings.gets)
                 ),
                 _at("verify", size): partial(_verify, path),
                 _at("crc", size): partial(_read_and_sum, path),
@@ -65,7 +65,8 @@ def _in_store(
     return lambda: in_loop(settings, opened)
 
 
-async def _scan(store: Store) -> Sample:
+async def read_all(store: Store) -> Sample:
+    """A scan of all."""
     found = 0
     began = perf_counter()
     async for _ in store.scan():
@@ -76,7 +77,7 @@ async def _scan(store: Store) -> Sample:
     return {"records/s": found / elapsed}
 
 
-async def _get(store: Store, gets: int) -> Sample:
+async def read_some(store: Store, gets: int) -> Sample:
     """One after another, at random, from files that the system has in memory."""
     random = Random(_SEED)
     taken = Latencies()

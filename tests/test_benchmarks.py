@@ -38,6 +38,7 @@ EXTRAS = (
     "rocksdict",
     "uvicorn",
     "uvloop",
+    "zstandard",
 )
 TITLES = {
     "append": (
@@ -71,6 +72,7 @@ TITLES = {
         "What building tables costs",
     ),
     "reading": ("Reading 2,000 records of 256 bytes",),
+    "compress": ("log lines in commits of 64",),
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),
     "imports": ("A whole process that only imports",),
     "profile": ("The steps of a commit under Always", "Threads"),
@@ -83,6 +85,7 @@ LEFT_OUT = {
     "services": ("FastAPI under uvicorn",),
     "shared": ("FastAPI under uvicorn",),
     "uvloop": ("uvloop",),
+    "compress": ("compressed segments",),
 }
 
 

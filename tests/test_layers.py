@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/preload"}
         | {"reading", "engine", "runtime"}
     ),
+    "local/compress": frozenset({"words", "local/format", "local/disk", "local/read"}),
     "local/check": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/write", "local/index"}
         | {"local/read"}
@@ -67,7 +68,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
-        | {"local/index", "local/backup", "local/preload", "reading", "engine", "commit", "runtime"}
+        | {
+            "local/index",
+            "local/backup",
+            "local/compress",
+            "local/preload",
+            "reading",
+            "engine",
+            "commit",
+            "runtime",
+        }
     ),
     "remote": frozenset(
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
@@ -153,6 +163,7 @@ PURE = frozenset(
             "archive/entry",
             "archive/plan",
             "archive/pieces",
+            "local/compress/blocks",
         ),
         *(
             "runtime/allowance",
@@ -200,7 +211,7 @@ CALENDAR = frozenset({"record"})
 """Pure files that give times as datetimes all the same: the calendar, and not the clock."""
 BLOCKING = frozenset(
     {"local/disk", "local/retain", "local/check", "local/check/diagnosis", "local/backup"}
-    | {"archive"}
+    | {"local/compress", "archive"}
 )
 """Folders that know no event loop."""
 LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})
@@ -217,6 +228,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "mmap": frozenset(),
     "importlib": frozenset({"cli/app"}),
     "google_crc32c": frozenset({"local/format/structure"}),
+    "zstandard": frozenset({"local/format/frame", "local/opening"}),
     "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
     "click": frozenset(),

@@ -28,10 +28,9 @@ from aquipu.local.consumers import EngineFollowed
 from aquipu.local.cursor import LocalCursor
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.history import check_survived
-from aquipu.local.index.indexer import Indexer
 from aquipu.local.lag import LagMeter
 from aquipu.local.log import LocalReader
-from aquipu.local.opening import Opened, open_files
+from aquipu.local.opening import Opened, indexing, open_files
 from aquipu.local.reaching import Reaching
 from aquipu.local.read.follow import Followed
 from aquipu.local.read.snapshot import Snapshot
@@ -92,10 +91,10 @@ class LocalEngine(Engine):
         self._reaching = Reaching(loop)
         self._publisher = Publisher(loop, journal, page, report.next_sequence)
         self._lags = LagMeter(disk, journal, self._publisher)
-        self._indexer = Indexer(disk, report.next_sequence)
-        self.finder = Finder(self._indexer.due, self._indexer.give_way)
         self._worker = Worker(journal, lock, loop, handoff, self.policy.worker_patience)
         self._worker.aged = self._aged
+        self._indexer = indexing(options, disk, self._worker, journal, report)
+        self.finder = Finder(self._indexer.due, self._indexer.give_way)
         self._requests = Requests(loop, self._worker, self._answered)
         self._indexer.look(journal.segments)
 

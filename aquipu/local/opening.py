@@ -5,6 +5,7 @@ Nothing blocks the loop, and nothing is left behind when an opening is cancelled
 
 from __future__ import annotations
 
+from functools import partial
 from logging import getLogger
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,11 +19,13 @@ from aquipu.local.disk.lock import Lock, holder_of, is_in_use_here
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.system import process_id, random_bytes
 from aquipu.local.format.progress import Published
+from aquipu.local.index.indexer import Indexer
 from aquipu.local.preload import load
 from aquipu.local.retain.retention import nanoseconds_of
 from aquipu.local.write.generation import Generations
 from aquipu.local.write.journal import Journal
 from aquipu.local.write.progress_page import ProgressPage
+from aquipu.local.write.worker import Worker
 from aquipu.options import Options
 from aquipu.runtime.handoff import Handoff
 
@@ -169,8 +172,10 @@ def _create_page(disk: Disk, path: str, journal: Journal, generation: bytes) -> 
 def permitted(disk: Disk | None, options: Options) -> Disk:
     """Return a disk that makes files with the rights that were asked for.
 
-    ValueError for an unknown group.
+    ValueError for an unknown group; ModuleNotFoundError where nothing can be compressed.
     """
+    if options.compress:
+        _check_compression()
     disk = Disk() if disk is None else disk
     if options.rights is not None:
         try:
@@ -178,3 +183,28 @@ def permitted(disk: Disk | None, options: Options) -> Disk:
         except LookupError as error:
             raise ValueError(str(error)) from None
     return disk
+
+
+def _check_compression() -> None:
+    try:
+        import zstandard  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "compress=True takes the package zstandard: pip install 'aquipu[compress]'",
+            name=error.name,
+        ) from None
+
+
+def indexing(
+    options: Options, disk: Disk, worker: Worker, journal: Journal, report: RecoveryReport
+) -> Indexer:
+    """Return what builds the label indexes of sealed segments, and compresses them before."""
+    compressor = None
+    if options.compress:
+        from aquipu.local.compress.segment import Compressor
+
+        def resized(first_sequence: int, size: int) -> None:
+            worker.note(partial(Journal.resized, first_sequence=first_sequence, size=size))
+
+        compressor = Compressor(disk, lambda: journal.segments[0].first_sequence, resized)
+    return Indexer(disk, report.next_sequence, compressor)

@@ -57,6 +57,7 @@ def test_info_tells_what_a_store_holds(tmp_path: Path) -> None:
         "clean",
         "torn_tail",
         "holds",
+        "compressed",
         "writer",
     ]
     assert info["path"] == str(tmp_path / "store")

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from socket import socket
 from urllib.request import urlopen
@@ -17,6 +18,8 @@ import pytest
 
 from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
 from aquipu.cli.metrics import Place
+from aquipu.local.check.at_work import look_into
+from aquipu.local.disk.disk import Disk
 from tests.cli.served import LISTENS, ended, serving
 from tests.cli.support import run
 from tests.remote.daemon.restarts import repeat
@@ -135,6 +138,23 @@ def test_its_metrics(tmp_path: Path) -> None:
         ended(process, 0)
 
 
+def test_segments_that_are_full_are_compressed(tmp_path: Path) -> None:
+    """--compress replaces them, those that are there when it begins included."""
+    asyncio.run(filled(tmp_path / "store"))
+    with serving(tmp_path, "--compress") as process:
+        while not (found := look_into(Disk(), str(tmp_path / "store")).compressed):
+            time.sleep(0.01)
+        assert (found.segments, found.bytes < found.plain_bytes / 2) == (1, True)
+        process.send_signal(signal.SIGTERM)
+        ended(process, 0)
+
+
+async def filled(path: Path) -> None:
+    async with Store.open(path) as store:
+        await store.append_many([b"a record like the others"] * 1000)
+        await store.roll()
+
+
 def test_metrics_that_cannot_be(tmp_path: Path) -> None:
     """A place that is taken, and a package that is missing: a sentence that says what to do, and
     the store is closed.
@@ -214,6 +234,7 @@ def test_a_signal_while_it_waits_for_the_lock(
 
 WAITS = """
 import sys
+import time
 from aquipu.__main__ import main
 from aquipu.local.disk.disk import Disk
 def told(self, path, *, shared=False, try_lock_directory=Disk.try_lock_directory):
@@ -320,6 +341,7 @@ def test_it_lets_go_of_what_is_old_also_when_nobody_appends(tmp_path: Path) -> N
 
 FAILS = """
 import sys
+import time
 from errno import EIO
 from aquipu.__main__ import main
 from aquipu.local.disk.disk import Disk

@@ -35,7 +35,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import EIO
 from math import inf
 from random import Random
@@ -57,6 +57,7 @@ from aquipu import (
     SyncPolicy,
 )
 from aquipu.local.format.frame import HEADER_BYTES
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, plain_bytes_in
 from tests.faults.clock import RETENTION, Clock, mistimed, of_the_engine
 from tests.faults.index import CURSOR, LABELS, build_tables, by_hand, misfound, misindexed, settled
 from tests.faults.inline import run_inline
@@ -212,6 +213,8 @@ class Habits:
     """The power is cut at one in so many moments."""
     setting: float = 0
     """How often they set the clock; then there is a retention, too."""
+    compressing: bool = False
+    """Sealed segments are compressed, when tables are built."""
 
 
 HABITS = (
@@ -328,6 +331,7 @@ class Run:
             sync_policy=self.history.policy,
             max_segment_bytes=self.habits.segment_bytes,
             retention=RETENTION if self.habits.setting else None,
+            compress=self.habits.compressing,
             lock_timeout=0,
             disk=self.disk,
         )
@@ -638,6 +642,10 @@ class Judge:
         self.tables.add(shape)
         self.tally.counts["power cuts after which all was found by relation"] += 1
         self.tally.counts["power cuts that left tables"] += bool(tables)
+        self.tally.counts["power cuts that left compressed segments"] += any(
+            path.endswith(".segment") and plain_bytes_in(bytes(data[:SEGMENT_HEADER_BYTES])) > 0
+            for path, data in files.items()
+        )
         wrong = await misindexed(store, found)
         if wrong is not None:
             self.tally.violated(f"after a power cut, {wrong}")
@@ -691,7 +699,7 @@ async def crash(
     key = f"states, {_name(policy)}"
     with small_strides():
         while judge.tally.counts[key] < size and len(judge.tally.violations) < enough:
-            habits = HABITS[number % len(HABITS)]
+            habits = replace(HABITS[number % len(HABITS)], compressing=number % 8 in (2, 3, 4, 5))
             run = Run(
                 VolatileDisk(one_call_syncs=number % 3 > 0), History(policy), habits, judge.random
             )

@@ -14,6 +14,8 @@ from threading import Thread
 from typing import NoReturn
 from unittest.mock import patch
 
+import aquipu.local.compress.blocks
+import aquipu.local.compress.segment
 import aquipu.local.format.postings
 import aquipu.local.index.finder
 import aquipu.local.index.indexer
@@ -35,8 +37,11 @@ _SMALL = (
     (aquipu.local.format.postings, "BLOCK_BYTES", 64),
     (aquipu.local.format.postings, "RUN_POSITIONS", 8),
     (aquipu.local.index.table, "_PIECE_BYTES", 100),
+    (aquipu.local.compress.blocks, "BLOCK_BYTES", 500),
+    (aquipu.local.compress.segment, "_PIECE_BYTES", 1000),
 )
-"""Small segments have small tables: of several blocks and written in several pieces all the same.
+"""Small segments have small tables, and are compressed: in several blocks, and written in several
+pieces all the same.
 """
 _RESTS = ((aquipu.local.index.indexer, "_REST", 0.0), (aquipu.local.index.finder, "_REST", 0.0))
 _look = Indexer.look

@@ -276,6 +276,18 @@ MUTANTS: dict[str, Mutant] = {
             "disk.write(descriptor, [table], offset)",
         ),
     ),
+    "names a compressed segment that is not on the disk": found_by(
+        "power cuts, OsManaged",
+        Edit(
+            "replace_file",
+            "disk.write(descriptor, piece, offset)\nsync(disk, descriptor)",
+            "disk.write(descriptor, piece, offset)",
+        ),
+    ),
+    "ends a compressed segment with a check of its own": found_by(
+        "power cuts, OsManaged",
+        Edit("packed", "check is not None", "False"),
+    ),
     "takes a damaged cursor for none": found_by(
         "flips",
         Edit(

@@ -13,6 +13,7 @@ from aquipu.local.check.indexes import damaged_indexes
 from aquipu.local.check.inspect import (
     Info,
     Writer,
+    compressed_in,
     footer_of,
     hold_at_rest,
     inspect,
@@ -92,6 +93,7 @@ def inspect_at_work(disk: Disk, path: str, writer: Writer) -> Info:
         clean=None,
         torn_tail=None,
         holds=holds,
+        compressed=compressed_in(disk, view.segments),
         writer=writer,
     )
 

@@ -6,7 +6,7 @@ that, `examined` is what an opening would go by, and `inspect` sums it up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +49,17 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True)
+class Compressed:
+    """The segments of a store that are compressed, together."""
+
+    segments: int
+    bytes: int
+    """Of their files."""
+    plain_bytes: int
+    """That these files had before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """What a store holds."""
 
@@ -72,6 +83,8 @@ class Info:
     torn_tail: TornTail | None
     holds: dict[str, int]
     """By name: from which sequence on nothing is purged."""
+    compressed: Compressed | None = None
+    """None when no segment is."""
     writer: Writer | None = None
     """Process that writes it at this moment; None for a store at rest."""
 
@@ -146,7 +159,22 @@ def inspect(disk: Disk, path: str) -> Info:
         clean=findings.is_clean,
         torn_tail=torn_tail_of(findings),
         holds=holds,
+        compressed=compressed_in(disk, findings.segments),
     )
+
+
+def compressed_in(disk: Disk, segments: Iterable[SegmentRef]) -> Compressed | None:
+    """Return which of these segments are compressed, and what that has saved."""
+    sizes: list[tuple[int, int]] = []
+    for segment in segments:
+        with (
+            translate_os_errors(segment.path, "read"),
+            suppress(FileNotFoundError),  # a purge has taken it
+            segment.open(disk) as reader,
+        ):
+            sizes.append((reader.size, reader.plain_bytes))
+    both = [(size, plain) for size, plain in sizes if plain]
+    return Compressed(len(both), *map(sum, zip(*both, strict=True))) if both else None
 
 
 def _times(disk: Disk, findings: Findings) -> tuple[str, str]:

@@ -19,7 +19,7 @@ did not yet refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from aquipu.local.format.frame import (
@@ -37,7 +37,7 @@ from aquipu.local.format.segment import (
     SegmentHeader,
     SegmentSummary,
 )
-from aquipu.local.format.structure import Unsupported, extend
+from aquipu.local.format.structure import Unsupported, chosen, extend
 from aquipu.local.format.walk import Walk, search
 from aquipu.record import Key
 
@@ -240,35 +240,9 @@ def _placeholder(
     whole = b"".join(plain.buffers)
     head, body = whole[: HEADER_BYTES - 2 * _CHECK_BYTES], whole[HEADER_BYTES:]
     before, behind = extend(seed, body[: _NUMBER.start]), body[_NUMBER.stop :]
-    body_check = _chosen(
+    body_check = chosen(
         lambda check: extend(seed, head + check.to_bytes(_CHECK_BYTES, "little")), target
     )
     return encoded(
-        _chosen(lambda number: extend(before, number.to_bytes(8, "little") + behind), body_check)
+        chosen(lambda number: extend(before, number.to_bytes(8, "little") + behind), body_check)
     )
-
-
-def _chosen(check_of: Callable[[int], int], target: int) -> int:
-    """Return the 32 bits for which ``check_of`` gives the target.
-
-    It is a CRC of them and of bytes that stay the same. Each bit that is set turns the same bits of
-    a CRC over, whatever the others are. So this is a system of 32 linear equations over single
-    bits, and solved as one.
-    """
-    base = check_of(0)
-    rows: dict[
-        int, tuple[int, int]
-    ] = {}  # by their highest bit: the bits of the check that turn over, and for which choice
-    for bit in range(32):
-        turns, choice = _reduced(rows, check_of(1 << bit) ^ base, 1 << bit)
-        rows[turns.bit_length()] = turns, choice
-    left, choice = _reduced(rows, target ^ base, 0)
-    assert left == 0, "a CRC takes every value"
-    return choice
-
-
-def _reduced(rows: dict[int, tuple[int, int]], turns: int, choice: int) -> tuple[int, int]:
-    while turns and turns.bit_length() in rows:
-        row_turns, row_choice = rows[turns.bit_length()]
-        turns, choice = turns ^ row_turns, choice ^ row_choice
-    return turns, choice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
@@ -283,3 +283,28 @@ def _keep_reserve(disk: Disk, path: str, size: int) -> None:
         raise
     finally:
         _close(disk, descriptor)
+
+
+def replace_file(disk: Disk, path: str, pieces: Iterable[list[bytes]]) -> None:
+    """Write a file, which gets its name when all of it is on the disk, in place of any other.
+
+    After an error nothing of it is left. The name is not made durable: after a power cut the file
+    that had it before, or none, has it again. And a sync of the directory that failed here would be
+    one that the journal must know of. Raises OSError, OutcomeUnknown and what the pieces raise.
+    """
+    unnamed = path + UNNAMED
+    descriptor = disk.create(unnamed)
+    try:
+        try:
+            offset = 0
+            for piece in pieces:
+                disk.write(descriptor, piece, offset)
+                sync(disk, descriptor)
+                offset += sum(map(len, piece))
+        finally:
+            disk.close(descriptor)
+        disk.rename(unnamed, path)
+    except BaseException:
+        with suppress(OSError):
+            disk.remove(unnamed)
+        raise

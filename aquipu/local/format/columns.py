@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain, pairwise, repeat
 from struct import Struct
+from typing import NamedTuple
 
 from aquipu.record import Record
 
@@ -223,6 +224,40 @@ class _Spelled(dict[int, str]):
 
 _KEPT = 4096  # sizes
 _spelled = _Spelled().__getitem__
+
+
+class ColumnBytes(NamedTuple):
+    """The columns of the records of a frame, as they stand in its body."""
+
+    body: bytes
+    at: int
+    """Offset at which they begin; they end with the body."""
+    records: int
+    """How many there are."""
+    labelled: bool
+    """Whether there are label columns."""
+
+
+def joined(parts: Sequence[ColumnBytes]) -> bytes:
+    """Return the columns of the records of several frames, one behind another, as those of one."""
+    lengths, times, counts, sizes, texts, payloads = [], [], [], [], [], list[bytes]()
+    for body, at, count, labelled in parts:
+        lengths.append(body[at : at + 4 * count])
+        times.append(body[at + 4 * count : (at := at + 12 * count)])
+        if labelled:
+            of_each = body[at + 4 : at + 4 + count]
+            end = at + 4 + _U32.unpack_from(body, at)[0]
+            counts.append(of_each)
+            sizes.append(body[at + 4 + count : (at := at + 4 + count + 2 * sum(of_each))])
+            texts.append(body[at : (at := end)])
+        else:
+            counts.append(bytes(count))
+        payloads.append(body[at:])
+    labels = []
+    if any(part.labelled for part in parts):
+        spelled = b"".join((*counts, *sizes, *texts))
+        labels = [_U32.pack(len(spelled)), spelled]
+    return b"".join((*lengths, *times, *labels, *payloads))
 
 
 def label_columns(labels: Mapping[int, tuple[str, ...]], count: int) -> bytes:

@@ -24,6 +24,10 @@ One frame is one group commit. All numbers are little-endian::
               the labels, UTF-8, joined
     payloads  joined
 
+    the same with COMPRESSED
+    u32: bytes of the columns above, u32 that gives the frame its check, the columns as a frame of
+    Zstandard (RFC 8878)
+
 Both checksums start from the segment's seed (store id and first sequence: see `segment.seed_of`),
 so bytes of another store or segment, earlier ones included, never pass. The first frame of a
 segment links to the last of the segment before, through the segment header.
@@ -39,6 +43,9 @@ its writer gave this number. A writer that sends a commit again, because the ans
 out by the key whether the commit is in the log, also after a restart. The writer of a daemon's
 client is random; that of a producer (``append(key=)``) is made of its name, and its numbers have
 the highest bit set.
+
+A **compressed** frame holds the records of several that were written one after another (`packed`).
+The last one of a segment has the check that the last frame had before: see `segment`.
 
 A worked example. Two records, b"one" and b"three", are sequences 7 and 8 of the store whose segment
 seed is 0; sequences below 7 are synced; the frame before has the check 0x11111111. 84 bytes, with
@@ -63,10 +70,11 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from struct import Struct
+from types import ModuleType
 from typing import NamedTuple
 
-from aquipu.local.format.columns import Decoder, column, label_columns
-from aquipu.local.format.structure import extend
+from aquipu.local.format.columns import ColumnBytes, Decoder, column, joined, label_columns
+from aquipu.local.format.structure import Unsupported, chosen, extend
 from aquipu.record import Key, Record
 
 MAGIC = b"\xaaqF1"
@@ -75,6 +83,9 @@ _CHECKED = _HEADER.size - 4  # the part of the header that its own checksum cove
 HEADER_BYTES = _HEADER.size
 _KEY = Struct("<16sQII")
 _U32 = Struct("<I")
+_PACKED = Struct("<II")
+_LEVEL = 3
+"""Of Zstandard, the library's own default: further ones gain little with log lines."""
 
 # A payload of this size or more is handed to the disk as it is: joining it into the body would copy
 # it once more.
@@ -90,9 +101,11 @@ class Flag:
     """The body begins with keys."""
     OWES_SYNC = 4
     """Its commits were not acknowledged before fdatasync had returned."""
+    COMPRESSED = 8
+    """The body is compressed."""
 
 
-KNOWN_FLAGS = Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC
+KNOWN_FLAGS = Flag.RELATIONS | Flag.KEYED | Flag.OWES_SYNC | Flag.COMPRESSED
 
 
 class Header(NamedTuple):
@@ -152,7 +165,7 @@ def encode(
     columns = [column("I", lengths), column("Q", timestamps)]
     if keys:
         flags |= Flag.KEYED
-        columns.insert(0, _U32.pack(len(keys)) + b"".join(_KEY.pack(*key) for key in keys))
+        columns.insert(0, _key_columns(keys))
     if labels:
         flags |= Flag.RELATIONS
         columns.append(label_columns(labels, len(payloads)))
@@ -171,6 +184,95 @@ def encode(
     return Encoded([head + _U32.pack(check), *body], HEADER_BYTES + body_size, check)
 
 
+def packed(
+    frames: Sequence[tuple[Header, bytes]], *, link: int, seed: int, check: int | None = None
+) -> Encoded:
+    """Return one compressed frame with the records of several sound ones that follow each other.
+
+    ``check``: what its check is to be. Raises ValueError as `decoder`, and Unsupported without the
+    package zstandard.
+    """
+    (first, _), (last, _) = frames[0], frames[-1]
+    keys: list[Key] = []
+    parts: list[ColumnBytes] = []
+    flags, owed, records = int(Flag.COMPRESSED), Flag.OWES_SYNC, 0
+    for header, body in frames:
+        flags |= header.flags & (Flag.RELATIONS | Flag.KEYED)
+        owed &= header.flags
+        keys += [key._replace(first=key.first + records) for key in keys_of(header, body)]
+        plain = _plain(header, body)
+        at = _behind_keys(header, plain)
+        parts.append(ColumnBytes(plain, at, header.records, bool(header.flags & Flag.RELATIONS)))
+        records += header.records
+    columns = (_key_columns(keys) if keys else b"") + joined(parts)
+    data: bytes = _zstandard().ZstdCompressor(level=_LEVEL).compress(columns)
+    if _unpacked(data, len(columns)) != columns:  # it is about to take the place of the other
+        raise ValueError("the columns of a frame were not the same when they were decompressed")
+    body_size = _PACKED.size + len(data)
+
+    def head(body_check: int) -> bytes:
+        whole: bytes = _HEADER.pack(
+            *(MAGIC, flags | owed, records, body_size, first.first_sequence, last.time),
+            *(first.watermark, link, body_check, 0),
+        )
+        return whole[:_CHECKED]
+
+    def packed_with(number: int) -> bytes:
+        return b"".join((_PACKED.pack(len(columns), number), data))
+
+    number = 0
+    if check is not None:
+        body_check = chosen(lambda it: extend(seed, head(it)), check)
+        number = chosen(lambda it: extend(seed, packed_with(it)), body_check)
+    made = packed_with(number)
+    checked = head(extend(seed, made))
+    own = extend(seed, checked)
+    return Encoded([checked + _U32.pack(own), made], HEADER_BYTES + body_size, own)
+
+
+def _key_columns(keys: Sequence[Key]) -> bytes:
+    return _U32.pack(len(keys)) + b"".join(_KEY.pack(*key) for key in keys)
+
+
+def plain_size(header: Header, body: bytes) -> int:
+    """Return how many bytes the columns of a sound frame take when they are not compressed."""
+    is_packed = header.flags & Flag.COMPRESSED and len(body) >= _PACKED.size
+    return int(_PACKED.unpack_from(body)[0]) if is_packed else header.body_size
+
+
+def _plain(header: Header, body: bytes) -> bytes:
+    """Return the columns of a sound frame, as they were before they were compressed."""
+    if not header.flags & Flag.COMPRESSED:
+        return body
+    if len(body) < _PACKED.size:
+        raise ValueError("a frame ends before its columns")
+    size, _ = _PACKED.unpack_from(body)
+    return _unpacked(body[_PACKED.size :], size)
+
+
+def _unpacked(data: bytes, size: int) -> bytes:
+    library = _zstandard()
+    try:
+        plain: bytes = library.ZstdDecompressor().decompress(data, max_output_size=size)
+    except library.ZstdError:
+        plain = b""
+    if len(plain) != size:
+        raise ValueError("the columns of a frame cannot be decompressed")
+    return plain
+
+
+def _zstandard() -> ModuleType:
+    """Return the library; Unsupported where it is not installed."""
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise Unsupported(
+            "its records are compressed, and that takes the package zstandard: "
+            "pip install 'aquipu[compress]'"
+        ) from None
+    return zstandard
+
+
 def header_at(buffer: bytes, offset: int, seed: int) -> Header | None:
     """Return the header that stands whole and sound at ``offset``, or None."""
     if len(buffer) - offset < HEADER_BYTES:
@@ -187,7 +289,10 @@ def is_sound(header: Header, body: bytes, seed: int) -> bool:
 
 
 def keys_of(header: Header, body: bytes) -> list[Key]:
-    """Return the keys of a sound frame. ValueError as in `decoder`."""
+    """Return the keys of a sound frame. ValueError and Unsupported as in `decoder`."""
+    if not header.flags & Flag.KEYED:
+        return []
+    body = _plain(header, body)
     end = _behind_keys(header, body)
     keys = list(map(Key._make, _KEY.iter_unpack(body[_U32.size : end])))
     if any(key.first + key.records > header.records for key in keys):
@@ -210,8 +315,10 @@ def _behind_keys(header: Header, body: bytes) -> int:
 def decoder(header: Header, body: bytes) -> Decoder:
     """Return what decodes the records of a sound frame.
 
-    ValueError, here or in it, when the columns do not fit each other, which no writer here makes.
+    ValueError, here or in it, when the columns do not fit each other, which no writer here makes;
+    Unsupported for a compressed one without the package zstandard.
     """
+    body = _plain(header, body)
     at, labelled = _behind_keys(header, body), bool(header.flags & Flag.RELATIONS)
     return Decoder(header.first_sequence, header.records, body, at, labelled=labelled)
 

@@ -5,12 +5,12 @@ All numbers are little-endian, all checksums CRC32C::
     segment header, 64 bytes
     0   8  magic "aquipuSG"
     8   4  format version
-    12  4  flags
+    12  4  flags           1: it is compressed
     16 16  store id
     32  8  first sequence
     40  8  time of creation, ns
     48  4  link: check of the last frame before this segment
-    52  8  zeros
+    52  8  bytes of its file before it was compressed; 0 of one that is as it was written
     60  4  check of the above, from the seed
 
     footer: three columns of u64 × entries (sequence, time, offset of a frame),
@@ -53,6 +53,11 @@ And an empty frame that stands before every record has the time 0.) Stores from 
 when each time was raised to the one before, keep it as well. A reader from before it reads all
 that is written now, but finds by times only what lies in their order.
 
+**Compressed.** A sealed segment may be replaced by one that holds the same records in fewer bytes
+(`compress`). Its frames are others, and each has a compressed body; but the last one is made to end
+with the check that the last one had before, so whatever follows it or knows it by that check, the
+segment behind it and its label index, fits as before.
+
 The index has one entry for the first frame that begins in each stride of `INDEX_STRIDE` bytes; it
 is a help for finding, never a source of truth. Downside: to find a frame between two entries, the
 headers in between must be read.
@@ -84,6 +89,7 @@ _SEGMENT_MAGIC = b"aquipuSG"
 _FOOTER_MAGIC = b"aquipuFT"
 _SEGMENT = Struct("<8sII16sQQIQI")
 _FOOTER = Struct("<8sIIQQQQQII")
+_COMPRESSED = 1
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 FOOTER_BYTES = _FOOTER.size
 
@@ -105,6 +111,8 @@ class SegmentHeader(NamedTuple):
     """
     link: int
     """Check of the last frame before this segment; its own seed where there is none."""
+    plain_bytes: int = 0
+    """Size of its file before it was compressed; 0 of one that is as it was written."""
 
     @property
     def seed(self) -> int:
@@ -123,12 +131,12 @@ class SegmentHeader(NamedTuple):
             _SEGMENT.pack(
                 _SEGMENT_MAGIC,
                 VERSION,
-                0,
+                _COMPRESSED if self.plain_bytes else 0,
                 self.store_id,
                 self.first_sequence,
                 self.created,
                 self.link,
-                0,
+                self.plain_bytes,
                 0,
             ),
             self.seed,
@@ -148,11 +156,11 @@ class SegmentHeader(NamedTuple):
             raise Damage(
                 "the header of the segment does not check, or belongs to another store or place"
             )
-        _, _, flags, its_store, its_first, created, link, _, _ = _SEGMENT.unpack(data)
-        check_flags(flags)
+        _, _, flags, its_store, its_first, created, link, plain, _ = _SEGMENT.unpack(data)
+        check_flags(flags, _COMPRESSED)
         if its_store != store_id or its_first != first_sequence:
             raise Damage("the header of the segment belongs to another store or place")
-        return cls(its_store, its_first, created, link)
+        return cls(its_store, its_first, created, link, plain)
 
 
 class Index(NamedTuple):
@@ -250,6 +258,11 @@ class SegmentSummary:
         contents.end, contents.frames, contents.index = end, frames, index
         contents.first_time, contents.last_time = first, last
         return contents
+
+
+def plain_bytes_in(header: bytes) -> int:
+    """Return the size before it was compressed, from the header of a segment, sound or not."""
+    return int(_SEGMENT.unpack(header.ljust(SEGMENT_HEADER_BYTES, b"\0"))[-2])
 
 
 def is_sealed(tail: bytes) -> bool:

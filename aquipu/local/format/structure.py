@@ -46,6 +46,32 @@ def check_version(version: int) -> None:
         raise Unsupported(f"format version {version} is not known here (this is version {VERSION})")
 
 
-def check_flags(flags: int) -> None:
-    if flags:
-        raise Unsupported(f"the flags {flags:#x} are not known here")
+def check_flags(flags: int, known: int = 0) -> None:
+    if flags & ~known:
+        raise Unsupported(f"the flags {flags & ~known:#x} are not known here")
+
+
+def chosen(check_of: Callable[[int], int], target: int) -> int:
+    """Return the 32 bits for which ``check_of`` gives the target.
+
+    It is a CRC of them and of bytes that stay the same. Each bit that is set turns the same bits of
+    a CRC over, whatever the others are. So this is a system of 32 linear equations over single
+    bits, and solved as one.
+    """
+    base = check_of(0)
+    rows: dict[
+        int, tuple[int, int]
+    ] = {}  # by their highest bit: the bits of the check that turn over, and for which choice
+    for bit in range(32):
+        turns, choice = _reduced(rows, check_of(1 << bit) ^ base, 1 << bit)
+        rows[turns.bit_length()] = turns, choice
+    left, choice = _reduced(rows, target ^ base, 0)
+    assert left == 0, "a CRC takes every value"
+    return choice
+
+
+def _reduced(rows: dict[int, tuple[int, int]], turns: int, choice: int) -> tuple[int, int]:
+    while turns and turns.bit_length() in rows:
+        row_turns, row_choice = rows[turns.bit_length()]
+        turns, choice = turns ^ row_turns, choice ^ row_choice
+    return turns, choice

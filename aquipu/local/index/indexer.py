@@ -27,6 +27,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.durable import replace_file
 from aquipu.local.read.segment_reader import SegmentRef
 
 _log = getLogger(__name__)
@@ -34,6 +35,10 @@ _log = getLogger(__name__)
 _REST = 3.0  # of the time that was worked: no caller waits for a table
 _QUIET = 0.05  # seconds, in which the next step of a search comes
 _QUIET_REST = 0.02  # seconds at a time meanwhile
+
+
+Compress = Callable[[SegmentRef, Callable[[], None]], object]
+"""Compresses a sealed segment, if it is not; the second argument is to be called often."""
 
 
 class _Job(NamedTuple):
@@ -50,9 +55,13 @@ class Indexer:
     `labelled` and `look` are for the loop thread, the others for any.
     """
 
-    def __init__(self, disk: Disk, next_sequence: int) -> None:
-        """Take ``next_sequence``: records from there on are written here."""
+    def __init__(self, disk: Disk, next_sequence: int, compress: Compress | None = None) -> None:
+        """Take ``next_sequence``: records from there on are written here.
+
+        ``compress`` is called with each sealed segment before its table is built.
+        """
         self._disk = disk
+        self._compress = compress
         self._known_from = next_sequence
         self._labelled = -1  # the last sequence that may have labels
         self._looked: tuple[SegmentRef, ...] = ()
@@ -179,15 +188,17 @@ class Indexer:
         from aquipu.local.format.postings import (
             BlockIndex,  # here: a program that only imports us needs none of it
         )
-        from aquipu.local.index.table import build, table_path, write_table
+        from aquipu.local.index.table import build, table_path
         from aquipu.local.index.throttle import Throttle
 
         disk, segment, path = self._disk, job.segment, table_path(job.segment)
+        if self._compress is not None:
+            self._compress(segment, Throttle(_REST, self._check))
         if not job.anew and disk.exists(path):
             return
         if job.behind is not None:
             block_index = BlockIndex(job.behind.first_sequence, job.behind.header.link)
-            write_table(disk, path, [[block_index.encode(segment.header.seed)]])
+            replace_file(disk, path, [[block_index.encode(segment.header.seed)]])
         else:
             build(disk, segment, Throttle(_REST, self._check))
         if not disk.exists(

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import groupby, zip_longest
 from operator import itemgetter, lt
 
-from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import Disk, opened
-from aquipu.local.disk.durable import sync
-from aquipu.local.format.names import UNNAMED, relations_name
+from aquipu.local.disk.durable import replace_file
+from aquipu.local.format.names import relations_name
 from aquipu.local.format.postings import (
     RUN_POSITIONS,
     TRAILER_BYTES,
@@ -191,7 +189,7 @@ def build(
         contents = reader.footer()
         block_index = BlockIndex(contents.next_sequence, contents.link)
         blocks = encode_blocks(_entries(reader, contents, meter, progress))
-        write_table(
+        replace_file(
             disk, table_path(segment), _pieces(blocks, block_index, segment.header.seed, meter)
         )
 
@@ -239,14 +237,9 @@ def _gather(
     progress: OnProgress,
 ) -> None:
     """Add every frame of the segment, and check that it ends just as its footer says."""
-    walk = reader.walk()
-    for frame in reader.frames(walk, contents.end, progress):
+    for frame in reader.all_frames(contents, progress):
         with frame.decoding():
             builder.take(frame.header, frame.body, meter)
-    if walk.offset != contents.end:
-        raise walk.stopped()
-    if (walk.sequence, walk.link) != (contents.next_sequence, contents.link):
-        raise CorruptionError(walk.path, contents.end, "the footer does not fit the frames")
 
 
 def _pieces(
@@ -264,28 +257,3 @@ def _pieces(
             piece, size = [], 0
         meter.spend(Meter.SLICE)
     yield [*piece, block_index.encode(seed)]
-
-
-def write_table(disk: Disk, path: str, pieces: Iterable[list[bytes]]) -> None:
-    """Write a table, which gets its name when all of its bytes are on the disk.
-
-    After an error nothing of it is left. The name is not made durable: a table that a power cut
-    took is built again, and a sync of the directory that failed here would be one that the journal
-    must know of.
-    """
-    unnamed = path + UNNAMED
-    descriptor = disk.create(unnamed)
-    try:
-        try:
-            offset = 0
-            for piece in pieces:
-                disk.write(descriptor, piece, offset)
-                sync(disk, descriptor)
-                offset += sum(map(len, piece))
-        finally:
-            disk.close(descriptor)
-        disk.rename(unnamed, path)
-    except BaseException:
-        with suppress(OSError):
-            disk.remove(unnamed)
-        raise

@@ -21,6 +21,7 @@ from aquipu.local.format.frame import (
     keys_of,
 )
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.structure import Unsupported
 from aquipu.local.format.walk import Walk
 from aquipu.record import Key, Record
 
@@ -84,11 +85,13 @@ class Frame(NamedTuple):
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Translate the ValueError of a decoder into a CorruptionError."""
+        """Translate what a decoder raises: into CorruptionError and UnsupportedFormatError."""
         try:
             yield
         except ValueError as error:
             raise CorruptionError(self.path, self.offset, str(error)) from None
+        except Unsupported as unsupported:
+            raise UnsupportedFormatError(self.path, str(unsupported)) from None
 
 
 _frame = partial(tuple.__new__, Frame)  # cheaper than Frame(...): once for each frame that is read

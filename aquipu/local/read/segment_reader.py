@@ -21,6 +21,7 @@ from aquipu.local.format.segment import (
     SegmentSummary,
     footer_bytes,
     is_sealed,
+    plain_bytes_in,
 )
 from aquipu.local.format.structure import Damage, Unsupported
 from aquipu.local.read.frames import TOO_EARLY, Frame, FrameWalk, Place
@@ -101,10 +102,19 @@ class SegmentReader:
             raise CorruptionError(ref.path, self.size, "the footer of a sealed segment is missing")
         return footer
 
+    @property
+    def plain_bytes(self) -> int:
+        """Size of this very file before it was compressed; 0 of one that is as it was written.
+
+        It may have been replaced since the reference was made: then its frames stand elsewhere.
+        """
+        return plain_bytes_in(self._disk.read(self.descriptor, SEGMENT_HEADER_BYTES, 0))
+
     def index(self) -> Index:
         """Return where frames stand, sparsely."""
         growing = self.ref.growing
-        return self.footer().index if growing is None else growing
+        is_other = growing is not None and self.plain_bytes != self.ref.header.plain_bytes
+        return self.footer().index if growing is None or is_other else growing
 
     def place_before(self, sequence: int) -> Place:
         """Return the place of the frame that holds the sequence, or of one shortly before it."""
@@ -134,6 +144,18 @@ class SegmentReader:
             known = walk.offset + len(piece)
             walk.feed(piece)
             yield from walk.ready()
+
+    def all_frames(
+        self, contents: SegmentSummary, progress: OnProgress = lambda size: None
+    ) -> Iterator[Frame]:
+        """Yield every frame of a sealed segment, and check that it ends as its footer says."""
+        walk = self.walk()
+        yield from self.frames(walk, contents.end, progress)
+        if walk.offset != contents.end:
+            raise walk.stopped()
+        if (walk.sequence, walk.link) != (contents.next_sequence, contents.link):
+            reason = "the footer does not fit the frames"
+            raise CorruptionError(walk.path, contents.end, reason)
 
     def frames_before(self, stop: int, place: Place, size: int | None = None) -> Iterator[Frame]:
         """Yield the frames from a place on until all records before the sequence ``stop`` came.

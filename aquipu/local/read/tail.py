@@ -30,7 +30,7 @@ from weakref import WeakSet
 from aquipu.errors import RecordPurgedError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.format.frame import Header, decoder
+from aquipu.local.format.frame import decoder, plain_size
 from aquipu.local.read.frames import Frame, FrameWalk
 from aquipu.local.read.segment_reader import SegmentReader
 from aquipu.local.read.snapshot import Snapshot
@@ -187,23 +187,26 @@ class Tail:
     def _read(self, reader: SegmentReader, end: int) -> Window:
         """Return some of the records before ``end``: at least one."""
         window = _Filling(self.sequence, min(_MOST_BYTES, max(_share(), _LEAST_BYTES)))
-        frame = self._windows.frame
-        if frame is not None and self._place == _place_of(frame):
+        frame, plain_bytes = self._windows.frame, reader.plain_bytes
+        if frame is not None and self._place == _place_of(frame, plain_bytes):
             window.take(frame, end)
         else:
-            frame = self._read_frames(reader, end, window)
-        place = _place_of(frame)
+            frame = self._read_frames(reader, end, window, plain_bytes)
+        place = _place_of(frame, plain_bytes)
         if window.next_sequence < frame.header.next_sequence:
             self._windows.frame = frame if frame.header.size <= _FRAME_BYTES else None
         else:
-            place = _Place(frame.path, window.next_sequence, frame.offset + frame.header.size)
+            behind = frame.offset + frame.header.size
+            place = _Place(frame.path, plain_bytes, window.next_sequence, behind)
         self.sequence, self._place = window.next_sequence, place
         self._size = _FIRST_BYTES if self.sequence >= end else min(2 * self._size, _MOST_BYTES)
         return window.made(place)
 
-    def _read_frames(self, reader: SegmentReader, end: int, window: _Filling) -> Frame:
+    def _read_frames(
+        self, reader: SegmentReader, end: int, window: _Filling, plain_bytes: int
+    ) -> Frame:
         """Take records from the next frames; return the last frame that some were taken of."""
-        walk = self._walk(reader)
+        walk = self._walk(reader, plain_bytes)
         last: Frame | None = None
         while last is None:
             walk.restart()
@@ -221,9 +224,9 @@ class Tail:
                 raise walk.stopped()
         return last
 
-    def _walk(self, reader: SegmentReader) -> FrameWalk:
+    def _walk(self, reader: SegmentReader, plain_bytes: int) -> FrameWalk:
         place = self._place
-        if place is None or place.path != reader.ref.path:
+        if place is None or (place.path, place.plain_bytes) != (reader.ref.path, plain_bytes):
             return reader.walk(reader.place_before(self.sequence))
         return reader.walk((place.sequence, place.offset))
 
@@ -242,7 +245,7 @@ class _Filling:
     def take(self, frame: Frame, end: int) -> None:
         """Take the records of a frame from the next one on, as many as fit; one at least."""
         first, count = frame.header.first_sequence, frame.header.records
-        each = _decoded_bytes(frame.header)
+        each = _decoded_bytes(frame)
         begin = self.next_sequence - first
         stop = min(begin + max(self.room // each, 1), end - first, count)
         with frame.decoding():
@@ -264,6 +267,8 @@ class _Place(NamedTuple):
 
     path: str
     """Path of its segment."""
+    plain_bytes: int
+    """Of the file in which it stands there: when that is compressed, it stands elsewhere."""
     sequence: int
     """Sequence of its first record."""
     offset: int
@@ -271,14 +276,14 @@ class _Place(NamedTuple):
     """Its check, when a part of it was given."""
 
 
-def _place_of(frame: Frame) -> _Place:
+def _place_of(frame: Frame, plain_bytes: int) -> _Place:
     header = frame.header
-    return _Place(frame.path, header.first_sequence, frame.offset, header.check)
+    return _Place(frame.path, plain_bytes, header.first_sequence, frame.offset, header.check)
 
 
-def _decoded_bytes(header: Header) -> int:
+def _decoded_bytes(frame: Frame) -> int:
     """Return the bytes that a record of the frame takes in memory, on average."""
-    return _RECORD_BYTES + header.body_size // header.records
+    return _RECORD_BYTES + plain_size(frame.header, frame.body) // frame.header.records
 
 
 def _share() -> int:

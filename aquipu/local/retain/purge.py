@@ -53,6 +53,13 @@ class SealedSegments:
         self.bytes += segment.bytes
         self.try_again()
 
+    def resized(self, first_sequence: int, size: int) -> None:
+        """Take note of the size of a segment that was compressed, unless it was dropped."""
+        for place, segment in enumerate(self.sealed):
+            if segment.first_sequence == first_sequence:
+                self.sealed[place] = segment._replace(bytes=size)
+                self.bytes += size - segment.bytes
+
     def drop(self, kept_from: int) -> None:
         """Drop the segments before this sequence, with which the log now durably begins.
 

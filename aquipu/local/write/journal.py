@@ -241,9 +241,8 @@ class Journal:
             if not is_no_space(error):
                 raise self.fail("writing a commit", error) from error
             self._cut_back()
-            raise StoreFullError(
-                self.path, self.next_sequence, error.strerror or "no space"
-            ) from error
+            reason = error.strerror or "no space"
+            raise StoreFullError(self.path, self.next_sequence, reason) from error
         except OutcomeUnknown as unknown:
             raise self.fail(unknown.doing, unknown.error) from unknown.error
         self.next_sequence += count
@@ -364,6 +363,10 @@ class Journal:
         """Return all holds by their names; may be called from any thread."""
         return self._keeper.holds()
 
+    def resized(self, first_sequence: int, size: int) -> None:
+        """Take note of the size of a segment that was compressed."""
+        self._files.sealed.resized(first_sequence, size)
+
     # the end
 
     def close(self) -> CommitResult:
@@ -393,8 +396,5 @@ class Journal:
         self._roller.close()
 
     def fail(self, doing: str, error: Exception) -> StoreFailedError:
-        """Poison the journal: from here on it refuses everything and touches no file.
-
-        Returns the error that callers get.
-        """
+        """Poison the journal; return the error that callers get: see `LogFiles`."""
         return self._files.fail(doing, error)

@@ -96,6 +96,10 @@ class Worker:
         """
         self._handoff.hand_over(self._inbox.put, _Job(work, done))
 
+    def note(self, work: Callable[[Journal], object]) -> None:
+        """Have something done with the journal, of which nobody waits to hear; from any thread."""
+        self._inbox.put(_Job(work, None))
+
     def finish(self, done: Done) -> None:
         """Close the journal after all that was sent, release the lock, and end the thread.
 

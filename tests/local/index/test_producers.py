@@ -11,10 +11,11 @@ import pytest
 from aquipu.engine import Commit
 from aquipu.local.check.indexes import damaged_indexes
 from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.durable import replace_file
 from aquipu.local.format.postings import BlockIndex, encode_blocks
 from aquipu.local.index.finder import Finder
 from aquipu.local.index.postings import producer_entry
-from aquipu.local.index.table import Table, build, table_path, write_table
+from aquipu.local.index.table import Table, build, table_path
 from aquipu.local.keyed import find_number
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
@@ -125,7 +126,7 @@ def test_an_index_that_says_another_place(tmp_path: Path) -> None:
     for block in blocks:
         block_index.note(block, segment.header.seed)
     pieces = [[block.data for block in blocks], [block_index.encode(segment.header.seed)]]
-    write_table(log.disk, table_path(segment), pieces)
+    replace_file(log.disk, table_path(segment), pieces)
     assert log.find(2) == Known(NUMBERS[-1], Located(4, 2, NOW))
     assert segment in log.due
 

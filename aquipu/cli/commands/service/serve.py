@@ -23,6 +23,7 @@ from aquipu.cli.arguments import (
 )
 from aquipu.cli.storing import say_what_was_cut
 from aquipu.cli.streams.console import counted, say, until_signalled
+from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.local.disk.paths import SCHEME
 from aquipu.local.retain.retention import Retention, check_age
 from aquipu.remote.daemon.server import Daemon
@@ -80,6 +81,13 @@ def serve_command(
             " --retain-days holds in a small log, too, and when nothing comes any more.",
         ),
     ] = None,
+    compress: Annotated[
+        bool,
+        typer.Option(
+            "--compress",
+            help="Replace full files (segments) by compressed ones; see the extra compress.",
+        ),
+    ] = False,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +115,7 @@ def serve_command(
     with usage("--max-segment-age"):
         if max_segment_age is not None:
             check_age("max_segment_age", max_segment_age)
-    with usage("--group"):
+    with exit_codes(), usage("--group"), _compressing():
         opening = Store.open(
             directory(store),
             sync_policy=sync_policy_of(sync_policy),
@@ -116,10 +124,20 @@ def serve_command(
             lock_timeout=seconds,
             mode=rights,
             group=None if rights is None else group,
+            compress=compress,
         )
     with exit_codes():
         number = anyio.run(_serve, opening, absolute(socket.removeprefix(SCHEME)), group, place)
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)
+
+
+@contextmanager
+def _compressing() -> Iterator[None]:
+    """Say which package is missing to compress with."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("--compress needs", error.name, "compress") from None
 
 
 def _retention_of(days: float | None, bytes: int | None) -> Retention | None:

@@ -20,7 +20,7 @@ from aquipu.cli.streams.console import (
 )
 from aquipu.errors import AquipuError
 from aquipu.local.check.at_work import check, look_into
-from aquipu.local.check.inspect import Info, TornTail, Writer
+from aquipu.local.check.inspect import Compressed, Info, TornTail, Writer
 from aquipu.local.check.verify import Verdict, segment_bytes
 from aquipu.local.disk.disk import Disk
 
@@ -51,6 +51,8 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
       torn_tail       null, or an object: path, offset, bytes, reason,
                       records (that it may hold), possibly_acknowledged
       holds           an object: from which sequence on each keeps everything
+      compressed      null, or an object of the segments that are: segments,
+                      bytes (of their files), plain_bytes (that they had)
       writer          null, or an object: pid (of the process that writes it,
                       or null), shared (whether others write through it)
     """
@@ -117,6 +119,7 @@ def _info_text(info: Info) -> str:
         else "none",
         "next sequence": info.next_sequence,
         "segments": f"{info.segments:,}",
+        "compressed": "none" if info.compressed is None else _compressed_text(info.compressed),
         "bytes": f"{info.bytes:,}",
         "first record": info.first_time or "none",
         "last record": info.last_time or "none",
@@ -129,6 +132,11 @@ def _info_text(info: Info) -> str:
     if info.writer is not None:
         del lines["closed cleanly"], lines["torn tail"]
     return "\n".join(f"{name:<16}{value}" for name, value in lines.items())
+
+
+def _compressed_text(compressed: Compressed) -> str:
+    ratio = compressed.bytes / compressed.plain_bytes
+    return f"{counted(compressed.segments, 'segment')}, to {ratio:.2f} of their size"
 
 
 def _writer_text(writer: Writer) -> str:
