@@ -46,6 +46,7 @@ DOCUMENTS = (
     "aquipu/README.md",
     "aquipu/archive/README.md",
     "aquipu/contrib/README.md",
+    "aquipu/examples/deploy/README.md",
     "aquipu/local/backup/README.md",
     "aquipu/local/format/README.md",
     "aquipu/sync/README.md",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE, EEXIST
 from grp import getgrnam
-from socket import AF_UNIX, SHUT_RDWR, SOCK_STREAM, socket
+from socket import AF_UNIX, SHUT_RDWR, SOCK_DGRAM, SOCK_STREAM, socket
 from stat import S_ISSOCK
 
 from aquipu.local.disk.system import random_bytes
@@ -26,6 +26,21 @@ def check_socket_path(path: str) -> None:
             f"{path} is too long for a socket: it has {size} bytes, "
             f"and {_PATH_MAX} can be at most; give a shorter one"
         )
+
+
+def tell_manager(*lines: str) -> None:
+    """Tell whatever started this process how it is, such as ``READY=1``: sd_notify(3).
+
+    Does nothing where nobody asked for it, with NOTIFY_SOCKET in the environment. It never waits
+    and never fails: who does not listen does not hear it.
+    """
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if not name.startswith(("/", "@")):
+        return
+    address = "\0" + name[1:] if name.startswith("@") else name
+    with suppress(OSError), socket(AF_UNIX, SOCK_DGRAM) as notifying:
+        notifying.setblocking(False)
+        notifying.sendto("\n".join(lines).encode(errors="surrogateescape"), address)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from aquipu.cli.storing import say_what_was_cut
 from aquipu.cli.streams.console import counted, say, until_signalled
 from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.local.disk.paths import SCHEME
+from aquipu.local.disk.sockets import tell_manager
 from aquipu.local.retain.retention import Retention, check_age
 from aquipu.remote.daemon.server import Daemon
 from aquipu.runtime.closing import Opening
@@ -105,7 +106,7 @@ def serve_command(
     Ctrl-C, SIGTERM and SIGHUP end it: what is under way is answered, everything is synced, and the
     clients wait for the next daemon. So does a disk that fails: only a new daemon can see what is
     really there. SIGTERM is how a daemon is told to stop, so when all went well the exit code is 0
-    then.
+    then. Under systemd, with Type=notify, it says when it is ready: see aquipu/examples/deploy.
     """
     seconds = checked_timeout(lock_timeout)
     retention = _retention_of(retain_days, retain_bytes)
@@ -179,8 +180,10 @@ async def _serve(
             with _metrics(store, place):
                 async with Daemon.open(store, socket, group=group) as daemon:
                     say(f"aquipu: {store.path} is served at unix:{socket}")
+                    tell_manager("READY=1")
                     ends: list[Future[Any]] = [stopped, daemon.failed]
                     await wait(ends, return_when=FIRST_COMPLETED)
+                    tell_manager("STOPPING=1")
                 await store.aclose()
             records = counted(store.statistics().records, "record")
             say(f"aquipu: {records} stored, all of them on the disk")
