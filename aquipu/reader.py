@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop, sleep
 from functools import partial
-from time import monotonic
+from time import monotonic, time_ns
 
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
-from aquipu.local.cursor import LocalCursor, hold_beside_writer
+from aquipu.local.cursor import LocalCursor, hold_beside_writer, lags
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import StrPath, absolute, address_in
 from aquipu.local.index.finder import Finder
@@ -24,6 +24,7 @@ from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.read.tail import Windows
 from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
+from aquipu.record import Lag
 from aquipu.runtime.closing import Closing, Opening
 from aquipu.runtime.handoff import Handoff
 
@@ -92,6 +93,14 @@ class Reader(Readable, Closing):
         files, check = self._files, self._check_readable
         return LocalCursor(name, files, files.catalog.store_id, check, hold=hold)
 
+    async def cursors(self) -> dict[str, Lag]:
+        """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`.
+
+        A cursor that does not check is left out. Raises what reading raises.
+        """
+        self._check_readable()
+        return await self._files.lags()
+
     @property
     def generation(self) -> str:
         """The generation of the log: see `Store.generation`."""
@@ -138,6 +147,10 @@ class _Files:
 
     async def snapshot(self) -> Snapshot:
         return await self.handoff.run(self.catalog.look)
+
+    async def lags(self) -> dict[str, Lag]:
+        seen, store_id = await self.snapshot(), self.catalog.store_id
+        return await self.handoff.run(lags, self.path, store_id, seen, time_ns())
 
     def followed(self, face: Face) -> Followed:
         return _Watch(self, face)

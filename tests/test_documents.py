@@ -47,6 +47,7 @@ DOCUMENTS = (
     "aquipu/archive/README.md",
     "aquipu/contrib/README.md",
     "aquipu/examples/deploy/README.md",
+    "aquipu/contrib/web/README.md",
     "aquipu/local/backup/README.md",
     "aquipu/local/format/README.md",
     "aquipu/sync/README.md",
@@ -54,7 +55,12 @@ DOCUMENTS = (
     "tests/data/README.md",
     "tests/faults/README.md",
 )
-LONG = {"aquipu/contrib/README.md", "benchmarks/README.md", "tests/faults/README.md"}
+LONG = {
+    "aquipu/contrib/README.md",
+    "aquipu/contrib/web/README.md",
+    "benchmarks/README.md",
+    "tests/faults/README.md",
+}
 """Their commands start servers, measure, or repeat the proof: they belong to it."""
 README_WORDS_MAX = 1300
 SECONDS_MAX = 120.0
@@ -86,7 +92,7 @@ SMALLER = {
 
 SERVERS = re.compile(
     r"(?:\w+=\S+ )*"
-    r"(?:uvicorn|gunicorn|aquipu serve|aquipu follow|python \w+\.py)(?: .*)?"
+    r"(?:uvicorn|gunicorn|aquipu serve|aquipu web|aquipu follow|python \w+\.py)(?: .*)?"
 )
 """Commands that run until they are told to end."""
 

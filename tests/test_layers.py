@@ -101,7 +101,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "contrib/shared": frozenset({"face"}),
     "contrib/auditing": frozenset({"face", "contrib/shared"}),
     "contrib/testing": frozenset({"face", "sync"}),
-    "contrib": frozenset({"face", "contrib/shared", "contrib/auditing", "contrib/testing", "sync"}),
+    "contrib/streaming": frozenset({"face"}),
+    "contrib/web": frozenset({"face", "contrib", "contrib/shared", "contrib/streaming"}),
+    "contrib": frozenset(
+        {
+            "face",
+            "contrib/shared",
+            "contrib/auditing",
+            "contrib/testing",
+            "contrib/streaming",
+            "sync",
+        }
+    ),
     "examples": frozenset({"face", "contrib", "sync"}),
     "cli": frozenset(
         {
@@ -131,7 +142,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "cli/commands/records": COMMANDS,
     "cli/commands/upkeep": COMMANDS | {"archive", "local/backup"},
-    "cli/commands/service": COMMANDS | {"remote/daemon"},
+    "cli/commands/service": COMMANDS | {"remote/daemon", "contrib/web"},
     "cli/commands": frozenset(),
     "cli/main": frozenset(
         {"cli", "cli/commands/records", "cli/commands/upkeep", "cli/commands/service"}

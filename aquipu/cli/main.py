@@ -21,6 +21,7 @@ from aquipu.cli.commands.upkeep import mend  # noqa: F401
 from aquipu.cli.commands.service import serve  # noqa: F401
 from aquipu.cli.commands.service import top  # noqa: F401
 from aquipu.cli.commands.service import bench  # noqa: F401
+from aquipu.cli.commands.service import web  # noqa: F401
 # isort: on
 
 __all__ = ["run"]

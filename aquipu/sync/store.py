@@ -126,6 +126,8 @@ class _SyncLog:
     """Copy the log to another directory: see `Store.backup`."""
     cursor = _reading(Store.cursor, _cursor)
     """Return the place of a consumer: see `Store.cursor`."""
+    cursors = _waiting(Store.cursors)
+    """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`."""
 
     @property
     def path(self) -> str:
@@ -244,8 +246,6 @@ class SyncStore(_SyncLog):
     """Remove a hold: see `Store.release`."""
     holds = _waiting(Store.holds)
     """Return the holds by name: see `Store.holds`."""
-    cursors = _waiting(Store.cursors)
-    """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`."""
     statistics = _at_once(Store.statistics)
     """Return a snapshot without waiting: see `Store.statistics`."""
     health = _at_once(Store.health)

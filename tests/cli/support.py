@@ -126,6 +126,7 @@ COMMANDS = (
         "tail",
         "top",
         "verify",
+        "web",
     ),
 )
 

@@ -1,0 +1,217 @@
+"""The records of a store as server-sent events, in a route of your own::
+
+    @app.get("/events")
+    async def stream(request: Request, store: Annotated[Store, Depends(get_store)]) -> Response:
+        return events(store, request)
+
+Each record is an event, with its sequence as the ``id`` and `shown` as the ``data``. A browser's
+``EventSource`` that has lost its connection sends the last ``id`` back (``Last-Event-ID``), and the
+stream goes on behind it: nothing is left out, and nothing comes twice. Beside records there are
+
+========  ==========================================================================================
+purged    ``{"from": 7, "to": 900}``: these were purged before the client had them, and it goes on
+          at 900
+lost      ``{"from": 7, "to": 12}``: the log has lost its end, and the client had read these before;
+          it goes on at 7, and others may stand there now
+end       ``{"error": "..."}``: the store is closed, or cannot be read any more
+========  ==========================================================================================
+
+**How much that costs.** Clients that are near the end of the log share one follower, and each event
+is made once for all of them; one that is behind reads the log by itself. So a client is a number,
+its next sequence, and at most 128 KiB on their way: nothing is kept for one that is slow. One that
+takes nothing for 30 seconds is cut off, and goes on by its ``Last-Event-ID``. There are at most
+`FOLLOWERS_MAX` for a store, then the answer is 503.
+
+What is not yet elegant: the ``id`` is a sequence, so a client that was away while the log lost its
+end and grew again beyond it is told nothing; a consumer that must know that keeps a `Position`.
+"""
+
+from __future__ import annotations
+
+from asyncio import timeout
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
+
+from aquipu import AquipuError, Record, RecordNotWrittenError, RecordPurgedError
+from aquipu.contrib.streaming.live import PIECE_BYTES, AnyLog, Labels, Live, live_of, ready
+from aquipu.contrib.streaming.shown import event, shown
+
+__all__ = ["EventStream", "events", "shown"]
+
+FOLLOWERS_MAX = 1000
+"""The most clients that follow one store at a time."""
+PATIENCE = 30.0
+"""Seconds after which a client that takes nothing is cut off."""
+HEARTBEAT = 15.0
+"""Seconds without a record after which a client is told that the stream lives."""
+_RETRY = b"retry: 1000\n\n"  # milliseconds until a client comes back
+_SEQUENCE_DIGITS = 20
+
+
+# one client
+
+
+def events(
+    store: AnyLog,
+    request: HTTPConnection,
+    *,
+    start: int | Literal["earliest", "latest"] = "latest",
+    relation: str | Iterable[str] | None = None,
+    any_of: Iterable[str] | None = None,
+) -> Response:
+    """Return the response that gives each record as a server-sent event.
+
+    Args:
+        store: a Store, a RemoteStore or a Reader, which stays open as long as there are responses.
+        request: of which the header ``Last-Event-ID`` says where to go on, if it is there.
+        start: where to begin without that header: a sequence, ``"earliest"`` or ``"latest"``.
+        relation, any_of: only records that carry these labels, as `Store.scan` takes it.
+
+    The response is 400 for a header that holds no sequence, and 503 with too many clients. Raises
+    TypeError or ValueError for what is no start or label, StoreClosedError.
+    """
+    relation = (relation,) if isinstance(relation, str) else relation
+    every, some = (None if one is None else tuple(one) for one in (relation, any_of))
+    store.scan(0, 0, relation=every, any_of=some)  # which says what cannot be
+    begin = start
+    given = request.headers.get("last-event-id")
+    if given is not None:
+        if not (given.isascii() and given.isdigit() and len(given) <= _SEQUENCE_DIGITS):
+            return JSONResponse({"error": "Last-Event-ID is a sequence"}, 400)
+        begin = int(given) + 1
+    elif not isinstance(start, int):
+        if start not in ("earliest", "latest"):
+            raise ValueError(f'start is a sequence, "earliest" or "latest", not {start!r:.100}')
+    elif isinstance(start, bool) or start < 0:
+        raise ValueError(f"start is a sequence, from 0 on, not {start!r:.100}")
+    live = live_of(store)
+    if live.clients >= FOLLOWERS_MAX:
+        busy = {"error": f"{FOLLOWERS_MAX} clients follow this store already; try again later"}
+        return JSONResponse(busy, 503, {"Retry-After": "5"})
+    return EventStream(_Client(store, live, begin, every, some).pieces())
+
+
+class _Client:
+    """What one client has been sent."""
+
+    def __init__(
+        self,
+        store: AnyLog,
+        live: Live,
+        begin: int | str,
+        every: tuple[str, ...] | None,
+        any_of: tuple[str, ...] | None,
+    ) -> None:
+        self._store, self._live, self._begin = store, live, begin
+        self._asked: dict[str, Any] = {"relation": every, "any_of": any_of}
+        self._wanted = Labels(frozenset(every or ()), frozenset(any_of or ()))
+        self._next = 0
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield what is sent, for ever; nothing is kept of it."""
+        live = self._live
+        with live.joined(self._store):
+            await live.begun()
+            try:
+                yield _RETRY + await self._first()
+                while not live.has_ended:
+                    async with aclosing(self._news()) as pieces:
+                        async for piece in pieces:
+                            yield piece
+            except AquipuError as error:
+                live.error = live.error or error
+            said = "the store is closed" if live.error is None else str(live.error)
+            yield event("end", None, {"error": said})
+
+    async def _first(self) -> bytes:
+        """Find where to begin; return what is to be said about that."""
+        self._next = self._live.next
+        if self._begin == "earliest":
+            self._next = self._store.first_sequence
+        elif isinstance(self._begin, int):
+            self._next = self._begin
+        if self._next > self._live.next:
+            try:
+                await self._store.get(self._next - 1)
+            except RecordPurgedError:
+                pass
+            except RecordNotWrittenError as error:
+                gone = {"from": error.bound, "to": self._next}
+                self._next = error.bound
+                return event("lost", error.bound - 1, gone)
+        return b""
+
+    async def _news(self) -> AsyncGenerator[bytes, None]:
+        """Yield what has come; wait when that is nothing."""
+        live = self._live
+        if self._next < live.first:
+            async with aclosing(self._from_the_log(live.next)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        elif self._next < live.next:
+            piece, self._next = live.after(self._next, self._wanted)
+            if piece:
+                yield piece
+        else:
+            try:
+                async with timeout(HEARTBEAT):
+                    await live.news()
+            except TimeoutError:
+                # an id without data: where to go on is known, though nothing fitted
+                yield b"id: %d\n\n" % (self._next - 1) if self._next else b": still there\n\n"
+
+    async def _from_the_log(self, stop: int) -> AsyncGenerator[bytes, None]:
+        """Yield what lies behind the others."""
+        try:
+            async with self._store.scan(self._next, stop, **self._asked) as records:
+                while batch := await records.batch():
+                    for piece, following in _pieces(batch):
+                        yield piece
+                        self._next = following
+            self._next = stop
+        except RecordPurgedError as error:
+            gone = {"from": self._next, "to": error.bound}
+            self._next = error.bound
+            yield event("purged", error.bound - 1, gone)
+
+
+def _pieces(records: list[Record]) -> Iterator[tuple[bytes, int]]:
+    """Yield records as events, some at a time, and one past the last of these."""
+    texts: list[bytes] = []
+    size = 0
+    for record in records:
+        text = ready(record).text
+        if texts and size + len(text) > PIECE_BYTES:
+            yield b"".join(texts), record.sequence
+            texts, size = [], 0
+        texts.append(text)
+        size += len(text)
+    yield b"".join(texts), records[-1].sequence + 1
+
+
+class EventStream(StreamingResponse):
+    """Sends what comes for a client, as long as the client takes it."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        self._pieces = pieces
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(pieces, 200, headers, "text/event-stream")
+
+    async def stream_response(self, send: Send) -> None:
+        """Send until there is no more, or the client takes nothing for too long."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        try:
+            async with aclosing(self._pieces) as pieces:
+                await send({"type": "http.response.start", **start})
+                async for piece in pieces:
+                    async with timeout(PATIENCE):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async with timeout(PATIENCE):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:  # it takes nothing: it goes on later, by its Last-Event-ID
+            return
