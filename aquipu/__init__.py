@@ -40,6 +40,15 @@ from aquipu.statistics import Health, Histogram, Statistics
 from aquipu.store import Store
 
 if TYPE_CHECKING:
+    from aquipu.archive.archive import Archive
+    from aquipu.archive.errors import (
+        ArchiveDamagedError,
+        ArchiveError,
+        ArchiveRefusedError,
+        ArchiveTakenError,
+        ArchiveUnavailableError,
+        NoArchiveError,
+    )
     from aquipu.labels import is_label, label, label_text
     from aquipu.local.write.recovery import RecoveryReport
     from aquipu.reader import Reader
@@ -48,6 +57,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Always",
     "AquipuError",
+    "Archive",
+    "ArchiveDamagedError",
+    "ArchiveError",
+    "ArchiveRefusedError",
+    "ArchiveTakenError",
+    "ArchiveUnavailableError",
     "Backup",
     "BackupRefusedError",
     "BatchTooLargeError",
@@ -62,6 +77,7 @@ __all__ = [
     "Health",
     "Histogram",
     "IncompleteCopyError",
+    "NoArchiveError",
     "NoSuchRecordError",
     "NotAStoreError",
     "OsManaged",
@@ -102,6 +118,14 @@ if not TYPE_CHECKING:  # else a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
         """Import what a program that only writes does not need."""
+        if name == "Archive":
+            from aquipu.archive.archive import Archive
+
+            return Archive
+        if name == "NoArchiveError" or (name.startswith("Archive") and name in __all__):
+            from aquipu.archive import errors
+
+            return getattr(errors, name)
         if name == "Reader":
             from aquipu.reader import Reader
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from aquipu.local.retain.retention import Duration, Retention, check_age
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
@@ -31,6 +31,8 @@ class Options(NamedTuple):
     group: str | None = None
     max_segment_age: float | Duration | None = None
     compress: bool = False
+    archive: Any = None
+    """An `Archive`, or None."""
 
     @property
     def rights(self) -> int | None:

@@ -167,6 +167,21 @@ class Statistics(NamedTuple):
         _gauge("aquipu_cursor_seconds", "Age of the oldest of these.", label="cursor"),
     ]
     """Age of the oldest of these records that is kept, by the name of the cursor; 0 without any."""
+    archived_sequence: Annotated[
+        int | None, _gauge("aquipu_archived_sequence", "Everything below is in the archive.")
+    ] = None
+    """Everything below is in the archive. None of a store that is opened without one."""
+    unarchived_records: Annotated[
+        int | None, _gauge("aquipu_unarchived_records", "Records that the archive does not have.")
+    ] = None
+    """Acknowledged records that the archive does not have yet; None as above."""
+    archive_lag_seconds: Annotated[
+        float | None,
+        _gauge("aquipu_archive_lag_seconds", "How far the archive is behind; 0: it has all."),
+    ] = None
+    """How far the archive is behind: what was acknowledged so long ago is in it, and what came
+    since may not be. 0 when it has all; None as above.
+    """
 
 
 class Health(NamedTuple):
@@ -175,6 +190,17 @@ class Health(NamedTuple):
     state: Literal["ok", "degraded", "failed", "closed"]
     reasons: tuple[str, ...]
     """One sentence each; none when all is well."""
+
+
+class Archived(NamedTuple):
+    """How far the archive has come."""
+
+    next_sequence: int
+    """One past the last archived record."""
+    records: int
+    """Records that it does not have yet."""
+    seconds: float
+    """How far it is behind."""
 
 
 class Measured(NamedTuple):
@@ -187,3 +213,5 @@ class Measured(NamedTuple):
     """Whether the log has failed, and no caller has heard of it yet."""
     cursors: Mapping[str, Lag] = MappingProxyType({})
     """How far each consumer is behind, by the name of its cursor."""
+    archive: Archived | None = None
+    """How far the archive has come, if there is one."""

@@ -31,6 +31,7 @@ from aquipu.record import Known, Lag, Purged, Receipt, Time, nanoseconds
 from aquipu.runtime.closing import Opening
 
 if TYPE_CHECKING:
+    from aquipu.archive.archive import Archive
     from aquipu.local.write.recovery import RecoveryReport
     from aquipu.remote.store import RemoteStore
     from aquipu.statistics import Health, Statistics
@@ -62,6 +63,7 @@ class Store(Readable, Writable):
         mode: int | None = None,
         group: str | None = None,
         compress: bool = False,
+        archive: Archive | None = None,
         shared: bool = False,
         disk: Disk | None = None,
     ) -> Opening[Store]:
@@ -101,6 +103,8 @@ class Store(Readable, Writable):
                 as before, a little slower. After a crash the old file is there, or the new one.
                 Takes the package zstandard (``pip install 'aquipu[compress]'``), as reading does.
                 Versions of aquipu from before this refuse such a store.
+            archive: where the log is carried while it is being written: `Archive`, and
+                [what that promises](archive/README.md). `health` says when it is in trouble.
             shared: several processes of this user may have the store open at once, all of them with
                 this: workers of a web server, for example. The first one writes it and serves it to
                 the others, at a socket in the directory; when it ends, however it ends, another one
@@ -127,6 +131,7 @@ class Store(Readable, Writable):
             group,
             max_segment_age,
             compress,
+            archive,
         )
         address = address_in(path)
         if address is not None:
@@ -138,6 +143,8 @@ class Store(Readable, Writable):
             return cast("Opening[Store]", connecting)  # its calls are the same
         if not isinstance(shared, bool):
             raise TypeError(f"shared is True or False, not {shared!r}")
+        if archive is not None:
+            _check_archive(archive)
         opening, allowed = _open_shared if shared else _open, permitted(disk, options)
         return Opening(partial(opening, absolute(path), options.checked(), allowed))
 
@@ -345,7 +352,18 @@ class Store(Readable, Writable):
         return f"<Store {self._path!r} {state} next_sequence={self.next_sequence}>"
 
 
+def _check_archive(archive: object) -> None:
+    from aquipu.archive.archive import Archive
+
+    if not isinstance(archive, Archive):
+        raise TypeError(f"archive is an Archive or None, not {type(archive).__name__}")
+
+
 async def _open(path: str, options: Options, disk: Disk) -> Store:
+    if options.archive is not None:
+        from aquipu.local.archiving import open_archived  # others do not pay for it
+
+        return Store(await open_archived(path, options, disk), get_running_loop())
     return Store(await open_engine(path, options, disk), get_running_loop())
 
 

@@ -62,8 +62,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "local/backup": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
     ),
+    "archive/format": frozenset({"words", "local/format", "local/read"}),
     "archive": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
+        | {"archive/format"}
     ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
@@ -78,6 +80,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "commit",
             "runtime",
         }
+        | {"archive"}
     ),
     "remote": frozenset(
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
@@ -89,7 +92,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "store": frozenset(
         {"words", "reading", "engine", "commit", "runtime", "local", "remote"}
-        | {"remote/store", "local/disk", "local/retain", "local/write"}
+        | {"remote/store", "local/disk", "local/retain", "local/write", "archive"}
     ),
     "remote/store": frozenset({"words", "store", "remote", "remote/shared", "local/disk"}),
     "remote/daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
@@ -170,10 +173,7 @@ PURE = frozenset(
             "local/check/diagnosis/stretches",
             "local/backup/plan",
             "archive/errors",
-            "archive/keys",
-            "archive/entry",
-            "archive/plan",
-            "archive/pieces",
+            "archive/format",
             "local/compress/blocks",
         ),
         *(

@@ -21,7 +21,12 @@ by_policy = pytest.mark.parametrize("policy", POLICIES, ids=repr)
 
 def test_later_stages_are_greater() -> None:
     """The stages have an order, so that the strictest of several is their maximum."""
-    assert [stage.name for stage in sorted(Stage)] == ["BUFFERED", "FLUSHED", "SYNCED"]
+    assert [stage.name for stage in sorted(Stage)] == [
+        "BUFFERED",
+        "FLUSHED",
+        "SYNCED",
+        "ARCHIVED",
+    ]
     assert max(Stage.FLUSHED, Stage.SYNCED) is Stage.SYNCED
 
 

@@ -72,7 +72,7 @@ async def test_what_is_synced_already(tmp_path: Path, way: str) -> None:
         await store.append(b"y")
         await store.purge(before=1)
         syncs = store.statistics().syncs
-        for stage in Stage:
+        for stage in (Stage.BUFFERED, Stage.FLUSHED, Stage.SYNCED):
             await soon(asked.reached(stage, receipt.sequence))
         assert store.statistics().syncs == syncs
 
@@ -123,7 +123,7 @@ async def test_no_such_record(tmp_path: Path, way: str) -> None:
     that has not heard of the last records yet, which are there.
     """
     async with opened(way, tmp_path, sync_policy=Always()) as (store, asked):
-        for stage in Stage:
+        for stage in (Stage.BUFFERED, Stage.FLUSHED, Stage.SYNCED):
             with pytest.raises(RecordNotWrittenError):
                 await soon(asked.reached(stage, 0))
         await store.append(b"x")

@@ -2,12 +2,11 @@
 
 ==============  ==================================================================================
 `archive`       `Archive`, the value that says where, and with which options
-`keys`          the names of objects (pure)
-`entry`         numbered entries as bytes and back: what the archive holds, in order (pure)
-`plan`          decides what is put next, from what is there and what the log has (pure)
-`pieces`        segments and parts of them as bytes, checked frame by frame (pure)
+`format/`       pure: the names of objects (`keys`), numbered entries as bytes and back (`entry`),
+                segments and parts of them (`pieces`), and what is put next (`plan`)
 `bucket`        the only door to the object store, and what its answers are worth
 `line`          the line of entries: read, claimed by one writer, gone on with
+`log`           what is carried, whoever writes it
 `uploader`      carries a log there, beside whatever writes it
 `restore`       a store made of an archive
 `check`         whether a store could be made of it

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from aquipu.archive.errors import ArchiveUnavailableError
+from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
+from aquipu.local.disk.paths import is_within
 
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
@@ -25,9 +26,11 @@ class Archive:
 
     """
 
-    __slots__ = ("_interval", "_options", "_url")
+    __slots__ = ("_hold", "_interval", "_options", "_url")
 
-    def __init__(self, url: str, *, interval: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, interval: float = 1.0, hold: bool = False, **options: Any
+    ) -> None:
         """Name the place.
 
         Args:
@@ -35,6 +38,9 @@ class Archive:
                 ``file:///DIRECTORY``. One prefix holds one archive.
             interval: seconds between two looks at what is new: a machine that is lost takes at most
                 what came since, and while one upload takes.
+            hold: whether no purge, and no retention, lets go of what is not archived: a hold of the
+                store, whose name begins with ``archive.``, goes along. It stays when the archive is
+                given up, until it is released.
             options: what `obstore.store.from_url` takes for this kind of store: ``region``,
                 ``endpoint``, ``access_key_id``, ``client_options``, … Without, credentials are
                 those of the environment. They are never shown.
@@ -46,9 +52,12 @@ class Archive:
             raise TypeError(f"interval is in seconds, not {type(interval).__name__}")
         if not (interval > 0 and isfinite(interval)):
             raise ValueError(f"interval is a positive number of seconds, not {interval}")
+        if not isinstance(hold, bool):
+            raise TypeError(f"hold is True or False, not {hold!r:.100}")
         if options and url.startswith("file:"):
             raise TypeError(f"an archive in files has no option {min(options)}")
         self._interval = float(interval)
+        self._hold = hold
         self._options = dict(options)
 
     @property
@@ -60,6 +69,21 @@ class Archive:
     def interval(self) -> float:
         """Seconds between two looks at what is new."""
         return self._interval
+
+    @property
+    def hold(self) -> bool:
+        """Whether what is not archived is kept from being purged."""
+        return self._hold
+
+    def bucket_for(self, store: str) -> Bucket:
+        """Reach the object store for this store: not called by users.
+
+        Raises ArchiveRefusedError for an archive in files that lies within the store, and what
+        `bucket` raises.
+        """
+        if self._url.startswith("file://") and is_within(self._url.removeprefix("file://"), store):
+            raise ArchiveRefusedError(self._url, f"it lies within the store, {store}")
+        return self.bucket()
 
     def bucket(self) -> Bucket:
         """Reach the object store: not called by users. Raises ArchiveUnavailableError."""
@@ -94,12 +118,12 @@ class Archive:
     def __hash__(self) -> int:
         return hash((self._url, self._interval))
 
-    def _key(self) -> tuple[str, float, dict[str, Any]]:
-        return self._url, self._interval, self._options
+    def _key(self) -> tuple[str, float, bool, dict[str, Any]]:
+        return self._url, self._interval, self._hold, self._options
 
     def __repr__(self) -> str:
         options = "".join(f", {name}=…" for name in sorted(self._options))
-        return f"Archive({self._url!r}, interval={self._interval}{options})"
+        return f"Archive({self._url!r}, interval={self._interval}, hold={self._hold}{options})"
 
 
 def checked_url(url: object) -> str:

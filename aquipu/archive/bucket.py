@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, ArchiveUnavailableError
-from aquipu.archive.keys import ObjectKey
+from aquipu.archive.format.keys import ObjectKey
 from aquipu.local.backup.pace import Stopped
 
 READS = 5

@@ -11,11 +11,11 @@ from threading import Event
 from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
-from aquipu.archive.entry import Head, Segment
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError
-from aquipu.archive.keys import SEGMENTS
+from aquipu.archive.format.entry import Head, Segment
+from aquipu.archive.format.keys import SEGMENTS
+from aquipu.archive.format.pieces import summary_of
 from aquipu.archive.line import State, read_entry, read_state
-from aquipu.archive.pieces import summary_of
 from aquipu.archive.restore import fetch_segment, fetch_young
 from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import Disk, opened

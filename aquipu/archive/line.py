@@ -11,7 +11,13 @@ from time import time_ns
 from typing import NamedTuple
 
 from aquipu.archive.bucket import READS, Bucket, Different, Doubt
-from aquipu.archive.entry import (
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveRefusedError,
+    ArchiveTakenError,
+    NoArchiveError,
+)
+from aquipu.archive.format.entry import (
     EntryKind,
     Head,
     Piece,
@@ -20,14 +26,8 @@ from aquipu.archive.entry import (
     decode_list,
     encode,
 )
-from aquipu.archive.errors import (
-    ArchiveDamagedError,
-    ArchiveRefusedError,
-    ArchiveTakenError,
-    NoArchiveError,
-)
-from aquipu.archive.keys import ENTRIES, entry_key, entry_number
-from aquipu.archive.plan import outdated
+from aquipu.archive.format.keys import ENTRIES, entry_key, entry_number
+from aquipu.archive.format.plan import outdated
 from aquipu.errors import UnsupportedFormatError
 from aquipu.local.format.structure import Damage, Unsupported
 

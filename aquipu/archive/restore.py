@@ -21,10 +21,10 @@ from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
-from aquipu.archive.entry import Head, Segment
 from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.format.entry import Head, Segment
+from aquipu.archive.format.pieces import check_segment, summary_of
 from aquipu.archive.line import State, read_piece, read_state
-from aquipu.archive.pieces import check_segment, summary_of
 from aquipu.errors import (
     BackupRefusedError,
     CorruptionError,

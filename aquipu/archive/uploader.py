@@ -7,19 +7,19 @@ less and less often; what has come meanwhile goes up afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
-from time import monotonic, sleep
-from typing import NamedTuple, Protocol, TypeVar
+from contextlib import suppress
+from threading import Event, Timer
+from time import monotonic
+from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, Different, insist
-from aquipu.archive.entry import EntryKind, Head, Piece, Segment, encode_list
 from aquipu.archive.errors import (
     ArchiveRefusedError,
 )
-from aquipu.archive.keys import Kind, ObjectKey
-from aquipu.archive.line import Line, State, claim
-from aquipu.archive.pieces import Part, check_segment, described, part_of
-from aquipu.archive.plan import (
+from aquipu.archive.format.entry import EntryKind, Head, Piece, Segment, encode_list
+from aquipu.archive.format.keys import Kind, ObjectKey
+from aquipu.archive.format.pieces import Part, check_segment, described, part_of
+from aquipu.archive.format.plan import (
     PART_BYTES_MAX,
     Local,
     Refused,
@@ -30,10 +30,11 @@ from aquipu.archive.plan import (
     step,
     young_end,
 )
+from aquipu.archive.line import Line, State, claim
+from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
     CorruptionError,
-    RecordNotWrittenError,
     StoreUnavailableError,
 )
 from aquipu.local.backup.pace import Pace, Stopped
@@ -41,7 +42,6 @@ from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import relations_name
-from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 
@@ -51,21 +51,6 @@ _READS = 3  # how often the log is looked at anew when a purge was quicker
 _LATE_TABLES = 8  # segments whose label index is looked for after they were archived
 
 T = TypeVar("T")
-
-
-class Log(Protocol):
-    """A log that is being written, or not."""
-
-    @property
-    def store_id(self) -> bytes:
-        """Which store it is."""
-
-    @property
-    def next_sequence(self) -> int:
-        """One past the last acknowledged record."""
-
-    def look(self) -> Snapshot:
-        """Return what may be seen of it now, and is on the disk."""
 
 
 class Progress(NamedTuple):
@@ -89,22 +74,26 @@ class Uploader:
         bucket: Bucket,
         log: Log,
         writer: str,
-        stop: Event,
+        stop: Event | None = None,
         *,
         interval: float = 1.0,
+        hold: bool = False,
         patience: float | None = None,
         told: Callable[[Progress], object] = lambda progress: None,
     ) -> None:
         """Prepare it; ``told`` is called with each change, on its thread.
 
-        ``patience`` is for how many seconds it asks an object store that is away; None: until
-        ``stop`` is set.
+        ``hold``: nothing is to be purged that is not archived. ``patience`` is for how many seconds
+        it asks an object store that is away; None: until ``stop`` is set.
         """
         self._bucket = bucket
         self._log = log
         self._writer = writer
-        self._stop = stop
+        self._stop = stop = Event() if stop is None else stop
+        self._wake, self._is_last = Event(), False
         self._interval = interval
+        self._hold = hold_name(bucket.url) if hold else None
+        self._held: int | None = None
         self._patience = patience
         self._told = told
         self._line: Line | None = None
@@ -114,18 +103,33 @@ class Uploader:
         self.progress = Progress(covered=monotonic())
 
     def follow(self) -> None:
-        """Archive what there is, and what comes, until ``stop`` is set. Raises as `catch_up`."""
+        """Archive what there is, and what comes, until it is told to end; raise as `catch_up`."""
         try:
             while True:
-                began = monotonic()
+                began, is_last = monotonic(), self._is_last
                 self._catch_up()
-                if self._stop.wait(max(began + self._interval - monotonic(), 0)):
+                if is_last:
+                    return
+                self._wake.wait(max(began + self._interval - monotonic(), 0))
+                if self._stop.is_set():
                     return
         except Stopped:
             return
         except AquipuError as error:
             self._tell(ended=error)
             raise
+
+    def finish(self, seconds: float) -> None:
+        """Have `follow` archive what there is now, and end, after so many seconds at most.
+
+        From any thread.
+        """
+        timer = Timer(seconds, self._stop.set)
+        timer.daemon = True
+        with suppress(RuntimeError):  # the program ends
+            timer.start()
+        self._is_last = True
+        self._wake.set()
 
     def catch_up(self) -> int:
         """Archive what there is now; return one past the last archived record.
@@ -162,6 +166,7 @@ class Uploader:
             if line.head.next_sequence >= end:
                 break
             view = self._look()
+        self._keep(line)
         self._put_tables(line, view)
         self._insist(line.tidy)
         self._tell(next_sequence=line.head.next_sequence)
@@ -178,6 +183,15 @@ class Uploader:
             self._seen = view.stop, now
         return view
 
+    def _keep(self, line: Line) -> None:
+        """Have the log keep what is not archived, and no more."""
+        if self._hold is None or self._held == line.head.base:
+            return
+        while not self._log.hold(self._hold, line.head.base):
+            if self._stop.wait(_PAUSE):
+                raise Stopped
+        self._held = line.head.base
+
     # the claim
 
     def _claimed(self) -> Line:
@@ -187,6 +201,7 @@ class Uploader:
             )
         )
         self._tell(next_sequence=self._line.head.next_sequence)
+        self._keep(self._line)
         return self._line
 
     def _base(self) -> int:
@@ -340,28 +355,3 @@ class Uploader:
         if now != before:
             self.progress = now
             self._told(now)
-
-
-class CatalogLog(Log):
-    """The log in a directory, whoever writes it."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    @property
-    def store_id(self) -> bytes:
-        return self._catalog.store_id
-
-    @property
-    def next_sequence(self) -> int:
-        return self._catalog.acknowledged
-
-    def look(self) -> Snapshot:
-        while True:
-            view = self._catalog.look()
-            try:
-                self._catalog.sync(view.stop)
-            except RecordNotWrittenError:  # its writer has been started anew just now
-                sleep(_PAUSE)
-                continue
-            return view

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from aquipu.archive.archive import Archive
 from aquipu.local.disk.paths import address_in
 from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
@@ -99,6 +100,23 @@ NulOption = Annotated[
 ]
 RawOption = Annotated[
     bool, typer.Option("--raw", help="The bytes of the records alone, with nothing in between.")
+]
+UrlArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL",
+        help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIRECTORY.",
+    ),
+]
+OptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="How the object store is reached, such as endpoint=http://localhost:9000 or"
+        " region=eu-central-1. Without, the environment says that (AWS_REGION, ...): credentials"
+        " belong there.",
+    ),
 ]
 ReverseOption = Annotated[bool, typer.Option("--reverse", help="The newest first.")]
 
@@ -228,3 +246,19 @@ class Filters(NamedTuple):
         """Return whether a record has the labels."""
         wanted = any if self.any_of else all
         return not self.labels or wanted(label in record.relations for label in self.labels)
+
+
+def archive_of(
+    url: str, options: list[str] | None, interval: float = 1.0, *, hold: bool = False
+) -> Archive:
+    """Return the archive that is meant; a usage error for what is none."""
+    given = {}
+    for option in options or ():
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
+        given[name] = value
+    if given.get("endpoint", "").startswith("http://"):
+        given["client_options"] = {"allow_http": True}  # type: ignore[assignment]
+    with usage("URL"):
+        return Archive(url, interval=interval, hold=hold, **given)

@@ -222,6 +222,9 @@ class Writable(Guarding):
         for a sync. Cancelled, only its caller stops waiting. A store that is closed meanwhile syncs
         first.
 
+        ``Stage.ARCHIVED``, of a store that is opened with an archive: the loss of the machine takes
+        neither. Raises `ArchiveError` when the archive has stopped; ValueError without one.
+
         Raises RecordNotWrittenError for a sequence that no acknowledged record has,
         StoreFailedError, StoreClosedError; TypeError or ValueError for what is no stage or
         sequence.
@@ -316,5 +319,9 @@ def _checked_stage(durability: object) -> Stage:
     if durability is Stage.BUFFERED:
         raise ValueError(
             "an append waits at least for Stage.FLUSHED; append_nowait does not wait at all"
+        )
+    if durability > Stage.SYNCED:
+        raise ValueError(
+            f"an append waits for Stage.SYNCED at most; wait for {durability.name} by `reached`"
         )
     return durability

@@ -34,6 +34,9 @@ aquipu_free_bytes               gauge      on their file system; missing where t
 aquipu_state                    gauge      1 for the ``state`` it is in, 0 for the others
 aquipu_cursor_records           gauge      that the ``cursor`` has not passed yet
 aquipu_cursor_seconds           gauge      age of the oldest of these that is kept
+aquipu_archived_sequence        gauge      everything below is in the archive, if there is one
+aquipu_unarchived_records       gauge      records that the archive does not have yet
+aquipu_archive_lag_seconds      gauge      how far it is behind; 0 when it has all
 ==============================  =========  =========================================================
 
 Histograms of time have buckets from 0.1 ms, doubling, to 13 s. To be warned:

@@ -31,7 +31,7 @@ from aquipu.local.format.history import check_survived
 from aquipu.local.lag import LagMeter
 from aquipu.local.log import LocalReader
 from aquipu.local.opening import Opened, indexing, open_files
-from aquipu.local.reaching import Reaching
+from aquipu.local.reaching import Reaching, check_stage
 from aquipu.local.read.follow import Followed
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.requests import Requests
@@ -279,6 +279,7 @@ class LocalEngine(Engine):
         )
 
     async def reached(self, stage: Stage, sequence: int) -> None:
+        check_stage(stage)
         if sequence >= self.next_sequence:
             raise RecordNotWrittenError(self.path, sequence, self.next_sequence)
         while stage is Stage.SYNCED and sequence >= self.synced_sequence:

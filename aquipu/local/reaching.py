@@ -5,6 +5,13 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future
 
 from aquipu.errors import AquipuError, copy_error
+from aquipu.policy import Stage
+
+
+def check_stage(stage: Stage) -> None:
+    """Raise ValueError for a stage that no record of a store without an archive reaches."""
+    if stage > Stage.SYNCED:
+        raise ValueError(f"Stage.{stage.name} is for a store that is opened with it: see `Stage`")
 
 
 class Reaching:

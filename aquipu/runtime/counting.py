@@ -190,6 +190,7 @@ def snapshot(
     ``progress``: its first, next and synced sequence. ``now``: by the monotonic clock.
     """
     first_sequence, next_sequence, synced_sequence = progress
+    archive = measured.archive
     return Statistics(
         records=counters.records,
         bytes=counters.bytes,
@@ -218,4 +219,7 @@ def snapshot(
         state="failed" if state == "open" and measured.has_failed else state,
         cursor_records={name: lag.records for name, lag in measured.cursors.items()},
         cursor_seconds={name: lag.seconds for name, lag in measured.cursors.items()},
+        archived_sequence=archive and archive.next_sequence,
+        unarchived_records=archive and archive.records,
+        archive_lag_seconds=archive and archive.seconds,
     )

@@ -12,8 +12,9 @@ import pytest
 from aquipu.archive import bucket as bucket_file
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.line import read_state
+from aquipu.archive.log import CatalogLog, Log
 from aquipu.archive.restore import Restored, Restoring, Until
-from aquipu.archive.uploader import CatalogLog, Log, Progress, Uploader
+from aquipu.archive.uploader import Progress, Uploader
 from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.catalog import Catalog
@@ -48,6 +49,9 @@ class JournalLog(Log):
         segments = self.journal.segments
         return Snapshot(Disk(), segments, segments[0].first_sequence, self.journal.next_sequence)
 
+    def hold(self, name: str, sequence: int) -> bool:
+        return self.journal.set_hold(name, sequence)
+
 
 def uploader(
     store: Any,
@@ -56,6 +60,7 @@ def uploader(
     stop: Event | None = None,
     writer: str = "a test",
     patience: float | None = None,
+    hold: bool = False,
     told: Callable[[Progress], object] = lambda progress: None,
 ) -> Uploader:
     """Return one that carries a log to this object store."""
@@ -63,9 +68,10 @@ def uploader(
         Bucket(URL, store),
         log,
         writer,
-        Event() if stop is None else stop,
+        stop,
         interval=0.001,
         patience=patience,
+        hold=hold,
         told=told,
     )
 
@@ -74,7 +80,7 @@ def archived(store: Any, path: Path, *, writer: str = "a test", patience: float 
     """Archive a store at rest; return one past the last archived record."""
     catalog = Catalog(Disk(), str(path))
     try:
-        log = CatalogLog(catalog)
+        log = CatalogLog(Disk(), str(path), catalog)
         return uploader(store, log, writer=writer, patience=patience).catch_up()
     finally:
         catalog.close()

@@ -9,7 +9,7 @@ import pytest
 
 from aquipu.archive.bucket import Bucket, Different, Doubt, insist, shown
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveUnavailableError
-from aquipu.archive.keys import Kind, ObjectKey
+from aquipu.archive.format.keys import Kind, ObjectKey
 from aquipu.local.backup.pace import Stopped
 from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
 from tests.archive.made import URL, impatient

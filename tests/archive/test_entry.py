@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquipu.archive.entry import (
+from aquipu.archive.format.entry import (
     EntryKind,
     Head,
     Piece,

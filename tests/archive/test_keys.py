@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquipu.archive.keys import Kind, ObjectKey, entry_key, entry_number
+from aquipu.archive.format.keys import Kind, ObjectKey, entry_key, entry_number
 
 SEQUENCES = st.integers(0, 2**64 - 1)
 

@@ -7,14 +7,14 @@ from random import Random
 import pytest
 
 from aquipu.archive.bucket import Bucket, Doubt
-from aquipu.archive.entry import EntryKind
 from aquipu.archive.errors import (
     ArchiveDamagedError,
     ArchiveRefusedError,
     ArchiveTakenError,
     NoArchiveError,
 )
-from aquipu.archive.keys import entry_key
+from aquipu.archive.format.entry import EntryKind
+from aquipu.archive.format.keys import entry_key
 from aquipu.archive.line import Line, claim, read_state
 from aquipu.errors import UnsupportedFormatError
 from tests.archive.faulty import FaultyBucket, MemoryBucket

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquipu.archive.entry import EntryKind, Head, Piece
-from aquipu.archive.plan import (
+from aquipu.archive.format.entry import EntryKind, Head, Piece
+from aquipu.archive.format.plan import (
     KEPT_NUMBERS,
     PART_BYTES_MAX,
     Local,

@@ -12,7 +12,7 @@ import pytest
 
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
-from aquipu.archive.keys import ObjectKey
+from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.line import read_state
 from aquipu.archive.restore import Restoring, Until
 from aquipu.errors import (

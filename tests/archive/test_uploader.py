@@ -16,7 +16,7 @@ from aquipu.archive.errors import (
     ArchiveTakenError,
     ArchiveUnavailableError,
 )
-from aquipu.archive.keys import ObjectKey
+from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.line import read_state
 from aquipu.local.check.indexes import build_indexes
 from aquipu.local.disk.disk import Disk

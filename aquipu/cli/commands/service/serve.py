@@ -15,7 +15,9 @@ from aquipu.cli.app import EPILOG, SIGNALLED, WELL, Purpose, app, exit_codes, us
 from aquipu.cli.arguments import (
     LockTimeoutOption,
     ModeOption,
+    OptionsOption,
     absolute,
+    archive_of,
     checked_rights,
     checked_timeout,
     directory,
@@ -96,6 +98,14 @@ def serve_command(
             help="Answer /metrics and /healthz over HTTP there; see the extra prometheus.",
         ),
     ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Carry the log to an object store meanwhile, as aquipu archive --follow does.",
+        ),
+    ] = None,
+    option: OptionsOption = None,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
     """Write a store on behalf of other processes.
@@ -126,6 +136,7 @@ def serve_command(
             mode=rights,
             group=None if rights is None else group,
             compress=compress,
+            archive=None if archive is None else archive_of(archive, option),
         )
     with exit_codes():
         number = anyio.run(_serve, opening, absolute(socket.removeprefix(SCHEME)), group, place)

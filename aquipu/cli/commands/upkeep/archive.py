@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from socket import gethostname
 from threading import Event
 from typing import Annotated, Any, TypeVar
@@ -16,40 +17,31 @@ from typer.core import TyperGroup
 from aquipu.archive.archive import Archive
 from aquipu.archive.bucket import PATIENCE
 from aquipu.archive.check import Checked, Checking
-from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.log import CatalogLog
 from aquipu.archive.restore import Restored, Restoring, Until
-from aquipu.archive.uploader import CatalogLog, Progress, Uploader
+from aquipu.archive.uploader import Progress, Uploader
 from aquipu.cli.app import DAMAGED, EPILOG, SIGNALLED, Purpose, app, exit_codes, usage
-from aquipu.cli.arguments import DirectoryArgument, JsonOption, directory
+from aquipu.cli.arguments import (
+    DirectoryArgument,
+    JsonOption,
+    OptionsOption,
+    UrlArgument,
+    archive_of,
+    directory,
+)
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import counted, say, standard_output, until_signalled, write_line
 from aquipu.cli.times import moment
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.paths import checked_place, is_within
+from aquipu.local.disk.paths import checked_place
 from aquipu.local.disk.system import process_id
 from aquipu.local.read.catalog import Catalog
 from aquipu.record import nanoseconds
 
-T = TypeVar("T")
+_LAST_SECONDS = 5.0  # that a command which is told to end goes on with what has come last
 
-UrlArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="URL",
-        help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIRECTORY.",
-    ),
-]
-OptionsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        metavar="NAME=VALUE",
-        help="How the object store is reached, such as endpoint=http://localhost:9000 or"
-        " region=eu-central-1. Without, the environment says that (AWS_REGION, ...): credentials"
-        " belong there.",
-    ),
-]
+T = TypeVar("T")
 
 
 class _PutsByDefault(TyperGroup):
@@ -72,20 +64,6 @@ archive_app = typer.Typer(
 app.add_typer(archive_app, name="archive", rich_help_panel=Purpose.CARE)
 
 
-def archive_of(url: str, options: list[str] | None, interval: float = 1.0) -> Archive:
-    """Return the archive that is meant; a usage error for what is none."""
-    given = {}
-    for option in options or ():
-        name, equals, value = option.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
-        given[name] = value
-    if given.get("endpoint", "").startswith("http://"):
-        given["client_options"] = {"allow_http": True}  # type: ignore[assignment]
-    with usage("URL"):
-        return Archive(url, interval=interval, **given)
-
-
 @archive_app.command("put", epilog=EPILOG)
 def put_command(
     store: DirectoryArgument,
@@ -97,6 +75,9 @@ def put_command(
         float,
         typer.Option(metavar="SECONDS", help="With --follow: how often what is new is put."),
     ] = 1.0,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Have nothing purged that is not archived.")
+    ] = False,
     option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
@@ -113,7 +94,7 @@ def put_command(
       url            the place
       next_sequence  one past the last archived record
     """
-    path, archive = directory(store), archive_of(url, option, interval)
+    path, archive = directory(store), archive_of(url, option, interval, hold=hold)
     with exit_codes():
         output = standard_output()
         next_sequence = anyio.run(_put, path, archive, follow)
@@ -124,12 +105,24 @@ def put_command(
 
 
 async def _put(path: str, archive: Archive, follow: bool) -> int:
-    return await _until_stopped(
-        lambda stop: _uploaded(path, archive, follow, stop), ends_well=follow
-    )
+    disk = Disk()
+    catalog = await anyio.to_thread.run_sync(Catalog, disk, path)
+    try:
+        log, bucket = CatalogLog(disk, path, catalog), archive.bucket_for(path)
+        making = partial(
+            Uploader, bucket, log, writer_here(), interval=archive.interval, hold=archive.hold
+        )
+        if follow:
+            uploader = making(told=_Teller())
+            with until_signalled(lambda number: uploader.finish(_LAST_SECONDS)):
+                await anyio.to_thread.run_sync(uploader.follow)
+            return uploader.progress.next_sequence
+        return await _until_stopped(lambda stop: making(stop=stop, patience=PATIENCE).catch_up())
+    finally:
+        catalog.close()
 
 
-async def _until_stopped(call: Callable[[Event], T], *, ends_well: bool = False) -> T:
+async def _until_stopped(call: Callable[[Event], T]) -> T:
     """Run something on a thread, which is told to stop by a signal: that is its end."""
     stop, signalled = Event(), list[int]()
 
@@ -139,40 +132,9 @@ async def _until_stopped(call: Callable[[Event], T], *, ends_well: bool = False)
 
     with until_signalled(ended):
         try:
-            done = await anyio.to_thread.run_sync(call, stop)
+            return await anyio.to_thread.run_sync(call, stop)
         except Stopped:
             raise typer.Exit(SIGNALLED + signalled[0]) from None
-    if signalled and not ends_well:
-        raise typer.Exit(SIGNALLED + signalled[0])
-    return done
-
-
-def _uploaded(path: str, archive: Archive, follow: bool, stop: Event) -> int:
-    check_apart(archive, path)
-    catalog = Catalog(Disk(), path)
-    try:
-        uploader = Uploader(
-            archive.bucket(),
-            CatalogLog(catalog),
-            writer_here(),
-            stop,
-            interval=archive.interval,
-            patience=None if follow else PATIENCE,
-            told=_Teller() if follow else lambda progress: None,
-        )
-        if follow:
-            uploader.follow()
-        else:
-            uploader.catch_up()
-        return uploader.progress.next_sequence
-    finally:
-        catalog.close()
-
-
-def check_apart(archive: Archive, path: str) -> None:
-    """Raise ArchiveRefusedError for an archive in files that lies within the store."""
-    if archive.url.startswith("file://") and is_within(archive.url.removeprefix("file://"), path):
-        raise ArchiveRefusedError(archive.url, f"it lies within the store, {path}")
 
 
 def writer_here() -> str:

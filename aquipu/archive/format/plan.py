@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from aquipu.archive.entry import Head, Piece
+from aquipu.archive.format.entry import Head, Piece
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 
 PART_BYTES_MAX = 8 * 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aquipu.archive.entry import PLAIN, Place, Segment
+from aquipu.archive.format.entry import PLAIN, Place, Segment
 from aquipu.errors import CorruptionError
 from aquipu.local.format.segment import (
     FOOTER_BYTES,

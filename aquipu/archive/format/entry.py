@@ -16,7 +16,7 @@ from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
 
-from aquipu.archive.keys import Kind, ObjectKey
+from aquipu.archive.format.keys import Kind, ObjectKey
 from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.format.structure import Damage, Unsupported
 

@@ -1,0 +1,70 @@
+"""Log: what is carried to an archive, as far as the one that carries it asks. Blocking."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from time import sleep
+from typing import Protocol
+
+from aquipu.errors import RecordNotWrittenError
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.durable import reported
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.retain.bookmarks import set_hold
+
+_PAUSE = 0.1  # seconds until a log is looked at again whose writer has been started anew
+
+
+class Log(Protocol):
+    """A log that is being written, or not."""
+
+    @property
+    def store_id(self) -> bytes:
+        """Which store it is."""
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+
+    def look(self) -> Snapshot:
+        """Return what may be seen of it now, and is on the disk."""
+
+    def hold(self, name: str, sequence: int) -> bool:
+        """Keep everything from a sequence on; False: try again in a moment."""
+
+
+def hold_name(url: str) -> str:
+    """Return the name of the hold that keeps what is not archived at this place."""
+    return f"archive.{sha256(url.encode()).hexdigest()[:12]}"
+
+
+class CatalogLog(Log):
+    """The log in a directory, whoever writes it."""
+
+    def __init__(self, disk: Disk, path: str, catalog: Catalog) -> None:
+        self._disk = disk
+        self._path = path
+        self._catalog = catalog
+
+    @property
+    def store_id(self) -> bytes:
+        return self._catalog.store_id
+
+    @property
+    def next_sequence(self) -> int:
+        return self._catalog.acknowledged
+
+    def hold(self, name: str, sequence: int) -> bool:
+        with reported(self._path, "set a hold in"):
+            return set_hold(self._disk, self._path, name, sequence)
+
+    def look(self) -> Snapshot:
+        while True:
+            view = self._catalog.look()
+            try:
+                self._catalog.sync(view.stop)
+            except RecordNotWrittenError:  # its writer has been started anew just now
+                sleep(_PAUSE)
+                continue
+            return view

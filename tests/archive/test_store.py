@@ -1,0 +1,243 @@
+"""A store that is opened with an archive."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from aquipu import (
+    Archive,
+    ArchiveRefusedError,
+    ArchiveTakenError,
+    ArchiveUnavailableError,
+    Retention,
+    Stage,
+    Store,
+    StoreClosedError,
+)
+from aquipu.archive.bucket import Bucket
+from aquipu.archive.errors import NoArchiveError
+from aquipu.archive.line import read_state
+from tests.archive.faulty import FaultyBucket, MemoryBucket
+from tests.archive.made import URL, archived, impatient, restored
+from tests.support import data_in
+
+SECONDS = 20.0
+"""For what takes a moment."""
+
+
+class Kept(Archive):
+    """An archive whose objects the test has in memory."""
+
+    def __init__(self, store: Any, **options: Any) -> None:
+        super().__init__(URL, interval=0.01, **options)
+        self._store = store
+
+    def bucket(self) -> Bucket:
+        return Bucket(URL, self._store)
+
+
+async def reached(store: Store, sequence: int) -> None:
+    """Wait until a record is archived."""
+    async with asyncio.timeout(SECONDS):
+        await store.reached(Stage.ARCHIVED, sequence)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened on another thread."""
+    async with asyncio.timeout(SECONDS):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.asyncio
+async def test_a_record_reaches_the_archive(tmp_path: Path) -> None:
+    """A caller can wait until the loss of the machine would not take its record."""
+    objects = MemoryBucket()
+    async with Store.open(tmp_path / "store", archive=Kept(objects)) as store:
+        for number in range(10):
+            receipt = await store.append(b"%d" % number)
+            await reached(store, receipt.sequence)
+            assert read_state(Bucket(URL, objects)).head.next_sequence > receipt.sequence
+        seen = store.statistics()
+        assert (seen.archived_sequence, seen.unarchived_records) == (10, 0)
+        assert seen.archive_lag_seconds == 0
+        assert store.health().state == "ok"
+    restored(objects, tmp_path / "copy")
+    assert data_in(tmp_path / "copy") == [b"%d" % number for number in range(10)]
+
+
+@pytest.mark.asyncio
+async def test_what_came_last_is_archived_at_the_end(tmp_path: Path) -> None:
+    """Closing waits for the archive, when that answers."""
+    objects = MemoryBucket()
+    for begin in (0, 50):
+        async with Store.open(
+            tmp_path / "store", archive=Kept(objects), max_segment_bytes=4096
+        ) as store:
+            await store.append_many([bytes(200)] * 50)
+        assert read_state(Bucket(URL, objects)).head.next_sequence == begin + 50
+
+
+@pytest.mark.asyncio
+async def test_appends_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the object store is away, appends go on, and health says it; then it catches up."""
+    impatient(monkeypatch)
+    objects = FaultyBucket(Random(1), 1.0, ("refused", "lost before"))
+    async with Store.open(tmp_path / "store", archive=Kept(objects)) as store:
+        receipt = await store.append(b"record")
+        await until(lambda: store.health().state != "ok")
+        assert "the archive does not answer" in store.health().reasons[0]
+        assert store.statistics().unarchived_records == 1
+        objects.share = 0.0
+        await reached(store, receipt.sequence)
+        assert store.health().state == "ok"
+
+
+@pytest.mark.asyncio
+async def test_another_machine_takes_over(tmp_path: Path) -> None:
+    """The archive of the first one stops, loudly; the store itself goes on."""
+    objects = MemoryBucket()
+    async with Store.open(tmp_path / "store", archive=Kept(objects)) as store:
+        await reached(store, (await store.append(b"record")).sequence)
+        restored(objects, tmp_path / "copy")
+        assert archived(objects, tmp_path / "copy", writer="the other") == 1
+        receipt = await store.append(b"another")
+        for _ in range(2):
+            with pytest.raises(ArchiveTakenError, match="is of the other"):
+                await reached(store, receipt.sequence)
+        assert "the archive has stopped" in store.health().reasons[0]
+        await store.append(b"and it goes on")
+
+
+@pytest.mark.asyncio
+async def test_the_archive_of_another_store(tmp_path: Path) -> None:
+    """Nothing is written there; who waits for the archive is told, and so is who looks."""
+    objects = MemoryBucket()
+    async with Store.open(tmp_path / "one", archive=Kept(objects)) as store:
+        await reached(store, (await store.append(b"record")).sequence)
+    before = dict(objects.objects)
+    async with Store.open(tmp_path / "two", archive=Kept(objects)) as store:
+        receipt = await store.append(b"record")
+        with pytest.raises(ArchiveRefusedError, match="another store"):
+            await reached(store, receipt.sequence)
+    assert objects.objects == before
+
+
+@pytest.mark.asyncio
+async def test_closed_while_a_caller_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing a store whose archive is away ends after a moment, and so does every wait."""
+    monkeypatch.setattr("aquipu.local.archiving._LAST_SECONDS", 0.01)
+    objects = FaultyBucket(Random(1), 1.0, ("refused", "lost before"))
+    store = await Store.open(tmp_path / "store", archive=Kept(objects))
+    receipt = await store.append(b"record")
+    waiting = asyncio.create_task(reached(store, receipt.sequence))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SECONDS):
+        await store.aclose()
+        with pytest.raises(StoreClosedError):
+            await waiting
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_purged_that_is_not_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``hold`` a retention keeps what the archive does not have, and lets go of the rest."""
+    impatient(monkeypatch)
+    objects = FaultyBucket(Random(1), 0.0, ("refused", "lost before"))
+    async with Store.open(
+        tmp_path / "store",
+        archive=Kept(objects, hold=True),
+        max_segment_bytes=4096,
+        retention=Retention(max_bytes=1),
+    ) as store:
+        await reached(store, (await store.append(bytes(4000))).sequence)
+        objects.share = 1.0
+        for _ in range(5):
+            await store.append(bytes(4000))
+        assert store.first_sequence == 0
+        objects.share = 0.0
+        await reached(store, store.next_sequence - 1)
+        async with asyncio.timeout(SECONDS):
+            while store.first_sequence < 5:
+                await store.append(bytes(4000))
+                await asyncio.sleep(0.01)
+        assert [name for name in await store.holds() if name.startswith("archive.")]
+
+
+@pytest.mark.asyncio
+async def test_without_an_archive(tmp_path: Path) -> None:
+    """There is no such stage, and nothing is counted."""
+    async with Store.open(tmp_path / "store") as store:
+        receipt = await store.append(b"record")
+        with pytest.raises(ValueError, match=r"Stage\.ARCHIVED"):
+            await store.reached(Stage.ARCHIVED, receipt.sequence)
+        with pytest.raises(ValueError, match="ARCHIVED by `reached`"):
+            await store.append(b"record", durability=Stage.ARCHIVED)
+        assert store.statistics().archived_sequence is None
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_an_archive(tmp_path: Path) -> None:
+    """It is an error before anything is made."""
+    with pytest.raises(TypeError, match="archive is an Archive or None, not str"):
+        Store.open(tmp_path / "store", archive="s3://bucket")  # type: ignore[arg-type]
+    with pytest.raises(ArchiveUnavailableError, match="'nonsense' is not valid") as raised:
+        await Store.open(tmp_path / "store", archive=Archive("s3://b/p", nonsense="secret"))
+    assert "secret" not in str(raised.value)
+    with pytest.raises(ArchiveRefusedError, match="lies within the store"):
+        await Store.open(tmp_path / "store", archive=Archive(f"file://{tmp_path}/store/within"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_archive_is_a_value() -> None:
+    """It compares by its attributes, can be a key, and shows no option."""
+    archive = Archive("s3://bucket/prefix/", interval=2, secret_access_key="the secret")
+    assert archive == Archive("s3://bucket/prefix", interval=2.0, secret_access_key="the secret")
+    assert archive != Archive("s3://bucket/prefix", interval=2.0)
+    assert len({archive, pickle.loads(pickle.dumps(archive))}) == 1
+    assert "the secret" not in repr(archive)
+    assert "secret_access_key=…" in repr(archive)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"url": 1}, TypeError),
+        ({"url": "bucket"}, ValueError),
+        ({"url": "http://host/x"}, ValueError),
+        ({"url": "s3://"}, ValueError),
+        ({"url": "s3://a:b@bucket"}, ValueError),
+        ({"url": "s3://bucket?region=x"}, ValueError),
+        ({"url": "file://relative/x"}, ValueError),
+        ({"url": "file:///"}, ValueError),
+        ({"url": "file:///x", "region": "y"}, TypeError),
+        ({"url": "s3://bucket", "interval": 0}, ValueError),
+        ({"url": "s3://bucket", "interval": "1"}, TypeError),
+        ({"url": "s3://bucket", "hold": 1}, TypeError),
+    ],
+)
+def test_bad_archives(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """What names no place, or is no option, is refused at once."""
+    with pytest.raises(error):
+        Archive(**arguments)
+
+
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the extra."""
+    monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
+    with pytest.raises(ArchiveUnavailableError, match=r"'\.\[archive\]'"):
+        Archive("s3://bucket/prefix").bucket()
+
+
+def test_errors_can_be_pickled() -> None:
+    """Each error of an archive can be sent to another process."""
+    error = pickle.loads(pickle.dumps(NoArchiveError(URL, "it is empty")))
+    assert (error.url, error.reason) == (URL, "it is empty")
