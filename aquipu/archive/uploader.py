@@ -35,6 +35,7 @@ from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
     CorruptionError,
+    RecordPurgedError,
     StoreUnavailableError,
 )
 from aquipu.local.backup.pace import Pace, Stopped
@@ -166,7 +167,7 @@ class Uploader:
             if line.head.next_sequence >= end:
                 break
             view = self._look()
-        self._keep(line)
+        self._keep(line.head.base)
         self._put_tables(line, view)
         self._insist(line.tidy)
         self._tell(next_sequence=line.head.next_sequence)
@@ -183,25 +184,30 @@ class Uploader:
             self._seen = view.stop, now
         return view
 
-    def _keep(self, line: Line) -> None:
-        """Have the log keep what is not archived, and no more."""
-        if self._hold is None or self._held == line.head.base:
-            return
-        while not self._log.hold(self._hold, line.head.base):
-            if self._stop.wait(_PAUSE):
-                raise Stopped
-        self._held = line.head.base
+    def _keep(self, sequence: int) -> bool:
+        """Have the log keep what is not archived, and no more; False when that is gone already."""
+        if self._hold is None or self._held == sequence:
+            return True
+        try:
+            while not self._log.hold(self._hold, sequence):
+                if self._stop.wait(_PAUSE):
+                    raise Stopped
+        except RecordPurgedError:  # the next step says so, unless that was archived
+            return False
+        self._held = sequence
+        return True
 
     # the claim
 
     def _claimed(self) -> Line:
+        while not self._keep(self._base()):  # before anything is promised
+            continue
         self._line = self._insist(
             lambda: claim(
                 self._bucket, self._log.store_id, self._base(), self._writer, self._check_state
             )
         )
         self._tell(next_sequence=self._line.head.next_sequence)
-        self._keep(self._line)
         return self._line
 
     def _base(self) -> int:

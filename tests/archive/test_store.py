@@ -158,11 +158,13 @@ async def test_nothing_is_purged_that_is_not_archived(
         max_segment_bytes=4096,
         retention=Retention(max_bytes=1),
     ) as store:
+        while not await store.holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         await reached(store, (await store.append(bytes(4000))).sequence)
         objects.share = 1.0
         for _ in range(5):
             await store.append(bytes(4000))
-        assert store.first_sequence == 0
+        assert store.first_sequence <= (store.statistics().archived_sequence or 0) < 3
         objects.share = 0.0
         await reached(store, store.next_sequence - 1)
         async with asyncio.timeout(SECONDS):
