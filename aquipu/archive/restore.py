@@ -6,7 +6,7 @@ is read, and only what is not as it should be is fetched. The manifest says at t
 done.
 
 A commit is restored whole, or not at all: so the last record is that of the last commit which lies
-before the bound.
+before the bound. (In a compressed segment commits are not told apart: it is the last record there.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.format.entry import Head, Segment
-from aquipu.archive.format.pieces import check_segment, summary_of
+from aquipu.archive.format.pieces import check_segment, cut
 from aquipu.archive.line import State, read_piece, read_state
 from aquipu.errors import (
     BackupRefusedError,
@@ -243,10 +243,9 @@ class Restoring:
             return header, header.encode(), header.first_sequence
         self._fetched += len(data)
         try:
-            found = summary_of(self._bucket.url, header, data, admit=self._until.admits)
+            return header, *cut(self._bucket.url, header, data, self._until.admits)
         except CorruptionError as error:
             raise ArchiveDamagedError(self._bucket.url, error.reason) from None
-        return header, data[: found.end], found.next_sequence
 
     def _fetched_ahead(self, store_id: bytes, segments: list[Segment]) -> Iterator[bytes | None]:
         """Yield the bytes of each segment, checked; None when they are there already."""

@@ -18,7 +18,14 @@ from aquipu.archive.errors import (
 )
 from aquipu.archive.format.entry import EntryKind, Head, Piece, Segment, encode_list
 from aquipu.archive.format.keys import Kind, ObjectKey
-from aquipu.archive.format.pieces import Part, check_segment, described, part_of
+from aquipu.archive.format.pieces import (
+    Part,
+    check_segment,
+    described,
+    header_in,
+    last_record,
+    part_of,
+)
 from aquipu.archive.format.plan import (
     PART_BYTES_MAX,
     Local,
@@ -30,7 +37,7 @@ from aquipu.archive.format.plan import (
     step,
     young_end,
 )
-from aquipu.archive.line import Line, State, claim
+from aquipu.archive.line import Line, State, claim, read_piece
 from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
@@ -43,8 +50,9 @@ from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import relations_name
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.read.segment_reader import SegmentRef
-from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.read.snapshot import Snapshot, find
 
 _PAUSE = 0.1  # seconds
 _READ_BYTES = 256 * 1024  # of the young end: mostly there is less
@@ -219,17 +227,25 @@ class Uploader:
         log = [Local(one.first_sequence, one.growing is None) for one in view.segments]
         try:
             step(head, log, view.stop)
-            self._check_same(state, next(s for s in view.segments if s.first_sequence == head.base))
+            base = next(one for one in view.segments if one.first_sequence == head.base)
+            self._check_same(state, view, base)
         except Refused as refused:
             raise ArchiveRefusedError(self._bucket.url, str(refused)) from None
 
-    def _check_same(self, state: State, segment: SegmentRef) -> None:
+    def _check_same(self, state: State, view: Snapshot, segment: SegmentRef) -> None:
         """Raise Refused unless what is archived stands in the log."""
-        head, header = state.head, segment.header
+        head = state.head
+        data = self._read(segment, 0, SEGMENT_HEADER_BYTES)
+        header = header_in(segment.path, segment.header, data)
         same = True
-        if head.last is not None:
-            data = self._read(segment, head.last.offset, HEADER_BYTES)
-            found = header_at(data, 0, header.seed)
+        if head.last is not None and header.plain_bytes:  # frames stand elsewhere by now
+            seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
+            piece = head.young[-1]
+            body, begin = read_piece(self._bucket, piece), (piece.first_sequence, piece.offset)
+            same = find(seen) == last_record(self._bucket.url, header, begin, body)
+        elif head.last is not None:
+            frame = self._read(segment, head.last.offset, HEADER_BYTES)
+            found = header_at(frame, 0, header.seed)
             same = header.encode() == head.active
             same = same and found is not None and found.check == head.last.check
         elif state.segments:
@@ -243,11 +259,12 @@ class Uploader:
         head = line.next_head()
         segment, _ = view.holding(head.base)
         data = self._read(segment, 0, None)
-        summary = check_segment(segment.path, segment.header, data, self._pace.computed)
+        header = header_in(segment.path, segment.header, data)
+        summary = check_segment(segment.path, header, data, self._pace.computed)
         span = segment.first_sequence, summary.next_sequence
         key = ObjectKey.of(head.store_id, *span, data, Kind.SEGMENT)
         self._put_object(key, data)
-        named = described(segment.header, summary, data, key.sha256)
+        named = described(header, summary, data, key.sha256)
         segments = [*line.segments, self._with_table(head, named, view)]
         reached = max(head.next_sequence, summary.next_sequence)
         self._put_list(

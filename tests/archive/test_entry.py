@@ -45,7 +45,7 @@ SEGMENTS = st.builds(
     NUMBERS,
     NUMBERS,
     st.just("plain"),
-    *[NUMBERS] * 5,
+    *[NUMBERS] * 6,
     st.just(b"") | DIGESTS,
     NUMBERS,
 )
@@ -87,4 +87,4 @@ def test_a_later_version() -> None:
     with pytest.raises(Unsupported, match="format version 2"):
         decode(made[:8] + b"\2" + made[9:], 3)
     with pytest.raises(Unsupported, match="'rot13' is not known"):
-        decode_list(encode_list([Segment(0, 1, bytes(32), 1, 1, "rot13", 0, 0, 0, 0, 0)]))
+        decode_list(encode_list([Segment(0, 1, bytes(32), 1, 1, "rot13", 0, 0, 0, 0, 0, 0)]))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aquipu.archive.bucket import Bucket
+from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
 from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.line import read_state
@@ -23,10 +24,13 @@ from aquipu.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
+from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import (
     URL,
+    JournalLog,
+    append,
     archived,
     check_restored,
     data_of,
@@ -34,6 +38,7 @@ from tests.archive.made import (
     impatient,
     opened,
     restored,
+    uploader,
 )
 from tests.disk import ANY, FailingDisk
 from tests.support import NOW, data_in, open_log, write
@@ -86,6 +91,27 @@ def test_a_commit_is_whole_or_not_there(tmp_path: Path) -> None:
     store = MemoryBucket()
     archived(store, tmp_path / "store")
     assert restored(store, tmp_path / "copy", Until(sequence=4)).next_sequence == 2
+
+
+def test_segments_that_are_compressed(tmp_path: Path) -> None:
+    """A store with compressed segments is archived, also when they were compressed in between, and
+    restored up to any record.
+    """
+    journal = opened(tmp_path / "store")
+    append(journal, range(2))
+    store = MemoryBucket()
+    uploader(store, JournalLog(journal)).catch_up()
+    append(journal, range(2, 10))
+    for segment in journal.segments[:-1]:
+        assert compress(Disk(), segment, lambda: None) is not None
+    uploader(store, JournalLog(journal)).catch_up()
+    journal.close()
+    check_restored(store, tmp_path / "copy", 10)
+    for stop in range(10):
+        assert restored(store, tmp_path / str(stop), Until(sequence=stop)).next_sequence == stop
+        assert data_in(tmp_path / str(stop)) == [data_of(number) for number in range(stop)]
+    checking = Checking(Bucket(URL, store), Disk(), str(tmp_path / "store"), Event(), None)
+    assert checking.carry_out().problems == []
 
 
 def test_bounds_that_are_not_there(store: MemoryBucket, tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ class Segment(NamedTuple):
     """Size of the segment's file in bytes."""
     encoding: str
     """How the object holds the file: see `PLAIN`."""
+    plain_bytes: int
+    """Size of the file before it was compressed; 0 of one that is as it was written."""
     created: int
     follows: int
     """Both as its header says: time of creation, and check of the last frame before it."""
@@ -131,7 +133,9 @@ class Segment(NamedTuple):
 
     def header(self, store_id: bytes) -> SegmentHeader:
         """Return the header of its file."""
-        return SegmentHeader(store_id, self.first_sequence, self.created, self.follows)
+        return SegmentHeader(
+            store_id, self.first_sequence, self.created, self.follows, self.plain_bytes
+        )
 
 
 def encode(head: Head, body: bytes = b"") -> bytes:

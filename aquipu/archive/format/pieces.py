@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aquipu.archive.format.entry import PLAIN, Place, Segment
-from aquipu.errors import CorruptionError
+from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.local.format.frame import Flag, encode
 from aquipu.local.format.segment import (
     FOOTER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -15,8 +16,9 @@ from aquipu.local.format.segment import (
     footer_bytes,
     is_sealed,
 )
-from aquipu.local.format.structure import Damage
+from aquipu.local.format.structure import Damage, Unsupported
 from aquipu.local.read.frames import FrameWalk
+from aquipu.record import Record
 
 _PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
 
@@ -51,6 +53,22 @@ def check_segment(
     if found != said:
         raise CorruptionError(path, said.end, "the footer does not fit the frames")
     return said
+
+
+def header_in(path: str, like: SegmentHeader, data: bytes) -> SegmentHeader:
+    """Return the header of a segment that may have been compressed since ``like`` was read.
+
+    Raises CorruptionError, which names ``path``, or UnsupportedFormatError.
+    """
+    try:
+        header = SegmentHeader.decode(data, like.store_id, like.first_sequence)
+    except Damage as damage:
+        raise CorruptionError(path, 0, str(damage)) from None
+    except Unsupported as unsupported:
+        raise UnsupportedFormatError(path, str(unsupported)) from None
+    if header._replace(plain_bytes=like.plain_bytes) != like:
+        raise CorruptionError(path, 0, "the header of the segment is another")
+    return header
 
 
 def summary_of(
@@ -102,6 +120,50 @@ def part_of(
     return Part(data[: end - offset], start, reached, last)
 
 
+def cut(
+    path: str, header: SegmentHeader, data: bytes, admit: Callable[[int, int], bool]
+) -> tuple[bytes, int]:
+    """Return the bytes of a segment without a footer, up to the first commit not to be admitted.
+
+    Beside them, the sequence behind the last record. A frame that holds several commits because it
+    was compressed is cut at a record. Raises as `check_segment`.
+    """
+    found = summary_of(path, header, data, admit=admit)
+    kept, behind = data[: found.end], found.next_sequence
+    walk = FrameWalk(path, header, (behind, found.end))
+    walk.feed(data[found.end :])
+    for frame in walk.ready():
+        if frame.header.flags & Flag.COMPRESSED:
+            records = [one for one in frame.records() if admit(one.sequence + 1, one.timestamp)]
+            if records:
+                keys = [k for k in frame.commit_keys() if k.first + k.records <= len(records)]
+                made = encode(
+                    [one.data for one in records],
+                    [one.timestamp for one in records],
+                    labels={n: one.relations for n, one in enumerate(records) if one.relations},
+                    keys=keys,
+                    first_sequence=behind,
+                    time=records[-1].timestamp,
+                    watermark=behind,
+                    link=found.link,
+                    seed=header.seed,
+                )
+                return kept + b"".join(made.buffers), behind + len(records)
+        break
+    return kept, behind
+
+
+def last_record(path: str, header: SegmentHeader, begin: tuple[int, int], data: bytes) -> Record:
+    """Return the last record of a young part that begins at this sequence and offset."""
+    walk, last = FrameWalk(path, header, begin), None
+    walk.feed(data)
+    for frame in walk.ready():
+        last = frame if frame.header.records else last
+    if last is None:
+        raise walk.stopped()
+    return last.record(last.header.next_sequence - 1)
+
+
 def described(
     header: SegmentHeader, summary: SegmentSummary, data: bytes, digest: bytes
 ) -> Segment:
@@ -113,6 +175,7 @@ def described(
         len(data),
         len(data),
         PLAIN,
+        header.plain_bytes,
         header.created,
         header.link,
         summary.link,
