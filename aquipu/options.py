@@ -15,6 +15,9 @@ _BUFFER_RECORDS_MAX = 16 * 1024 * 1024  # and so are its columns
 _SEGMENT_BYTES_MIN = 4096
 _OWNERS = 0o600
 _GROUPS = 0o640
+_OF_A_DATABASE = frozenset(
+    {"sync_policy", "max_record_bytes", "buffer_records", "buffer_bytes", "lock_timeout"}
+)
 
 
 class Options(NamedTuple):
@@ -225,4 +228,18 @@ def refuse_for_daemon(
             f"{', '.join(given)} cannot be given with {address}: the daemon there has opened the"
             " store, with options of its own (aquipu serve); buffer_records and buffer_bytes can"
             " be, and timeout for Store.connect"
+        )
+
+
+def refuse_for_database(options: dict[str, object], defaults: dict[str, object]) -> None:
+    """Raise TypeError for options that were given and that a log in a database does not have."""
+    given = [
+        name
+        for name, value in options.items()
+        if value is not defaults[name] and name not in _OF_A_DATABASE
+    ]
+    if given:
+        raise TypeError(
+            f"{', '.join(given)} cannot be given with a log in a database, which has no files here:"
+            " sync_policy, max_record_bytes, buffer_records, buffer_bytes and lock_timeout can be"
         )

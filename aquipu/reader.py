@@ -11,11 +11,12 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, get_running_loop, sleep
 from functools import partial
 from time import monotonic, time_ns
+from typing import TYPE_CHECKING, cast
 
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
 from aquipu.local.cursor import LocalCursor, hold_beside_writer, lags
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.paths import StrPath, absolute, address_in
+from aquipu.local.disk.paths import StrPath, absolute, address_in, database_in
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
 from aquipu.local.preload import load
@@ -27,6 +28,9 @@ from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
 from aquipu.record import Lag
 from aquipu.runtime.closing import Closing, Opening
 from aquipu.runtime.handoff import Handoff
+
+if TYPE_CHECKING:
+    from aquipu.postgres.opening import DatabaseReader
 
 _PAUSE = 0.001  # seconds between two looks at the progress page, growing
 _PAUSE_GROWS = 1.25
@@ -62,6 +66,9 @@ class Reader(Readable, Closing):
             async with Reader.open("audit") as reader:
                 async for record in reader.scan(): ...
 
+        ``postgresql://HOST/DATABASE?log=NAME`` is a log in a database: see `Store.open`. It may be
+        on a standby.
+
         Raises (when awaited or entered): NotAStoreError, also where nothing is yet;
         UnsupportedFormatError; CorruptionError; StoreUnavailableError. ValueError at once for the
         address of a daemon.
@@ -72,6 +79,9 @@ class Reader(Readable, Closing):
                 f"{address} is a daemon, and a Reader reads the files of a store: open its"
                 f" directory here, or use Store.connect({address!r}), which reads by the same calls"
             )
+        database = database_in(path)
+        if database is not None:
+            return cast("Opening[Reader]", _opening_database(database))  # its calls are the same
         return Opening(partial(_open, absolute(path), Disk() if disk is None else disk))
 
     @property
@@ -253,6 +263,13 @@ class _Watch(Followed):
 
     def left(self, follower: Follow) -> None:
         self._left = True
+
+
+def _opening_database(database: str) -> Opening[DatabaseReader]:
+    from aquipu.postgres.address import address_of  # here: a local store needs none of it
+    from aquipu.postgres.opening import open_reader
+
+    return Opening(partial(open_reader, address_of(database)))
 
 
 async def _open(path: str, disk: Disk) -> Reader:

@@ -11,7 +11,7 @@ from aquipu.commit.writable import Writable
 from aquipu.engine import Engine, Limits
 from aquipu.errors import StoreClosedError
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.paths import StrPath, absolute, address_in
+from aquipu.local.disk.paths import StrPath, absolute, address_in, database_in
 from aquipu.local.disk.system import at_fork
 from aquipu.local.engine import open_engine
 from aquipu.local.opening import permitted
@@ -24,6 +24,7 @@ from aquipu.options import (
     check_seconds,
     check_sequence,
     refuse_for_daemon,
+    refuse_for_database,
 )
 from aquipu.policy import EveryN, SyncPolicy
 from aquipu.reading import Cursor, Face, LogReader, Readable
@@ -33,6 +34,7 @@ from aquipu.runtime.closing import Opening
 if TYPE_CHECKING:
     from aquipu.archive.archive import Archive
     from aquipu.local.write.recovery import RecoveryReport
+    from aquipu.postgres.address import Address
     from aquipu.remote.store import RemoteStore
     from aquipu.statistics import Health, Statistics
 
@@ -75,6 +77,11 @@ class Store(Readable, Writable):
         A path that is written ``unix:PATH`` is the address of a daemon: what is opened then is the
         `RemoteStore` that `connect` gives, and of the options only those of the buffer can be
         given: the others are the daemon's.
+
+        ``postgresql://USER@HOST/DATABASE?log=NAME`` is a log in a database, which many processes
+        on many machines may write ([how](postgres/README.md)). Of the options, ``sync_policy``,
+        ``max_record_bytes`` and those of the buffer count there, and ``lock_timeout``: how long the
+        server may be away until calls fail.
 
         Args:
             sync_policy: when ``append`` returns, and so what a power cut can take: `Always`,
@@ -141,6 +148,11 @@ class Store(Readable, Writable):
                 address, buffer_records=buffer_records, buffer_bytes=buffer_bytes
             )
             return cast("Opening[Store]", connecting)  # its calls are the same
+        database = database_in(path)
+        if database is not None:
+            given = {**options._asdict(), "shared": shared, "disk": disk}
+            refuse_for_database(given, Store.open.__kwdefaults__ or {})
+            return Opening(partial(_open_database, _checked(database), options.checked()))
         if not isinstance(shared, bool):
             raise TypeError(f"shared is True or False, not {shared!r}")
         if archive is not None:
@@ -371,6 +383,19 @@ async def _open_shared(path: str, options: Options, disk: Disk) -> RemoteStore:
     from aquipu.remote.store import open_shared
 
     return await open_shared(path, options, disk)
+
+
+def _checked(database: str) -> Address:
+    """Return what the address of a log in a database says; ValueError for what is none."""
+    from aquipu.postgres.address import address_of  # here: a local store needs none of it
+
+    return address_of(database)
+
+
+async def _open_database(address: Address, options: Options) -> Store:
+    from aquipu.postgres.opening import open_engine as open_log
+
+    return Store(await open_log(address, options), get_running_loop())
 
 
 async def _connect(

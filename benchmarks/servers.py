@@ -35,7 +35,7 @@ def redis(directory: Path, options: Sequence[str]) -> Iterator[Server]:
     program = shutil.which("redis-server")
     if program is None:
         raise LeftOut("redis-server is not installed (Debian: apt-get install redis-server)")
-    version = _said([program, "--version"]).split("v=")[1].split()[0]
+    version = said([program, "--version"]).split("v=")[1].split()[0]
     port = free_port()
     command = [
         program,
@@ -58,10 +58,10 @@ def postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Server]:
     ``above`` are the directories over it that belong to this run: they are opened to the user that
     the server runs as.
     """
-    programs = _postgresql_programs()
-    user = _user_for_postgresql(directory, above)
+    programs = postgresql_programs()
+    user = user_for_postgresql(directory, above)
     files = directory / "files"
-    _said(
+    said(
         [
             str(programs / "initdb"),
             "-D",
@@ -76,7 +76,7 @@ def postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Server]:
         ],
         user,
     )
-    version = _said([str(programs / "postgres"), "--version"]).split()[2]
+    version = said([str(programs / "postgres"), "--version"]).split()[2]
     port = free_port()
     command = [
         str(programs / "postgres"),
@@ -93,7 +93,7 @@ def postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Server]:
         yield Server(port, version)
 
 
-def _postgresql_programs() -> Path:
+def postgresql_programs() -> Path:
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).parent
@@ -103,7 +103,7 @@ def _postgresql_programs() -> Path:
     return versions[-1].parent
 
 
-def _user_for_postgresql(directory: Path, above: Sequence[Path]) -> str | None:
+def user_for_postgresql(directory: Path, above: Sequence[Path]) -> str | None:
     """PostgreSQL refuses to run as root: then as the user that its package made, who must reach the
     directory.
     """
@@ -119,7 +119,7 @@ def _user_for_postgresql(directory: Path, above: Sequence[Path]) -> str | None:
     return user
 
 
-def _said(command: Sequence[str], user: str | None = None) -> str:
+def said(command: Sequence[str], user: str | None = None) -> str:
     """What a program that ends by itself prints."""
     groups = None if user is None else ()
     ended = subprocess.run(

@@ -90,6 +90,19 @@ def _out_of_sight() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _postgresql(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[None]:
+    """All workers of a run share a PostgreSQL, which the first one starts that needs it."""
+    from tests.postgres import server
+
+    root = tmp_path_factory.getbasetemp()
+    server.begin_session(root.parent if hasattr(request.config, "workerinput") else root)
+    yield
+    server.end_session()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _heeded_signals() -> None:
     """The programs that tests start heed signals, also where the tests themselves were started to
     ignore them.

@@ -38,6 +38,7 @@ from typing import IO
 import pytest
 
 from benchmarks.servers import free_port
+from tests.postgres.server import shared
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
@@ -50,6 +51,7 @@ DOCUMENTS = (
     "aquipu/contrib/web/README.md",
     "aquipu/local/backup/README.md",
     "aquipu/local/format/README.md",
+    "aquipu/postgres/README.md",
     "aquipu/sync/README.md",
     "benchmarks/README.md",
     "tests/data/README.md",
@@ -100,6 +102,8 @@ _FENCE = re.compile(r"^```(\w*)$")
 _NAMED = re.compile(r"`(\w+\.py)`:$")
 _HEADING = re.compile(r"^#+ (.+)$")
 _PORT = re.compile(r"(?<=--port )\d+|(?<=--metrics )\d+|(?<=PORT=)\d+|(?<=localhost:)\d+")
+_DATABASE = "postgresql://app:secret@db/app"
+"""The database of documents; that of the tests stands in for it."""
 _SOCKET = re.compile(r"--socket (\S+)")
 _INSTALLS = re.compile(
     r"pip install (?:-e )?'\.\[(?P<extras>[a-z,]+)\]'(?P<others>(?: [a-z0-9-]+)*)"
@@ -297,6 +301,8 @@ class Session:
         def free(found: re.Match[str]) -> str:
             return str(self.ports.setdefault(found[0], free_port()))
 
+        if _DATABASE in code:
+            code = code.replace(_DATABASE, shared().url)
         return _PORT.sub(free, code)
 
     def _finish(self, block: Block, command: list[str]) -> None:

@@ -31,6 +31,7 @@ COMMANDS = frozenset(
         "local",
     }
     | {"cli", "cli/forms", "cli/forms/diagnosis", "cli/streams", "cli/top", "cli/bench"}
+    | {"postgres", "postgres/schema", "postgres/care"}
 )
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -86,13 +87,21 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}
         | {"local/retain"}
     ),
+    "postgres": frozenset(
+        {"words", "engine", "reading", "runtime", "postgres/schema", "postgres/link"}
+        | {"postgres/read"}
+    ),
+    "postgres/link": frozenset({"words", "runtime", "postgres"}),
+    "postgres/read": frozenset({"words", "reading", "postgres"}),
+    "postgres/schema": frozenset({"words", "postgres", "postgres/link"}),
+    "postgres/care": frozenset({"words", "postgres", "postgres/schema", "postgres/link"}),
     "reader": frozenset(
         {"words", "reading", "runtime", "local", "local/disk", "local/read", "local/index"}
-        | {"local/preload"}
+        | {"local/preload", "postgres"}
     ),
     "store": frozenset(
         {"words", "reading", "engine", "commit", "runtime", "local", "remote"}
-        | {"remote/store", "local/disk", "local/retain", "local/write", "archive"}
+        | {"remote/store", "local/disk", "local/retain", "local/write", "archive", "postgres"}
     ),
     "remote/store": frozenset({"words", "store", "remote", "remote/shared", "local/disk"}),
     "remote/daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
@@ -183,6 +192,11 @@ PURE = frozenset(
             "commit/group",
             "commit/keys",
             "remote/protocol",
+            "postgres/address",
+            "postgres/batches",
+            "postgres/schema/functions",
+            "postgres/schema/tables",
+            "postgres/schema/versions",
             "cli/streams/lines",
             "cli/forms/stream",
             "cli/forms/jsonl",
@@ -242,6 +256,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "zstandard": frozenset({"local/format/frame", "local/opening"}),
     "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})
     | frozenset(file for file in FILES if file.startswith("cli/commands/")),
+    "asyncpg": frozenset({"postgres/link/driver"}),
     "click": frozenset(),
     "rich": frozenset({"cli/streams/console", "cli/top/screen"}),
     "obstore": frozenset({"archive/archive"}),

@@ -75,6 +75,8 @@ LEFT_OUT = [
     "aquipu.cli",
     "aquipu.remote.daemon",
     "aquipu.sync",
+    "aquipu.postgres",
+    "asyncpg",
     "typer",
     "click",
     "rich",

@@ -138,6 +138,10 @@ WRITTEN_ALONE = (
 """What to do when a process has a store for itself, for a command that would go through it."""
 
 
+EXTRAS = frozenset({"asyncpg"})
+"""Packages of extras whose absence the package itself explains."""
+
+
 @contextmanager
 def exit_codes(locked: str | None = None) -> Iterator[None]:
     """Turn whatever goes wrong into a line on standard error and an exit code.
@@ -153,6 +157,11 @@ def exit_codes(locked: str | None = None) -> Iterator[None]:
     except OutcomeUnknown as unknown:
         say(f"aquipu: {unknown.doing}: {unknown.error.strerror}; whether it was done is not known")
         raise typer.Exit(FAILED) from None
+    except ImportError as error:
+        if error.name not in EXTRAS:
+            raise
+        say(f"aquipu: {error}")
+        raise typer.Exit(USAGE) from None
     except (AquipuError, OSError, LineTooLongError, BadLineError, MissingPackageError) as error:
         if isinstance(error, StoreLockedError) and locked is not None:
             say(f"aquipu: {error.path} is in use by {error.holder}; nothing was changed; {locked}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from aquipu.archive.archive import Archive
-from aquipu.local.disk.paths import address_in
+from aquipu.local.disk.paths import address_in, database_in
 from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
 from aquipu.reader import Reader
@@ -30,15 +30,16 @@ StoreArgument = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="The directory of the store, or unix:PATH for the one that a daemon has.",
+        help="The directory of the store, unix:PATH for the one that a daemon has, or"
+        " postgresql://HOST/DATABASE?log=NAME for one in a database.",
     ),
 ]
 StoreToWriteArgument = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="The directory of the store, made if it is missing; or unix:PATH for the one that"
-        " a daemon has.",
+        help="The directory of the store, made if it is missing; unix:PATH for the one that"
+        " a daemon has; or postgresql://HOST/DATABASE?log=NAME for one in a database.",
     ),
 ]
 SyncPolicyOption = Annotated[
@@ -53,6 +54,14 @@ SyncPolicyOption = Annotated[
 ]
 DirectoryArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="The directory of the store.")
+]
+LogArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="The directory of the store, or postgresql://HOST/DATABASE?log=NAME for a log in a"
+        " database.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonLinesOption = Annotated[
@@ -144,6 +153,12 @@ def directory(store: str) -> str:
 
     The address of a daemon is a usage error.
     """
+    if database_of(store) is not None:
+        raise typer.BadParameter(
+            "a log in a database has no files here, and this command works on them: give a "
+            "directory",
+            param_hint="STORE",
+        )
     if address_in(store) is not None:
         raise typer.BadParameter(
             f"{store} is a daemon, and this command works on the files of a store: "
@@ -155,7 +170,19 @@ def directory(store: str) -> str:
 
 def opened_for_reading(store: str) -> Opening[Reader] | Opening[RemoteStore]:
     """Return a reader of the directory, or a connection to the daemon; both have the same calls."""
-    return Reader.open(absolute(store)) if address_in(store) is None else connecting(store)
+    if address_in(store) is not None:
+        return connecting(store)
+    with usage("STORE"):
+        return Reader.open(store if database_of(store) is not None else absolute(store))
+
+
+def database_of(store: str) -> str | None:
+    """Return the address of a log in a database; None for any other place of a store.
+
+    A usage error for an address of no known kind.
+    """
+    with usage("STORE"):
+        return database_in(store)
 
 
 async def bounds(path: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from aquipu.cli.app import usage
 from aquipu.cli.arguments import (
     absolute,
     connecting,
+    database_of,
     sync_policy_of,
 )
 from aquipu.cli.streams.console import (
@@ -39,6 +40,8 @@ def opening_for_append(
     store: str, sync_policy: str | None, seconds: float, mode: int | None, group: str | None
 ) -> Opening[Store] | Opening[RemoteStore]:
     """Return what opens the store, or reaches who writes it; a usage error for what cannot be."""
+    if database_of(store) is not None:
+        return _opening_database(store, sync_policy, seconds, mode, group)
     if address_in(store) is None:
         policy = sync_policy_of(sync_policy or "every:64")
         with usage("--group"):
@@ -59,6 +62,19 @@ def opening_for_append(
     return connecting(store, seconds)
 
 
+def _opening_database(
+    store: str, sync_policy: str | None, seconds: float, mode: int | None, group: str | None
+) -> Opening[Store]:
+    for option, value in (("--mode", mode), ("--group", group)):
+        if value is not None:
+            raise typer.BadParameter("a log in a database has no files", param_hint=option)
+    policy = sync_policy_of(sync_policy or "every:64")
+    with usage("STORE"):
+        return Store.open(
+            store, sync_policy=policy, max_record_bytes=LINE_BYTES_MAX, lock_timeout=seconds
+        )
+
+
 async def store_lines(
     opening: Opening[Store] | Opening[RemoteStore], source: Input, lines: Lines, storing: Storing
 ) -> int | None:
@@ -67,8 +83,9 @@ async def store_lines(
         store = await opening
         with until_signalled(source.stop):
             try:
-                if not isinstance(store, RemoteStore):  # the daemon has said it
-                    say_what_was_cut(store.recovery)
+                report = getattr(store, "recovery", None)
+                if report is not None:  # else a daemon has said it, or a server
+                    say_what_was_cut(report)
                 with bar(source.size, counts_records=True, shown=not source.is_terminal) as advance:
                     await _store_pieces(store, source, lines, storing, advance)
             finally:

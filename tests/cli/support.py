@@ -118,6 +118,7 @@ COMMANDS = (
         "import",
         "index",
         "info",
+        "migrate",
         "purge",
         "relations",
         "repair",

@@ -1,4 +1,4 @@
-"""What holds for the statements about the face: each is run for all five."""
+"""What holds for the statements about the face: each is run for all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["it", "nothing_forgotten", "store"]
 @pytest.fixture(autouse=True, params=list(FACES.values()), ids=list(FACES))
 def face(request: pytest.FixtureRequest) -> Iterator[type[Served]]:
     """A store opened alone, shared as the one that writes, shared as another, connected to a
-    daemon, and without a loop.
+    daemon, without a loop, and in a database.
     """
     before = KIND.set(request.param)
     yield request.param

@@ -1,4 +1,4 @@
-"""The five faces of a store, with the same calls each, and what the statements about them share.
+"""The faces of a store, with the same calls each, and what the statements about them share.
 
 A statement takes `it`, the place of a store, and opens its own with ``it.connect()``: the client of
 a daemon, one of several that share it, or the store itself. ``it.store`` is the one that has the
@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import pytest
 
 from aquipu import Reader, Record, Store
+from aquipu.postgres.engine import PostgresEngine
 from aquipu.runtime.closing import Opening
-from tests.remote.daemon.served import Served, Shared
+from tests.postgres.server import log_name, shared
+from tests.remote.daemon.served import TIMEOUT, Served, Shared
 from tests.support import engine_of
 from tests.sync.awaited import Synchronous
 
@@ -71,12 +73,31 @@ class Alone(Writer):
         self.store = store
 
 
+class Database(Alone):
+    """A log in a PostgreSQL database."""
+
+    @property
+    def address(self) -> str:
+        return shared().log(log_name(self.path))
+
+    def connect(self, **options: Any) -> Any:
+        options = {**self.options, "lock_timeout": TIMEOUT, **options}
+        options["lock_timeout"] = options.pop("timeout", options["lock_timeout"])
+        options.pop("max_segment_bytes", None)  # its partitions are cut by sequence
+        return Opening(partial(self._noted, Store.open(self.address, **options)))
+
+    async def data(self) -> list[bytes]:
+        async with Reader.open(self.address) as reader:
+            return [record.data async for record in reader.scan()]
+
+
 FACES: dict[str, type[Served]] = {
     "alone": Alone,
     "writer": Writer,
     "shared": Shared,
     "daemon": Served,
     "sync": Synchronous,
+    "postgresql": Database,
 }
 
 
@@ -96,12 +117,20 @@ def of_a_loop(statement: F) -> F:
 
 
 def of_several(statement: F) -> F:
-    """Keep a statement from a store that is opened alone."""
-    return not_for("alone", why="no second one can have it open")(statement)
+    """Keep a statement from a store that is opened alone, and from a log in a database."""
+    return not_for("alone", "postgresql", why="no process writes it for the others")(statement)
+
+
+def of_files(why: str) -> Callable[[F], F]:
+    """Keep a statement from a log in a database, which has no files; ``why`` says what of them."""
+    return not_for("postgresql", why=why)
 
 
 def is_followed(it: Served) -> bool:
     """Whether anybody waits for the next commit of the store that has the files."""
+    engine = it.store._engine
+    if isinstance(engine, PostgresEngine):
+        return engine.log.is_followed
     return bool(engine_of(it.store)._publisher._waiting)
 
 

@@ -69,7 +69,7 @@ async def test_everybody_of_one_moment_travels_together(store: Store, it: Served
     assert it.store.statistics().commits == 1
 
 
-@not_for("alone", why="it counts the syncs and the files as well: see test_statistics")
+@not_for("alone", "postgresql", why="it counts the syncs itself: see test_statistics")
 async def test_what_a_client_counts(tmp_path: Path) -> None:
     """Its own appends and errors, and where the log stands; the syncs and the files are counted by
     the store that has the files.
@@ -142,7 +142,9 @@ async def test_flush_and_sync(tmp_path: Path) -> None:
 # room
 
 
-@of_a_loop
+@not_for(
+    "sync", "postgresql", why="it holds up the disk of this process; threads are not cancelled"
+)
 async def test_a_buffer_is_bounded(tmp_path: Path) -> None:
     """append_nowait raises when it is full, append waits, and one that is cancelled while it waits
     is not stored.

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from aquipu import Backup, BackupRefusedError, NotAStoreError, Reader
-from tests.face.faces import all_of, filled
+from tests.face.faces import all_of, filled, of_files
 from tests.remote.daemon.served import served
 
 pytestmark = pytest.mark.asyncio
 
 
+@of_files("its database is backed up as a whole")
 async def test_a_backup(tmp_path: Path) -> None:
     """It holds what was acknowledged when it began, with labels and cursors, and opens; the next
     one brings what has come since.
@@ -35,6 +36,7 @@ async def test_a_backup(tmp_path: Path) -> None:
             assert (await copy.get(400)).data == b"later"
 
 
+@of_files("its database is backed up as a whole")
 async def test_what_is_no_place(tmp_path: Path) -> None:
     """Each gives the error that it gives where the files are; the store goes on."""
     (tmp_path / "other").mkdir()
@@ -49,6 +51,7 @@ async def test_what_is_no_place(tmp_path: Path) -> None:
         await store.append(b"data")
 
 
+@of_files("its database is backed up as a whole")
 @pytest.mark.parametrize(
     ("place", "options", "kind"),
     [

@@ -16,7 +16,7 @@ from aquipu import (
     StoreFullError,
 )
 from tests.disk import FailingDisk
-from tests.face.faces import of_a_loop
+from tests.face.faces import not_for, of_a_loop, of_files
 from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
@@ -40,6 +40,7 @@ async def test_closing_syncs_what_was_only_flushed(tmp_path: Path) -> None:
         assert it.store.synced_sequence == 1
 
 
+@of_files("the disk that is full is that of this process")
 async def test_closing_when_the_last_commit_finds_no_space(tmp_path: Path) -> None:
     """Its callers are told; what was flushed before is synced all the same."""
     disk = FailingDisk()
@@ -53,6 +54,7 @@ async def test_closing_when_the_last_commit_finds_no_space(tmp_path: Path) -> No
         assert it.store.synced_sequence == 1
 
 
+@of_files("the disk that fails is that of this process")
 async def test_closing_when_the_sync_fails(tmp_path: Path) -> None:
     """aclose says so, and has closed."""
     disk = FailingDisk()
@@ -69,7 +71,9 @@ async def test_closing_when_the_sync_fails(tmp_path: Path) -> None:
             await store.append(b"x")
 
 
-@of_a_loop
+@not_for(
+    "sync", "postgresql", why="it holds up the disk of this process; threads are not cancelled"
+)
 async def test_closing_that_is_cancelled(tmp_path: Path) -> None:
     """It is closed all the same, and then the cancellation goes on."""
     disk = FailingDisk()

@@ -83,7 +83,7 @@ async def test_a_follower_ends_with_its_store(it: Served) -> None:
     assert await soon(step) == []
 
 
-@not_for("alone", why="its followers need nobody's patience: there is no daemon")
+@not_for("alone", "postgresql", why="its followers need nobody's patience: there is no daemon")
 async def test_more_followers_than_a_daemon_has_patience_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

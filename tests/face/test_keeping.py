@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aquipu import Purged, RecordNotWrittenError, RecordPurgedError, Store
-from tests.face.faces import filled, outcome, scanning
+from tests.face.faces import filled, of_files, outcome, scanning
 from tests.remote.daemon.served import Served, served, until
 
 pytestmark = pytest.mark.asyncio
@@ -41,6 +41,7 @@ async def test_purge_and_holds(tmp_path: Path) -> None:
         assert later.first_sequence > would.first_sequence
 
 
+@of_files("its partitions are cut by sequence, and none is sealed")
 async def test_a_roll(tmp_path: Path) -> None:
     """The segment is sealed, with everything that this store had accepted."""
     async with served(tmp_path) as it, it.connect() as store:

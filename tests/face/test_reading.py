@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aquipu import CorruptionError, Record, RecordNotWrittenError, RecordPurgedError, Store
-from tests.face.faces import PAST_A_PAGE, Call, all_of, filled, not_for, outcome, scanning
+from tests.face.faces import PAST_A_PAGE, Call, all_of, filled, not_for, of_files, outcome, scanning
 from tests.remote.daemon.served import Served, served, soon
 from tests.support import flip, frames_in, segment_in
 
@@ -161,6 +161,7 @@ async def test_many_questions_at_once(store: Store, it: Served) -> None:
     assert [record.data for record in records] == [b"%d" % number for number in range(300)]
 
 
+@of_files("it flips a bit in one; see tests.postgres")
 async def test_damage_is_reported_with_its_place(tmp_path: Path) -> None:
     """CorruptionError names the file, also that of another process."""
     async with served(tmp_path) as it, it.connect() as store:

@@ -20,7 +20,7 @@ from aquipu import (
     WrongLoopError,
 )
 from tests.disk import FailingDisk
-from tests.face.faces import Call, not_for, of_a_loop, outcome
+from tests.face.faces import Call, not_for, of_a_loop, of_files, outcome
 from tests.remote.daemon.served import Served, served, soon
 
 pytestmark = pytest.mark.asyncio
@@ -112,6 +112,7 @@ async def test_a_record_whose_labels_are_larger_than_the_buffer(tmp_path: Path) 
         assert [receipt.sequence for receipt in receipts] == [0, 1, 2]
 
 
+@of_files("the disk that is full is that of this process")
 async def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """StoreFullError with its cause, for the caller whose commit found no space; the next append
     works.

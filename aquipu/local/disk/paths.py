@@ -10,6 +10,8 @@ StrPath = str | os.PathLike[str]
 
 SCHEME = "unix:"
 """Beginning of the address of a daemon."""
+DATABASES = ("postgresql:", "postgres:")
+"""Beginnings of the address of a log in a database."""
 
 
 def absolute(path: StrPath) -> str:
@@ -51,3 +53,22 @@ def address_in(path: StrPath) -> str | None:
     """
     text = os.fspath(path)
     return text if isinstance(text, str) and text.startswith(SCHEME) else None
+
+
+def database_in(path: StrPath) -> str | None:
+    """Return the address of a log in a database, given in the place of a path; otherwise None.
+
+    ValueError for an address of any other kind: a directory of such a name is called ``./s3://``.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        return None
+    if text.startswith(DATABASES):
+        return text
+    scheme, found, _ = text.partition("://")
+    if found and scheme.isalnum() and not text.startswith(SCHEME):
+        raise ValueError(
+            f"{scheme}:// is no place of a store: give a directory, unix:PATH for a daemon, or"
+            " postgresql://HOST/DATABASE?log=NAME for a database"
+        )
+    return None

@@ -22,6 +22,7 @@ from aquipu.cli.arguments import (
     StoreArgument,
     UntilOption,
     absolute,
+    database_of,
     opened_for_reading,
 )
 from aquipu.cli.forms.exporter import DataForm, Exporter, Format, Write, drain, exporter
@@ -98,7 +99,7 @@ def export_command(
             export(store, filters, make, to_standard_output())
             return
         with usage("--output"):
-            if address_in(store) is None:
+            if address_in(store) is None and database_of(store) is None:
                 check_outside(output, absolute(store))
         with to_file(output) as target:
             export(store, filters, make, target)

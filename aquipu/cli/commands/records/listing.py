@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from time import time_ns
-from typing import Annotated
+from typing import Annotated, cast
 
 import anyio
 import typer
@@ -13,7 +13,7 @@ from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
 from aquipu.cli.arguments import (
     JsonOption,
     StoreArgument,
-    connecting,
+    database_of,
     directory,
     opened_for_reading,
 )
@@ -29,6 +29,8 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import address_in
 from aquipu.local.read.catalog import Catalog
 from aquipu.record import Lag
+from aquipu.remote.store import RemoteStore
+from aquipu.runtime.closing import Opening
 
 
 @app.command("relations", epilog=EPILOG, rich_help_panel=Purpose.READ)
@@ -77,11 +79,12 @@ def cursors_command(store: StoreArgument, json_object: JsonOption = False) -> No
       records   that were acknowledged, and that it has not passed yet
       seconds   age of the oldest of these that is kept; 0 without any
     """
-    path = store if address_in(store) is not None else directory(store)
+    is_address = address_in(store) is not None or database_of(store) is not None
+    path = store if is_address else directory(store)
     let_interrupt_kill()
     with exit_codes():
         output = standard_output()
-        found = _cursors_in(path) if address_in(path) is None else anyio.run(_cursors_of, path)
+        found = anyio.run(_cursors_of, path) if is_address else _cursors_in(path)
         if json_object:
             write_line(output, as_json({name: lag._asdict() for name, lag in found.items()}))
         elif found:
@@ -98,5 +101,6 @@ def _cursors_in(path: str) -> dict[str, Lag]:
 
 
 async def _cursors_of(address: str) -> dict[str, Lag]:
-    async with connecting(address) as store:
+    # a reader of a database has the call, too
+    async with cast("Opening[RemoteStore]", opened_for_reading(address)) as store:
         return await store.cursors()

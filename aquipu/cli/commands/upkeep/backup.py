@@ -13,6 +13,8 @@ from aquipu.cli.arguments import (
     StoreArgument,
     absolute,
     connecting,
+    database_of,
+    directory,
 )
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import (
@@ -70,6 +72,8 @@ def backup_command(
     let_interrupt_kill()
     with exit_codes():
         output = standard_output()
+        if database_of(store) is not None:
+            directory(store)  # says that it must be one
         with usage("DEST"):
             to = checked_place(place)
         done = anyio.run(_backup, store, to, link, bookmarks)

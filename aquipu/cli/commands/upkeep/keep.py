@@ -22,6 +22,7 @@ from aquipu.cli.arguments import (
     bounds,
     checked_timeout,
     connecting,
+    database_of,
     sequence_or_time,
 )
 from aquipu.cli.forms.objects import as_json
@@ -95,6 +96,9 @@ async def _purge(store: str, before: int | datetime, dry_run: bool, lock_timeout
     if address_in(store) is not None:
         async with connecting(store, lock_timeout) as remote:
             return await _purge_before(remote, before, dry_run)
+    if database_of(store) is not None:
+        async with await _opened_database(store, lock_timeout) as log:
+            return await _purge_before(log, before, dry_run)
     path = absolute(store)
     async with Reader.open(path):
         pass  # a store that is not there must not be made
@@ -142,10 +146,10 @@ def hold_command(
             checked_name(name)
     with exit_codes():
         output = standard_output()
-        if address_in(store) is None:
+        if address_in(store) is None and database_of(store) is None:
             holds = _hold_in_files(absolute(store), name, sequence, release)
         else:
-            holds = anyio.run(_hold_by_daemon, store, name, sequence, release)
+            holds = anyio.run(_hold_by_asking, store, name, sequence, release)
         if json_object:
             write_line(output, as_json(holds))
         elif name is None and holds:
@@ -167,11 +171,12 @@ def _hold_in_files(
     return _holds(disk, path)
 
 
-async def _hold_by_daemon(
+async def _hold_by_asking(
     address: str, name: str | None, sequence: int | None, release: bool
 ) -> dict[str, int]:
-    """Hold records through the daemon that writes the store."""
-    async with connecting(address) as store:
+    """Hold records through the daemon that writes the store, or the server that has the log."""
+    is_daemon = address_in(address) is not None
+    async with await (connecting(address) if is_daemon else _opened_database(address)) as store:
         if name is not None and release:
             _say_released(address, name, await store.release(name))
         elif name is not None:
@@ -179,6 +184,16 @@ async def _hold_by_daemon(
             await store.hold(name, kept_from)
             _say_held(name, kept_from)
         return await store.holds()
+
+
+async def _opened_database(address: str, seconds: float = 20.0) -> Store:
+    """Return a log in a database, which must exist, opened for writing."""
+    with usage("STORE"):
+        reading = Reader.open(address)
+        opening = Store.open(address, lock_timeout=seconds)
+    async with reading:
+        pass
+    return await opening
 
 
 def _hold(disk: Disk, path: str, name: str, sequence: int, following: int) -> None:

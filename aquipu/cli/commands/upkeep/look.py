@@ -10,7 +10,7 @@ from contextlib import suppress
 import typer
 
 from aquipu.cli.app import DAMAGED, EPILOG, WELL, Purpose, app, exit_codes
-from aquipu.cli.arguments import DirectoryArgument, JsonOption, directory
+from aquipu.cli.arguments import JsonOption, LogArgument, database_of, directory
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import (
     bar,
@@ -28,7 +28,7 @@ from aquipu.local.disk.disk import Disk
 
 
 @app.command("info", epilog=EPILOG, rich_help_panel=Purpose.CARE)
-def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
+def info_command(store: LogArgument, json_object: JsonOption = False) -> None:
     """Say what a store holds, and who writes it.
 
     This works also while a service does. Of a store that is written it is what readers see: all
@@ -55,7 +55,15 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
                       bytes (of their files), plain_bytes (that they had)
       writer          null, or an object: pid (of the process that writes it,
                       or null), shared (whether others write through it)
+    Of a log in a database: path, log, server, schema_version, generation,
+    first_sequence, next_sequence, synced_sequence, records, partitions,
+    bytes, first_time, last_time, synchronous_standbys, holds
     """
+    if database_of(store) is not None:
+        from aquipu.cli.commands.upkeep.database import say_info
+
+        say_info(store, json_object=json_object)
+        return
     path = directory(store)
     with exit_codes():
         output = standard_output()
@@ -64,7 +72,7 @@ def info_command(store: DirectoryArgument, json_object: JsonOption = False) -> N
 
 
 @app.command("verify", epilog=EPILOG, rich_help_panel=Purpose.CARE)
-def verify_command(store: DirectoryArgument, json_object: JsonOption = False) -> None:
+def verify_command(store: LogArgument, json_object: JsonOption = False) -> None:
     """Read every byte of a store and check it.
 
     Exit code 1 when anything is damaged. What a crash has left half written at the end, a torn
@@ -90,7 +98,14 @@ def verify_command(store: DirectoryArgument, json_object: JsonOption = False) ->
                      records (that it may hold), possibly_acknowledged
       writer         null, or an object: pid (of the process that writes it,
                      or null), shared (whether others write through it)
+    Of a log in a database: path, next_sequence, records, batches, bytes,
+    damages (objects: sequence, reason)
     """
+    if database_of(store) is not None:
+        from aquipu.cli.commands.upkeep.database import say_verdict
+
+        say_verdict(store, json_object=json_object)
+        return
     path = directory(store)
     with exit_codes():
         output, disk = standard_output(), Disk()

@@ -1,0 +1,1 @@
+"""Connections to a server: for questions, and the one that carries commits."""

@@ -1,0 +1,1 @@
+"""Reading a log in a database: pages, scans and followers."""

@@ -1,0 +1,211 @@
+"""A PostgreSQL of the tests' own, on the loopback: one for all workers of a run, and others."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import mkdtemp
+from time import monotonic, sleep
+
+from aquipu.postgres.address import address_of
+from aquipu.postgres.schema.migrating import migrate
+from benchmarks.servers import free_port, postgresql_programs, said, user_for_postgresql
+
+_START_SECONDS = 60.0
+_SETTINGS = {
+    "fsync": "on",
+    "shared_buffers": "16MB",
+    "max_connections": "100",
+    "listen_addresses": "127.0.0.1",
+    "logging_collector": "off",
+    "log_min_messages": "fatal",
+    "wal_level": "replica",
+    "wal_sender_timeout": "5s",
+}
+
+
+class Server:
+    """The files of a server, which may be started, ended and killed."""
+
+    def __init__(self, place: Path, port: int) -> None:
+        self.place = place
+        self.port = port
+        self.programs = postgresql_programs()
+        self.user = "postgres" if os.geteuid() == 0 else None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def made(cls) -> Server:
+        """A new one, with no data, not started."""
+        place = Path(mkdtemp(prefix="aquipu-postgresql-", dir="/tmp"))
+        user_for_postgresql(place, [place])
+        server = cls(place, free_port())
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        said([str(server.programs / "initdb"), "-D", str(place / "files"), *options], server.user)
+        server.configure(**_SETTINGS)
+        return server
+
+    @property
+    def files(self) -> Path:
+        return self.place / "files"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def log(self, name: str) -> str:
+        """The address of a log."""
+        return f"{self.url}?log={name}"
+
+    def configure(self, **settings: str) -> None:
+        """Add settings, which count from the next start or reload on."""
+        with (self.files / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def start(self) -> None:
+        command = [str(self.programs / "postgres"), "-D", str(self.files), "-p", str(self.port)]
+        with (self.place / "errors").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, "-k", str(self.place)],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd="/",
+                user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else (),
+                start_new_session=True,
+            )
+        deadline = monotonic() + _START_SECONDS
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False, cwd="/").returncode:
+            assert self.process.poll() is None, (self.place / "errors").read_text()[-2000:]
+            assert monotonic() < deadline, "it did not start"
+            sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """End it: at once with SIGQUIT, cleanly with SIGINT; do nothing when it has ended."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(30)
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill all of its processes at once."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+        self.process = None
+        lock = self.files / "postmaster.pid"
+        deadline = monotonic() + 30
+        while _children_of(self.files) and monotonic() < deadline:
+            sleep(0.02)
+        lock.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _children_of(files: Path) -> list[int]:
+    """The processes whose working directory these files are: a server and its backends."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if (entry / "cwd").readlink() == files:
+                    found.append(int(entry.name))
+    return found
+
+
+# one for all workers of a run
+
+_shared: list[tuple[Server, int]] = []
+_root: list[Path] = []
+
+
+def begin_session(root: Path) -> None:
+    """Note the directory that all workers of this run have in common."""
+    _root[:] = [root]
+
+
+def shared() -> Server:
+    """The server of this run: the first worker that wants it starts it."""
+    if not _shared:
+        root = _root[0]
+        users = os.open(root / "postgresql.users", os.O_RDWR | os.O_CREAT, 0o600)
+        with _alone(root):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            _shared.append((_found(root) or _started(root), users))
+    return _shared[0][0]
+
+
+def end_session() -> None:
+    """Let go of the server of this run; the last worker that does so ends it."""
+    if not _shared:
+        return
+    server, users = _shared.pop()
+    root = _root[0]
+    with _alone(root):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(users)
+        found = json.loads((root / "postgresql.json").read_text())
+        with suppress(ProcessLookupError):
+            os.kill(found["pid"], signal.SIGQUIT)
+        deadline = monotonic() + 30
+        while _children_of(server.files) and monotonic() < deadline:
+            if server.process is not None:
+                server.process.poll()
+            sleep(0.02)
+        server.remove()
+        (root / "postgresql.json").unlink()
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / "postgresql.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _found(root: Path) -> Server | None:
+    try:
+        found = json.loads((root / "postgresql.json").read_text())
+        os.kill(found["pid"], 0)
+    except (OSError, ValueError):
+        return None
+    return Server(Path(found["place"]), found["port"])
+
+
+def _started(root: Path) -> Server:
+    server = Server.made()
+    server.start()
+    assert server.process is not None
+    found = {"place": str(server.place), "port": server.port, "pid": server.process.pid}
+    making = migrate(address_of(server.url, needs_log=False))
+    with ThreadPoolExecutor(1) as beside:  # this one may run a loop
+        beside.submit(asyncio.run, making).result()
+    (root / "postgresql.json").write_text(json.dumps(found))
+    return server
+
+
+def log_name(path: Path) -> str:
+    """A name for the log of a test, by its directory."""
+    return "t" + blake2b(str(path).encode(), digest_size=10).hexdigest()
