@@ -135,6 +135,7 @@ def _children_of(files: Path) -> list[int]:
 
 _shared: list[tuple[Server, int]] = []
 _root: list[Path] = []
+_gone: list[Server] = []
 
 
 def begin_session(root: Path) -> None:
@@ -158,6 +159,7 @@ def end_session() -> None:
     if not _shared:
         return
     server, users = _shared.pop()
+    _gone.append(server)  # its process may serve other workers, and is not waited for here
     root = _root[0]
     with _alone(root):
         try:
