@@ -34,7 +34,6 @@ from aquipu.runtime.closing import Opening
 if TYPE_CHECKING:
     from aquipu.archive.archive import Archive
     from aquipu.local.write.recovery import RecoveryReport
-    from aquipu.postgres.address import Address
     from aquipu.remote.store import RemoteStore
     from aquipu.statistics import Health, Statistics
 
@@ -152,7 +151,9 @@ class Store(Readable, Writable):
         if database is not None:
             given = {**options._asdict(), "shared": shared, "disk": disk}
             refuse_for_database(given, Store.open.__kwdefaults__ or {})
-            return Opening(partial(_open_database, _checked(database), options.checked()))
+            from aquipu.postgres.store import opening_of  # here: a local store needs none of it
+
+            return opening_of(database, options.checked())
         if not isinstance(shared, bool):
             raise TypeError(f"shared is True or False, not {shared!r}")
         if archive is not None:
@@ -383,19 +384,6 @@ async def _open_shared(path: str, options: Options, disk: Disk) -> RemoteStore:
     from aquipu.remote.store import open_shared
 
     return await open_shared(path, options, disk)
-
-
-def _checked(database: str) -> Address:
-    """Return what the address of a log in a database says; ValueError for what is none."""
-    from aquipu.postgres.address import address_of  # here: a local store needs none of it
-
-    return address_of(database)
-
-
-async def _open_database(address: Address, options: Options) -> Store:
-    from aquipu.postgres.opening import open_engine as open_log
-
-    return Store(await open_log(address, options), get_running_loop())
 
 
 async def _connect(

@@ -91,6 +91,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "engine", "reading", "runtime", "postgres/schema", "postgres/link"}
         | {"postgres/read"}
     ),
+    "postgres/store": frozenset({"words", "store", "postgres", "runtime"}),
     "postgres/link": frozenset({"words", "runtime", "postgres"}),
     "postgres/read": frozenset({"words", "reading", "postgres"}),
     "postgres/schema": frozenset({"words", "postgres", "postgres/link"}),
@@ -101,7 +102,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "store": frozenset(
         {"words", "reading", "engine", "commit", "runtime", "local", "remote"}
-        | {"remote/store", "local/disk", "local/retain", "local/write", "archive", "postgres"}
+        | {"remote/store", "local/disk", "local/retain", "local/write", "archive"}
+        | {"postgres/store"}
     ),
     "remote/store": frozenset({"words", "store", "remote", "remote/shared", "local/disk"}),
     "remote/daemon": frozenset({"words", "store", "remote", "runtime", "local/disk"}),
