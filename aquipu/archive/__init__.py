@@ -6,7 +6,7 @@
                 segments and parts of them (`pieces`), and what is put next (`plan`)
 `bucket`        the only door to the object store, and what its answers are worth
 `line`          the line of entries: read, claimed by one writer, gone on with
-`log`           what is carried, whoever writes it
+`log`           what is carried, whoever writes it; `agreement`: whether that is the same history
 `uploader`      carries a log there, beside whatever writes it
 `restore`       a store made of an archive
 `check`         whether a store could be made of it

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
 SCHEMES = ("s3", "gs", "az", "file")
+_PLACES = ("endpoint", "region", "url", "bucket", "container", "account_name")
 _TIMEOUT = "300s"  # of one request: a segment on a slow line
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
 
@@ -152,11 +153,11 @@ def is_archive(path: object) -> bool:
 
 
 def _texts_in(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return all that must not be shown: every text among the options that is no plain word."""
+    """Return all that must not be shown: the texts of all options but those that name places."""
     found: list[str] = []
-    for value in options.values():
+    for name, value in options.items():
         if isinstance(value, Mapping):
             found += _texts_in(value)
-        elif isinstance(value, str) and len(value) > 7:
+        elif isinstance(value, str) and len(value) > 7 and not name.endswith(_PLACES):
             found.append(value)
     return tuple(found)

@@ -30,7 +30,9 @@ _PAUSE = 0.1  # seconds until it is asked again, doubling
 _PAUSE_MAX = 20.0
 
 _REASON_MAX = 300
-_QUERY = re.compile(r"\?[^\s\"'<>]*")
+_QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'<>]*")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 
 
 T = TypeVar("T")
@@ -135,9 +137,13 @@ class Bucket:
         self.requests += 1
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise ArchiveUnavailableError(self.url, "there is no such bucket") from None
             raise
         except Exception as error:
+            if _NO_BUCKET.search(str(error)):
+                raise ArchiveUnavailableError(self.url, "there is no such bucket") from None
             kind, reason = type(error).__name__, shown(str(error), self._secrets)
             if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
                 raise ArchiveUnavailableError(self.url, _refused(kind, reason)) from None
@@ -160,9 +166,11 @@ def shown(text: str, secrets: Sequence[str]) -> str:
     """Return an error of the object store as it may be shown: short, and without any secret."""
     for secret in secrets:
         text = text.replace(secret, "…")
+    code = _CODE.search(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = _QUERY.sub("?…", lines[0] if lines else "no reason given")
-    return text if len(text) <= _REASON_MAX else text[:_REASON_MAX] + "…"
+    text = text if len(text) <= _REASON_MAX else text[:_REASON_MAX] + "…"
+    return text if code is None else f"{text.partition(': <')[0]}: {code[1]}"
 
 
 def insist(

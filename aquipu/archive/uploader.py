@@ -12,6 +12,7 @@ from threading import Event, Timer
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
+from aquipu.archive.agreement import check_same, header_of, read, sealed_in
 from aquipu.archive.bucket import Bucket, Different, insist
 from aquipu.archive.errors import (
     ArchiveRefusedError,
@@ -23,21 +24,18 @@ from aquipu.archive.format.pieces import (
     check_segment,
     described,
     header_in,
-    last_record,
     part_of,
 )
 from aquipu.archive.format.plan import (
     PART_BYTES_MAX,
-    Local,
     Refused,
     Step,
-    apart,
     fold,
     grown,
     step,
     young_end,
 )
-from aquipu.archive.line import Line, State, claim, read_piece
+from aquipu.archive.line import Line, State, claim
 from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
@@ -46,13 +44,10 @@ from aquipu.errors import (
     StoreUnavailableError,
 )
 from aquipu.local.backup.pace import Pace, Stopped
-from aquipu.local.disk.disk import opened
-from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import relations_name
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.read.segment_reader import SegmentRef
-from aquipu.local.read.snapshot import Snapshot, find
+from aquipu.local.read.snapshot import Snapshot
 
 _PAUSE = 0.1  # seconds
 _READ_BYTES = 256 * 1024  # of the young end: mostly there is less
@@ -155,7 +150,7 @@ class Uploader:
         line = self._line or self._claimed()
         while True:
             end = view.stop if end is None else end
-            log = [Local(one.first_sequence, one.growing is None) for one in view.segments]
+            log = sealed_in(view)
             try:
                 next_step = step(line.head, log, view.stop)
             except Refused as refused:
@@ -222,43 +217,14 @@ class Uploader:
         return self._look().segments[0].first_sequence
 
     def _check_state(self, state: State) -> None:
-        """Raise ArchiveRefusedError for an archive that is not of this log."""
-        view, head = self._look(), state.head
-        log = [Local(one.first_sequence, one.growing is None) for one in view.segments]
-        try:
-            step(head, log, view.stop)
-            base = next(one for one in view.segments if one.first_sequence == head.base)
-            self._check_same(state, view, base)
-        except Refused as refused:
-            raise ArchiveRefusedError(self._bucket.url, str(refused)) from None
-
-    def _check_same(self, state: State, view: Snapshot, segment: SegmentRef) -> None:
-        """Raise Refused unless what is archived stands in the log."""
-        head = state.head
-        data = self._read(segment, 0, SEGMENT_HEADER_BYTES)
-        header = header_in(segment.path, segment.header, data)
-        same = True
-        if head.last is not None and header.plain_bytes:  # frames stand elsewhere by now
-            seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
-            piece = head.young[-1]
-            body, begin = read_piece(self._bucket, piece), (piece.first_sequence, piece.offset)
-            same = find(seen) == last_record(self._bucket.url, header, begin, body)
-        elif head.last is not None:
-            frame = self._read(segment, head.last.offset, HEADER_BYTES)
-            found = header_at(frame, 0, header.seed)
-            same = header.encode() == head.active
-            same = same and found is not None and found.check == head.last.check
-        elif state.segments:
-            same = header.link == state.segments[-1].link
-        if not same:
-            raise Refused(apart(segment.first_sequence))
+        check_same(self._bucket, state, self._look())
 
     # what is put
 
     def _put_segment(self, line: Line, view: Snapshot) -> None:
         head = line.next_head()
         segment, _ = view.holding(head.base)
-        data = self._read(segment, 0, None)
+        data = read(view, segment.path)
         header = header_in(segment.path, segment.header, data)
         summary = check_segment(segment.path, header, data, self._pace.computed)
         span = segment.first_sequence, summary.next_sequence
@@ -294,7 +260,7 @@ class Uploader:
         """Return it with its label index, which is put if there is one by now."""
         directory = view.segments[-1].path.rpartition("/")[0]
         try:
-            data = self._read_file(view, f"{directory}/{relations_name(named.first_sequence)}")
+            data = read(view, f"{directory}/{relations_name(named.first_sequence)}")
         except StoreUnavailableError:
             return named
         span = named.first_sequence, named.next_sequence
@@ -305,32 +271,49 @@ class Uploader:
     def _put_young(self, line: Line, view: Snapshot) -> None:
         head = line.next_head()
         segment, stop = view.holding(head.base)
-        part = self._part(segment, young_end(head), stop)
-        folded = fold([piece.size for piece in head.young], len(part.data))
-        begin = young_end(head)
-        if folded:
+        header = header_of(view, segment)
+        begin, folded = young_end(head), 0
+        most: int | None = PART_BYTES_MAX
+        if head.young and header.encode() != head.active:  # it was compressed: put it anew
+            begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
+        try:
+            part = self._part(view, segment, header, begin, stop, most)
+        except CorruptionError:
+            if header_of(view, segment) == header:
+                raise
+            return  # it was replaced just now: the next step looks again
+        if most is not None:
+            folded = fold([piece.size for piece in head.young], len(part.data))
+        if folded and most is not None:
             first = head.young[-folded]
-            begin = first.first_sequence, first.offset
-            size = head.young[-1].end - first.offset
-            before = self._read(segment, first.offset, size)
+            before = read(view, segment.path, first.offset, begin[1] - first.offset)
             part = part._replace(data=before + part.data, start=first.first_sequence)
+            begin = first.first_sequence, first.offset
         piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
         said = head._replace(
             kind=EntryKind.YOUNG,
             next_sequence=part.stop,
             young=grown(head, piece, folded),
-            active=segment.header.encode(),
+            active=header.encode(),
             last=part.last or head.last,
         )
         self._insist(lambda: line.put(said, part.data))
 
-    def _part(self, segment: SegmentRef, begin: tuple[int, int], stop: int) -> Part:
-        """Read the next frames of a segment, at most about `PART_BYTES_MAX`, or one."""
+    def _part(
+        self,
+        view: Snapshot,
+        segment: SegmentRef,
+        header: SegmentHeader,
+        begin: tuple[int, int],
+        stop: int,
+        most: int | None,
+    ) -> Part:
+        """Read the next frames of a segment: at most about so many bytes, or one; None: all."""
         size = _READ_BYTES
         while True:
-            data = self._read(segment, begin[1], size)
-            part = part_of(segment.path, segment.header, begin, data, stop)
-            if part.stop >= stop or (part.data and size >= PART_BYTES_MAX):
+            data = read(view, segment.path, begin[1], size)
+            part = part_of(segment.path, header, begin, data, stop)
+            if part.stop >= stop or (part.data and most is not None and size >= most):
                 return part
             if len(data) < size:
                 end = begin[1] + len(part.data)
@@ -345,19 +328,6 @@ class Uploader:
                 self._bucket.get_object(key)
 
         self._insist(put)
-
-    # the log's files
-
-    def _read(self, segment: SegmentRef, offset: int, size: int | None) -> bytes:
-        view = self._view
-        assert view is not None
-        disk = view.disk
-        with translate_os_errors(segment.path, "read"), opened(disk, segment.path) as descriptor:
-            return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
-
-    def _read_file(self, view: Snapshot, path: str) -> bytes:
-        with translate_os_errors(path, "read"), opened(view.disk, path) as descriptor:
-            return view.disk.read(descriptor, view.disk.size(descriptor), 0)
 
     # patience
 

@@ -19,6 +19,7 @@ from aquipu.archive.errors import (
 from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.line import read_state
 from aquipu.local.check.indexes import build_indexes
+from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.examine import examine
 from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
@@ -73,6 +74,33 @@ def test_beside_the_writer(tmp_path: Path) -> None:
     state = read_state(Bucket(URL, store))
     assert len(state.segments) == 6
     assert state.head.next_sequence == 20
+
+
+def test_a_roll_that_is_undone(tmp_path: Path) -> None:
+    """A full segment behind which nothing came may be gone on with: it is not archived as full."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    for begin in range(0, 12, 3):
+        journal = opened(path)
+        append(journal, range(begin, begin + 3))
+        assert uploader(store, JournalLog(journal)).catch_up() == begin + 3
+        journal.drop()  # the empty segment behind goes at the next opening
+    check_restored(store, tmp_path / "copy", 12)
+
+
+def test_a_segment_that_was_compressed_while_it_was_young(tmp_path: Path) -> None:
+    """Its young parts are put anew: in the compressed file frames stand elsewhere."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    journal = opened(path)
+    append(journal, range(2))
+    carrier = uploader(store, JournalLog(journal))
+    carrier.catch_up()
+    append(journal, range(2, 3))
+    assert compress(Disk(), journal.segments[0], lambda: None) is not None
+    for end in (3, 4):
+        assert uploader(store, JournalLog(journal)).catch_up() == end
+        append(journal, range(end, 4))
+    journal.close()
+    check_restored(store, tmp_path / "copy", 4)
 
 
 def test_young_parts_are_folded(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Whether an archive and a log are of the same history, and what is read of the log. Blocking."""
+
+from __future__ import annotations
+
+from aquipu.archive.bucket import Bucket
+from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.format.pieces import header_in, last_record
+from aquipu.archive.format.plan import Local, Refused, apart, step
+from aquipu.archive.line import State, read_piece
+from aquipu.local.disk.disk import opened
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.format.frame import HEADER_BYTES, header_at
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.read.snapshot import Snapshot, find
+
+
+def sealed_in(view: Snapshot) -> list[Local]:
+    """Return the segments of a log, and which of them will stay as they are.
+
+    One that is sealed may still be gone on with, after a crash, while the next holds no record.
+    """
+    behind = [*(one.first_sequence for one in view.segments[1:]), view.stop]
+    return [
+        Local(one.first_sequence, one.growing is None and following < view.stop)
+        for one, following in zip(view.segments, behind, strict=True)
+    ]
+
+
+def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
+    """Raise ArchiveRefusedError for an archive that is not of this log, as far as it reaches."""
+    base = state.head.base
+    try:
+        step(state.head, sealed_in(view), view.stop)
+        segment = next(one for one in view.segments if one.first_sequence == base)
+        if not _is_same(bucket, state, view, segment):
+            raise Refused(apart(base))
+    except Refused as refused:
+        raise ArchiveRefusedError(bucket.url, str(refused)) from None
+
+
+def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) -> bool:
+    """Return whether the last archived record stands in the log."""
+    head, header = state.head, header_of(view, segment)
+    if head.last is None:
+        return not state.segments or header.link == state.segments[-1].link
+    if header.plain_bytes:  # it was compressed: frames stand elsewhere
+        seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
+        piece = head.young[-1]
+        body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
+        return find(seen) == last_record(bucket.url, head.header(), begin, body)
+    frame = read(view, segment.path, head.last.offset, HEADER_BYTES)
+    found = header_at(frame, 0, header.seed)
+    same = found is not None and found.check == head.last.check
+    return same and header.encode() == head.active
+
+
+def header_of(view: Snapshot, segment: SegmentRef) -> SegmentHeader:
+    """Return the header of a segment's file, as it is now. Raises what `header_in` raises."""
+    return header_in(
+        segment.path, segment.header, read(view, segment.path, 0, SEGMENT_HEADER_BYTES)
+    )
+
+
+def read(view: Snapshot, path: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Return bytes of a file of the log: so many, or all. Raises StoreUnavailableError."""
+    disk = view.disk
+    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
+        return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
