@@ -13,7 +13,7 @@ purged    ``{"from": 7, "to": 900}``: these were purged before the client had th
           at 900
 lost      ``{"from": 7, "to": 12}``: the log has lost its end, and the client had read these before;
           it goes on at 7, and others may stand there now
-end       ``{"error": "..."}``: the store is closed, or cannot be read any more
+end       ``{"error": "..."}``: the store is closed, or cannot be read any more, or the service ends
 ========  ==========================================================================================
 
 **How much that costs.** Clients that are near the end of the log share one follower, and each event
@@ -125,7 +125,7 @@ class _Client:
                             yield piece
             except AquipuError as error:
                 live.error = live.error or error
-            said = "the store is closed" if live.error is None else str(live.error)
+            said = "the stream has ended" if live.error is None else str(live.error)
             yield event("end", None, {"error": said})
 
     async def _first(self) -> bytes:

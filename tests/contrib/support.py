@@ -45,7 +45,8 @@ class Started(uvicorn.Server):
 async def under_uvicorn(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
     """The application on the loopback, until the end of the block: its port."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", **options
+        app,
+        **{"host": "127.0.0.1", "port": 0, "log_level": "critical", "lifespan": "on", **options},
     )
     server = Started(config)
     running = asyncio.create_task(server.serve())

@@ -211,7 +211,7 @@ async def test_a_store_that_is_closed_ends_its_streams(store: Store) -> None:
     last, end = await following.ended()
     assert last.data["data"] == "last"
     assert end.name == "end"
-    assert "closed" in end.data["error"]
+    assert "ended" in end.data["error"]
 
 
 async def test_too_many_clients(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

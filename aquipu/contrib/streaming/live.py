@@ -86,6 +86,12 @@ class Live:
                 self._task = None
                 self._forget(0)
 
+    def end(self) -> None:
+        """End the streams of all clients: the service ends."""
+        self.has_ended = True
+        self._begun.set()
+        self._tell()
+
     async def begun(self) -> None:
         """Wait until it is known where the log ends."""
         await self._begun.wait()

@@ -29,7 +29,7 @@ from aquipu import (
     Store,
     StoreFullError,
 )
-from aquipu.contrib.streaming.live import AnyLog
+from aquipu.contrib.streaming.live import AnyLog, live_of
 from aquipu.contrib.web.api import SECONDS_MAX, Api, Json
 from aquipu.contrib.web.guard import Access, Guard
 from aquipu.contrib.web.live import Live, live
@@ -83,23 +83,32 @@ def app(
         raise TypeError(f"a store is a Store, RemoteStore or Reader, not {type(store).__name__}")
     if write and not isinstance(store, Store):
         raise TypeError("a Reader cannot write: give a Store, or one of Store.connect")
-    page = Page()
+    page, standing = Page(), Standing(store, may_write=write)
+    moments = Live(standing)
     open_paths = ["/", "", "/healthz", "/readyz", *(f"/static/{name}" for name in page.names)]
-    return Starlette(
+    made = Starlette(
         routes=[
             Route(path, answer, methods=[method])
-            for method, path, answer in _table(store, page, may_write=write)
+            for method, path, answer in _table(page, standing, moments, may_write=write)
         ],
         middleware=[Middleware(Guard, access=access, open_paths=open_paths)],
         exception_handlers=_HANDLERS,
     )
 
+    def end_streams() -> None:
+        moments.end()
+        live_of(store).end()
 
-def _table(store: AnyLog, page: Page, *, may_write: bool) -> list[tuple[str, str, Answer]]:
+    made.state.end_streams = end_streams
+    return made
+
+
+def _table(
+    page: Page, standing: Standing, moments: Live, *, may_write: bool
+) -> list[tuple[str, str, Answer]]:
     """Return method, path and answer of each route."""
-    api = Api(store, may_write=may_write)
-    standing = Standing(store, may_write=may_write)
-    monitoring, rates, moments = Monitoring(standing), Rates(store), Live(standing)
+    api = Api(standing.store, may_write=may_write)
+    monitoring, rates = Monitoring(standing), Rates(standing.store)
 
     async def status(request: Request) -> Response:
         async with api.questions.entered(SECONDS_MAX):

@@ -34,6 +34,7 @@ NEWEST_MAX = 20
 VIEWERS_MAX = 100
 """The most viewers of one store."""
 _DATA_BYTES = 512
+_ENDED = "the stream has ended"
 _ALIKE = 64  # questions of one moment that are remembered
 
 
@@ -77,6 +78,12 @@ class Live:
                 self._task.cancel()
                 self._task = None
 
+    def end(self) -> None:
+        """End all views: the service ends."""
+        if self.viewers:
+            self.error = _ENDED
+            self._tell()
+
     async def next_moment(self) -> _Moment | None:
         """Wait for the next moment; None when there are no more."""
         if self.error is None:
@@ -105,7 +112,7 @@ class Live:
             self.error = str(error)
         finally:
             if self._task is current_task():  # else its viewers have left, and others have come
-                self.error = self.error or "this view has ended"
+                self.error = self.error or _ENDED
                 self._tell()
 
     def _tell(self) -> None:

@@ -15,7 +15,7 @@ from socket import AF_INET, AF_INET6, SOCK_STREAM, create_server, getaddrinfo, s
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
@@ -96,7 +96,7 @@ def address_of(host: str, place: socket, path: str = "/") -> str:
     return f"http://{name}:{place.getsockname()[1]}{path}"
 
 
-async def serve(application: ASGIApp, place: socket, stopped: Future[Any]) -> None:
+async def serve(application: Starlette, place: socket, stopped: Future[Any]) -> None:
     """Answer until it is told to stop, or cannot any more."""
     protocol = type("Bounded", (Bounded,), {"_order": {}})
     config = uvicorn.Config(
@@ -104,7 +104,7 @@ async def serve(application: ASGIApp, place: socket, stopped: Future[Any]) -> No
         http=protocol,
         ws="none",
         lifespan="off",
-        log_level="warning",
+        log_level="error",
         access_log=False,  # an address holds labels
         server_header=False,
         proxy_headers=False,
@@ -113,5 +113,6 @@ async def serve(application: ASGIApp, place: socket, stopped: Future[Any]) -> No
     server = _Server(config)
     running = create_task(server.serve(sockets=[place]))
     await wait([running, stopped], return_when="FIRST_COMPLETED")
+    application.state.end_streams()
     server.should_exit = True
     await running

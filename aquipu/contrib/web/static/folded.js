@@ -3,7 +3,7 @@
 import { element, nodes } from "./text.js";
 
 const PARTS = 100; // of a list or an object, that are shown at once
-const OPEN_DEPTH = 2, OPEN_PARTS = 24;
+const OPEN_DEPTH = 3, OPEN_PARTS = 24;
 
 class Digits { // of a number that JavaScript would round
   constructor(text) { this.text = text; }
@@ -43,7 +43,7 @@ function part(key, value, depth) {
     }
   };
   made.addEventListener("toggle", () => { if (made.open && shown === 0) more(); });
-  if (depth < OPEN_DEPTH && entries.length <= OPEN_PARTS) made.open = true;
+  if (depth < OPEN_DEPTH && entries.length <= OPEN_PARTS) { more(); made.open = true; }
   return made;
 }
 
