@@ -140,7 +140,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "local/disk",
             "local/retain",
         }
-        | {"local/write", "cli/forms", "cli/streams", "archive"}
+        | {"local/write", "local/check/diagnosis", "cli/forms", "cli/streams", "archive"}
     ),
     "cli/streams": frozenset({"words", "local/disk"}),
     "cli/forms": frozenset({"words", "local/check", "cli/streams"}),

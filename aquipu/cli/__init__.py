@@ -5,6 +5,7 @@
 `app`         the program, and its exit codes
 `arguments`   the arguments that several commands have
 `storing`     the way of lines into a store
+`waiting`     what is said when a store is not there at once
 `times`       times as people write them
 `metrics`     the statistics of a store over HTTP
 `commands/`   the commands, by what they are for

@@ -55,14 +55,6 @@ SyncPolicyOption = Annotated[
 DirectoryArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="The directory of the store.")
 ]
-LogArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="STORE",
-        help="The directory of the store, or postgresql://HOST/DATABASE?log=NAME for a log in a"
-        " database.",
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonLinesOption = Annotated[
     bool, typer.Option("--json", help="One JSON object for each record, in a line; see export.")

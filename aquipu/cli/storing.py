@@ -22,6 +22,7 @@ from aquipu.cli.streams.console import (
     until_signalled,
 )
 from aquipu.cli.streams.lines import LINE_BYTES_MAX, Lines
+from aquipu.cli.waiting import opened_patiently
 from aquipu.local.disk.paths import address_in, is_shared
 from aquipu.local.write.recovery import RecoveryReport
 from aquipu.policy import Stage
@@ -76,11 +77,18 @@ def _opening_database(
 
 
 async def store_lines(
-    opening: Opening[Store] | Opening[RemoteStore], source: Input, lines: Lines, storing: Storing
+    opening: Opening[Store] | Opening[RemoteStore],
+    place: tuple[str, float],
+    source: Input,
+    lines: Lines,
+    storing: Storing,
 ) -> int | None:
-    """Store all lines of the input; return the signal that ended it, if one did."""
+    """Store all lines of the input; return the signal that ended it, if one did.
+
+    ``place``: the store as it was named, and for how many seconds its opening waits.
+    """
     try:
-        store = await opening
+        store: Store | RemoteStore = await opened_patiently(opening, *place)
         with until_signalled(source.stop):
             try:
                 report = getattr(store, "recovery", None)

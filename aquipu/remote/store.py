@@ -52,16 +52,25 @@ class RemoteStore(Store):
         """
         return self._engine.health(self._counted(), None, None, max_answer_seconds)
 
+    async def daemon_place(self) -> str:
+        """Return the directory of the daemon's store, as it is called there.
+
+        Raises as `daemon_statistics`.
+        """
+        return await self._upkeep().daemon_place()
+
     async def daemon_statistics(self) -> Statistics:
         """Return the statistics of the daemon's store: all that it has done, for every client.
 
         `statistics` is of this process alone. Raises StoreUnavailableError, also for a daemon of an
         earlier version, which does not know the question.
         """
+        return await self._upkeep().daemon_statistics()
+
+    def _upkeep(self) -> Upkeep:
         self._check_readable()
-        engine = self._engine
-        assert isinstance(engine, Upkeep)
-        return await engine.daemon_statistics()
+        assert isinstance(self._engine, Upkeep)
+        return self._engine
 
     def __repr__(self) -> str:
         state = "closed" if self._life.is_closing else "open"

@@ -43,6 +43,16 @@ class Upkeep(Engine):
         holds: dict[str, int] = await self.call("holds")
         return holds
 
+    async def daemon_place(self) -> str:
+        """Return the directory of the daemon's store, as it is called there.
+
+        Raises StoreUnavailableError, also for a daemon of an earlier version, which does not say.
+        """
+        try:
+            return str(await self.call("place"))
+        except ValueError as error:
+            raise StoreUnavailableError(self.path, "ask for its directory", str(error)) from None
+
     async def daemon_statistics(self) -> Statistics:
         """Return the statistics of the daemon's store, all that it has done for whomever.
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.served import ended, serving
 from tests.cli.support import run, well
-from tests.support import data_in
+from tests.support import data_in, flip, segments_in
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_holds_and_purges(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["info"], ["verify"], ["index"], ["repair", "--yes"], ["serve", "--socket", "x"]]
+    "command", [["doctor"], ["index"], ["repair", "--yes"], ["serve", "--socket", "x"]]
 )
 def test_commands_that_need_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -99,6 +99,57 @@ def test_commands_that_need_the_files(
         b"unix:somewhere is a daemon, and this command works on the files of a store" in done.stderr
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_info_is_what_the_daemon_says(address: str) -> None:
+    """In the same words, and as the same object; what it does not say is left out, or null."""
+    well("append", "--raw", address, input=b"one\ntwo\n")
+    well("hold", address, "audit", "1")
+    info = json.loads(well("info", address, "--json"))
+    assert (info["path"], info["records"], info["next_sequence"]) == (address, 2, 2)
+    assert (info["segments"], info["holds"], info["store_id"]) == (1, {"audit": 1}, None)
+    assert info["writer"] == {"pid": None, "shared": True}
+    assert info["first_time"] <= info["last_time"]
+    words = well("info", address).decode()
+    assert "\nrecords         2\n" in words
+    assert "\nsegments        1\n" in words
+    assert "store id" not in words
+
+
+def test_verify_reads_the_files_of_the_daemon(address: str) -> None:
+    """It asks where they are; damage is found as it is by the directory."""
+    well("append", "--raw", address, input=b"one\ntwo\n")
+    verdict = json.loads(well("verify", address, "--json"))
+    path = Path(verdict["path"])
+    assert (verdict["records"], verdict["damages"]) == (2, [])
+    assert path == Path(address.removeprefix("unix:")).parent / "store"
+    flip(segments_in(path)[0], 100)
+    assert run("verify", address).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("other", "here that is another store"), ("gone", "No such file or directory")],
+)
+def test_verify_of_a_daemon_with_files_elsewhere(
+    address: str,
+    where: str,
+    words: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another store at the path that the daemon names, in another container perhaps, is none of
+    its own: nothing of that is checked.
+    """
+    there = tmp_path_factory.mktemp("there")
+    well("append", "--raw", there / "other", input=b"three\n")
+
+    async def elsewhere(store: object) -> str:
+        return str(there / where)
+
+    monkeypatch.setattr("aquipu.remote.store.RemoteStore.daemon_place", elsewhere)
+    done = run("verify", address)
+    assert (done.returncode, words in done.stderr.decode()) == (4, True), done.stderr
 
 
 def test_what_the_daemon_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

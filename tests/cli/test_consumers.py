@@ -7,10 +7,12 @@ import json
 import subprocess
 from pathlib import Path
 from signal import SIGKILL
+from time import sleep
 
 import pytest
 
 from aquipu import Reader, Store
+from aquipu.local.cursor import LocalCursor
 from tests.cli.support import COMMAND, LINES, run, spawn, well
 from tests.remote.daemon.served import served
 
@@ -60,6 +62,33 @@ def test_where_a_cursor_is_goes_before_a_start(store: Path) -> None:
         assert await read_lines(store, 1, "--cursor", "old", "--start", "0") == [LINES[31]]
 
     asyncio.run(work())
+
+
+def test_a_cursor_passes_over_records_without_the_label(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is saved behind each record that is out, and not for each that is passed over: every save
+    is a sync. At the end of the log it is saved behind all of them.
+    """
+    saved: list[int] = []
+    save = LocalCursor.save
+
+    async def noting(cursor: LocalCursor, sequence: int) -> None:
+        saved.append(sequence)
+        await save(cursor, sequence)
+
+    monkeypatch.setattr(LocalCursor, "save", noting)
+    options = ("--cursor", "new", "--relation", "tens", "--limit", "4", "--raw")
+    assert well("follow", labelled, *options) == b"".join(LINES[::10])
+    assert saved[-1] == 31
+    assert {1, 11, 21, 31} <= set(saved)
+    assert len(saved) < 12
+
+    command = [*COMMAND, "follow", str(labelled), "--cursor", "new", "--relation", "tens"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while asyncio.run(place_of(labelled, "new")) != 40:
+            sleep(0.02)
+        process.kill()
 
 
 def test_a_name_that_no_cursor_has(store: Path) -> None:

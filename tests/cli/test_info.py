@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aquipu.cli.forms.shown import local_time, nanoseconds_of
 from aquipu.local.format.names import MANIFEST
 from tests.cli.support import COMMAND, ENVIRONMENT, LINES, READING, SAMPLE, run, terminal, well
 from tests.support import flip, frames_in, segments_in, snapshot
@@ -87,7 +88,7 @@ def test_info_in_words(segments: Path) -> None:
         "records         40",
         "sequences       0 to 39",
         f"segments        {info['segments']}",
-        f"first record    {info['first_time']}",
+        f"first record    {local_time(nanoseconds_of(info['first_time']))}",
         "written by      nobody",
         "closed cleanly  yes",
         "torn tail       none",

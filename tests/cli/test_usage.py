@@ -16,6 +16,8 @@ import typer
 from aquipu import Always, EveryN, NotAStoreError, OsManaged, SyncPolicy
 from aquipu.cli.app import Purpose
 from aquipu.cli.arguments import sync_policy_of
+from aquipu.cli.streams.console import say_to_people
+from aquipu.cli.waiting import _say_waiting
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from tests.cli.support import (
@@ -27,6 +29,7 @@ from tests.cli.support import (
     SAMPLE,
     run,
     spawn,
+    terminal,
     well,
 )
 from tests.support import snapshot
@@ -63,6 +66,45 @@ def test_how_long_append_waits_for_the_lock(
     assert (
         run("append", "--raw", store, "--lock-timeout", seconds, input=b"more\n").returncode == code
     )
+
+
+@pytest.mark.parametrize("command", ["append", "serve"])
+def test_waiting_for_the_lock_is_said_on_a_terminal(store: Path, command: str) -> None:
+    """For whom it waits, and for how long; Ctrl-C ends it."""
+    options = ["--socket", f"{store}.sock"] if command == "serve" else []
+    lock = Lock.take(Disk(), str(store))
+    assert lock is not None
+    with terminal() as (screen, near):
+        process = subprocess.Popen(
+            [*COMMAND, command, str(store), *options],
+            stdin=subprocess.DEVNULL,
+            stderr=near,
+            env=ENVIRONMENT,
+        )
+        os.close(near)
+        try:
+            screen.wait_for(f"is in use by process {os.getpid()}; waiting for up to 20 s".encode())
+            lock.release()
+            screen.wait_for(b"appended, last sequence 39" if command == "append" else b"is served")
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_an_opening_that_takes_long_is_no_waiting(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then this process has the lock, and reads; where nobody looks, nothing is said."""
+    said: list[str] = []
+    monkeypatch.setattr("aquipu.cli.waiting.say_to_people", said.append)
+    _say_waiting("unix:/run/a.sock", 2.0)
+    _say_waiting(str(store), 20.0)
+    assert said == [
+        "aquipu: nobody answers at unix:/run/a.sock yet; waiting for up to 2 s; Ctrl-C ends it",
+        f"aquipu: {store} is being opened: the end of its log is read first",
+    ]
+    say_to_people("nobody looks")
+    assert capsys.readouterr().err == ""
 
 
 def test_readers_do_not_exclude_each_other(store: Path) -> None:

@@ -81,6 +81,12 @@ def local_time(nanoseconds: int, precision: str = "milliseconds") -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}.{rest // 1_000_000:03d}"
 
 
+def nanoseconds_of(iso: str) -> int:
+    """Return the nanoseconds since the epoch that `iso_time` has written in UTC."""
+    whole, _, rest = iso.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 1_000_000_000 + int(rest)
+
+
 def escaped(text: str, paint: Paint = plain) -> str:
     """Return text of which all is printable; a byte that is no UTF-8 is a surrogate in ``text``."""
     if text.isprintable():

@@ -72,6 +72,12 @@ def say(text: str) -> None:
         write_line(_standard(sys.stderr, "standard error", "wb"), text)
 
 
+def say_to_people(text: str) -> None:
+    """Write a line to standard error if that is a terminal."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(text)
+
+
 def show_passing(text: str) -> None:
     """Show a line on standard error that the next one takes the place of, if it is a terminal.
 

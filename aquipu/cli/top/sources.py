@@ -65,15 +65,15 @@ async def source_of(store: str) -> AsyncIterator[Source]:
                 raise
         else:
             async with connection:
-                pid = None if address_in(store) is not None else _pid(store)
-                yield DaemonSource(store, connection, pid)
+                yield DaemonSource(store, connection, await _pid_of(connection))
             return
     yield DirectorySource(store, Disk())
 
 
-def _pid(path: str) -> int | None:
-    with suppress(OSError):
-        writer = writer_at(Disk(), path)
+async def _pid_of(connection: RemoteStore) -> int | None:
+    """Return the process that has the files, if they can be seen from here."""
+    with suppress(AquipuError, OSError):
+        writer = writer_at(Disk(), await connection.daemon_place())
         return None if writer is None else writer.pid
     return None
 

@@ -64,17 +64,18 @@ class Info:
     """What a store holds."""
 
     path: str
-    store_id: str
-    """32 hexadecimal digits."""
+    store_id: str | None
+    """32 hexadecimal digits; None where a daemon has the files."""
     format_version: int
     first_sequence: int
     """Of the first record kept."""
     next_sequence: int
     """One past the last record."""
     records: int
-    segments: int
-    bytes: int
-    """Of all files of the store."""
+    segments: int | None
+    """None where a daemon of an earlier version has the files."""
+    bytes: int | None
+    """Of all files of the store; where a daemon has them, of the segments."""
     first_time: str | None
     """When the first record was accepted, ISO 8601 in UTC; None without any."""
     last_time: str | None

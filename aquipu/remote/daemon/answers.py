@@ -284,6 +284,10 @@ async def _health(store: Store) -> Health:
     return store.health()
 
 
+async def _place(store: Store) -> str:
+    return store.path
+
+
 async def _statistics(store: Store) -> dict[str, Any]:
     return store.statistics()._asdict()
 
@@ -301,6 +305,7 @@ _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {
     "stand": lambda store, head: _next_sequence(store),
     "health": lambda store, head: _health(store),
     "statistics": lambda store, head: _statistics(store),
+    "place": lambda store, head: _place(store),
     "relations": lambda store, head: store.relations(head["prefix"]),
     "backup": lambda store, head: store.backup(
         head["path"], link=head["link"], bookmarks=head["bookmarks"]

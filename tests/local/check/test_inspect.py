@@ -369,6 +369,7 @@ def test_an_unfinished_file_is_counted_and_not_called_clean(store: Path) -> None
     """All files of the store are part of its size, also one that the next opening removes."""
     live(store, b"one")
     size = inspect(FailingDisk(), str(store)).bytes
+    assert size is not None
     (store / f"{MANIFEST}{UNNAMED}").write_bytes(b"unfinished")
     info = inspect(FailingDisk(), str(store))
     assert (info.bytes, info.clean) == (size + 10, False)

@@ -73,7 +73,9 @@ def append_command(
     opening = opening_for_append(store, sync_policy, seconds, checked_rights(mode), group)
     lines = Lines(end=b"\0" if nul else b"\n", keep_end=raw)
     with exit_codes(WRITTEN_ALONE):
-        stopped_by = anyio.run(store_lines, opening, Input(), lines, partial(_store, labels))
+        stopped_by = anyio.run(
+            store_lines, opening, (store, seconds), Input(), lines, partial(_store, labels)
+        )
         if stopped_by is not None:
             raise typer.Exit(SIGNALLED + stopped_by)
 

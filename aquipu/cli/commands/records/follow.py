@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from io import FileIO
+from time import monotonic
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -34,6 +35,8 @@ from aquipu.reader import Reader
 from aquipu.reading import Cursor
 from aquipu.remote.store import RemoteStore
 
+_PASSING_SECONDS = 1.0
+"""Between two saves of a cursor, while records are passed over."""
 _Start = int | Literal["earliest"] | None
 """Where following begins: None is the end."""
 
@@ -75,7 +78,8 @@ def follow_command(
     as those of cat.
 
     With a cursor, each record is written at least once, however this ends: the place is kept when
-    the line is out, so after a crash the last one may be written again. With --hold as well,
+    the line is out, so after a crash the last one may be written again. Records without the labels
+    of --relation are passed over, and the cursor with them. With --hold as well,
     everything from there on is kept, until `aquipu hold STORE cursor.NAME --release`.
     """
     if cursor is not None:
@@ -185,12 +189,18 @@ async def _follow(
     take = taker(output, wish.form(lines_on(output, reader.next_sequence)))
     with usage("--start"):
         followed = reader.follow(first)
-    left = filters.limit
+    left, saved_at = filters.limit, monotonic()
     async with followed as records:
         while left != 0:
             record = await anext(records)
-            if filters.admit(record):
+            is_wanted = filters.admit(record)
+            if is_wanted:
                 take([record])  # each at once: the next one may be long in coming
                 left = None if left is None else left - 1
-            if place is not None:
+            # A record that is passed over is done with as soon as all before it are out. Each save
+            # is a sync, so of many in a row only some are kept, and the last one before a pause.
+            is_last = record.sequence + 1 >= reader.next_sequence
+            is_due = is_wanted or is_last or monotonic() - saved_at >= _PASSING_SECONDS
+            if place is not None and is_due:
                 await place.save(record.sequence + 1)
+                saved_at = monotonic()

@@ -62,7 +62,7 @@ def import_command(
     with exit_codes(WRITTEN_ALONE), nullcontext() if file == "-" else _opened(file) as given:
         if given is not None and given.seekable():
             _check(given, name, places)
-        stopped_by = anyio.run(store_lines, opening, Input(given), lines, storing)
+        stopped_by = anyio.run(store_lines, opening, (store, seconds), Input(given), lines, storing)
         if stopped_by is not None:
             raise typer.Exit(SIGNALLED + stopped_by)
 

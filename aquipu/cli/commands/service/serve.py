@@ -26,6 +26,7 @@ from aquipu.cli.arguments import (
 from aquipu.cli.storing import say_what_was_cut
 from aquipu.cli.streams.console import counted, say, until_signalled
 from aquipu.cli.streams.missing import MissingPackageError
+from aquipu.cli.waiting import opened_patiently
 from aquipu.local.disk.paths import SCHEME
 from aquipu.local.disk.sockets import tell_manager
 from aquipu.local.retain.retention import Retention, check_age
@@ -138,8 +139,9 @@ def serve_command(
             compress=compress,
             archive=None if archive is None else archive_of(archive, option),
         )
+    at = absolute(socket.removeprefix(SCHEME))
     with exit_codes():
-        number = anyio.run(_serve, opening, absolute(socket.removeprefix(SCHEME)), group, place)
+        number = anyio.run(_serve, opening, (store, seconds), at, group, place)
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)
 
 
@@ -178,12 +180,16 @@ def _metrics(store: Store, place: Place | None) -> Iterator[None]:
 
 
 async def _serve(
-    opening: Opening[Store], socket: str, group: str | None, place: Place | None
+    opening: Opening[Store],
+    patience: tuple[str, float],
+    socket: str,
+    group: str | None,
+    place: Place | None,
 ) -> int:
     """Serve until a signal comes. Its number. Raises StoreFailedError when the disk fails."""
     stopped: Future[int] = get_running_loop().create_future()
     with until_signalled(stopped.set_result):
-        store = await _opened(opening, stopped)
+        store = await _opened(opening, patience, stopped)
         if store is None:
             return stopped.result()
         async with store:
@@ -201,9 +207,11 @@ async def _serve(
     return stopped.result()
 
 
-async def _opened(opening: Opening[Store], stopped: Future[int]) -> Store | None:
+async def _opened(
+    opening: Opening[Store], patience: tuple[str, float], stopped: Future[int]
+) -> Store | None:
     """Open the store, which may wait for another process; None when it is told to stop first."""
     with anyio.CancelScope() as scope:
         stopped.add_done_callback(lambda _: scope.cancel())
-        return await opening
+        return await opened_patiently(opening, *patience)
     return None

@@ -33,6 +33,7 @@ from aquipu.cli.streams.console import (
     standard_output,
     write_line,
 )
+from aquipu.cli.waiting import opened_patiently
 from aquipu.errors import RecordNotWrittenError
 from aquipu.local.check.rights import keep_rights
 from aquipu.local.disk.disk import Disk
@@ -105,7 +106,8 @@ async def _purge(store: str, before: int | datetime, dry_run: bool, lock_timeout
     disk = Disk()
     keep_rights(disk, path)
     shared = is_shared(path)
-    async with Store.open(path, lock_timeout=lock_timeout, shared=shared, disk=disk) as local:
+    opening = Store.open(path, lock_timeout=lock_timeout, shared=shared, disk=disk)
+    async with await opened_patiently(opening, store, lock_timeout) as local:
         return await _purge_before(local, before, dry_run)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aquipu.cli.forms.shown import local_time
+from aquipu.cli.forms.shown import local_time, nanoseconds_of
 from aquipu.local.check.diagnosis.facts import (
     Consumer,
     Diagnosis,
@@ -121,14 +121,6 @@ def _ago(found: Diagnosis) -> str:
     assert found.last_time is not None
     seconds = (nanoseconds_of(found.seen_at) - nanoseconds_of(found.last_time)) // 1_000_000_000
     return f"{duration(seconds)} ago" if seconds > 0 else "just now"
-
-
-def nanoseconds_of(iso: str) -> int:
-    """Return the nanoseconds since the epoch that `iso_time` has written."""
-    from datetime import datetime
-
-    whole, _, rest = iso.removesuffix("Z").partition(".")
-    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 1_000_000_000 + int(rest)
 
 
 def duration(seconds: int) -> str:
