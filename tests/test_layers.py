@@ -152,7 +152,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "cli/top": frozenset(
         {"words", "store", "remote/store", "local/format", "local/disk", "local/retain"}
-        | {"local/read", "local/check/diagnosis", "cli/forms", "cli/forms/diagnosis"}
+        | {"reader", "local/read", "local/check/diagnosis", "cli/forms", "cli/forms/diagnosis"}
     ),
     "cli/commands/records": COMMANDS,
     "cli/commands/upkeep": COMMANDS | {"archive", "local/backup"},

@@ -31,7 +31,10 @@ async def opened_patiently(opening: Awaitable[T], store: str, seconds: float) ->
 
 def _say_waiting(store: str, seconds: float) -> None:
     how_long = f"for up to {seconds:g} s; Ctrl-C ends it"
-    if address_in(store) is not None or database_of(store) is not None:
+    if database_of(store) is not None:  # its address may have a password in it
+        say_to_people(f"aquipu: the log in the database is not open yet; waiting {how_long}")
+        return
+    if address_in(store) is not None:
         say_to_people(f"aquipu: nobody answers at {store} yet; waiting {how_long}")
         return
     with suppress(OSError):

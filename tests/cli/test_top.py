@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquipu import Store
+from aquipu import Reader, Store
 from aquipu.cli.top.drawing import Frame, Part, rows, sparkline
 from aquipu.cli.top.samples import Behind, Sample, WriterSeen
 from aquipu.cli.top.screen import drawn
-from aquipu.cli.top.sources import DirectorySource, source_of
+from aquipu.cli.top.sources import DirectorySource, ReaderSource, source_of
 from aquipu.cli.top.view import COLUMNS, WINDOW, History, View, quantile
 from aquipu.local.disk.disk import Disk
 from aquipu.remote.daemon import answers
@@ -302,9 +302,24 @@ async def test_a_daemon_that_has_gone(tmp_path: Path) -> None:
     assert (sample.health, sample.acknowledged, len(sample.reasons)) == ("away", 1, 1)
 
 
+@pytest.mark.asyncio
+async def test_a_log_that_is_only_read(tmp_path: Path) -> None:
+    """How far it reaches and how far consumers are behind, by the calls that every reader has."""
+    async with Store.open(tmp_path / "store") as store:
+        await store.append_many([b"one", b"two"])
+        await store.cursor("mail").save(1)
+        async with Reader.open(tmp_path / "store") as reader:
+            source = ReaderSource(reader)
+            await store.append(b"three")
+            sample = await source.sample()
+            assert (sample.first, sample.acknowledged, sample.health) == (0, 3, "ok")
+            assert sample.consumers["mail"].records == 2
+        assert (await source.sample()).health == "away"  # it is closed: nothing can be read
+
+
 WRITER = """
 import asyncio, sys
-from aquipu import Store
+from aquipu import Reader, Store
 
 async def main():
     async with Store.open(sys.argv[1]) as store:

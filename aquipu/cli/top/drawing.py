@@ -109,7 +109,7 @@ def _writer(view: View) -> str:
     if writer is None:
         return "no writer"
     if writer.pid is None:
-        return "written by the daemon"
+        return "written by the daemon" if view.measured else "who writes it is not seen from here"
     state = {"stopped": ", which is stopped", "gone": ", which is gone"}
     return f"written by process {writer.pid}{state.get(writer.state or '', '')}"
 

@@ -27,6 +27,7 @@ from aquipu.local.read.examine import examine
 from aquipu.local.read.progress_reader import ProgressReader
 from aquipu.local.retain.bookmarks import bookmark_names, read_bookmark
 from aquipu.local.retain.manifest import read_manifest
+from aquipu.reader import Reader
 from aquipu.remote.store import RemoteStore
 from aquipu.statistics import Statistics
 from aquipu.store import Store
@@ -68,6 +69,48 @@ async def source_of(store: str) -> AsyncIterator[Source]:
                 yield DaemonSource(store, connection, await _pid_of(connection))
             return
     yield DirectorySource(store, Disk())
+
+
+@asynccontextmanager
+async def database_source(address: str) -> AsyncIterator[Source]:
+    """Give what samples a log in a database: what its readers see."""
+    async with Reader.open(address) as reader:
+        yield ReaderSource(reader)
+
+
+class ReaderSource:
+    """A log as any reader of it sees it: how far it reaches, and how far consumers are behind."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.name = reader.path
+        self._reader = reader
+        self._last: Sample | None = None
+
+    async def sample(self) -> Sample:
+        """Read the newest record, and the cursors."""
+        try:
+            with fail_after(_ANSWER_SECONDS):
+                self._last = await self._read()
+                return self._last
+        except (AquipuError, TimeoutError) as error:
+            reason = str(error) or f"there is no answer for {_ANSWER_SECONDS:.0f} s"
+            last = self._last or Sample(monotonic())
+            return last._replace(at=monotonic(), health="away", reasons=(reason,))
+
+    async def _read(self) -> Sample:
+        reader, acknowledged = self._reader, self._reader.next_sequence
+        async with reader.scan(reverse=True) as records:
+            async for newest in records:
+                acknowledged = newest.sequence + 1
+                break
+        lags = await reader.cursors()
+        return Sample(
+            at=monotonic(),
+            first=reader.first_sequence,
+            acknowledged=acknowledged,
+            consumers={name: Behind(lag.records, lag.seconds) for name, lag in lags.items()},
+            writer=WriterSeen(None, None),
+        )
 
 
 async def _pid_of(connection: RemoteStore) -> int | None:
