@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
 from aquipu.local.cursor import LocalCursor, hold_beside_writer, lags
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.paths import StrPath, absolute, address_in, database_in
+from aquipu.local.disk.paths import StrPath, absolute, address_in, database_in, is_archive
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
 from aquipu.local.preload import load
@@ -30,6 +30,8 @@ from aquipu.runtime.closing import Closing, Opening
 from aquipu.runtime.handoff import Handoff
 
 if TYPE_CHECKING:
+    from aquipu.archive.archive import Archive
+    from aquipu.archive.read.reader import ArchiveReader
     from aquipu.postgres.opening import DatabaseReader
 
 _PAUSE = 0.001  # seconds between two looks at the progress page, growing
@@ -60,7 +62,7 @@ class Reader(Readable, Closing):
         self._closed = False
 
     @staticmethod
-    def open(path: StrPath, *, disk: Disk | None = None) -> Opening[Reader]:
+    def open(path: StrPath | Archive, *, disk: Disk | None = None) -> Opening[Reader]:
         """Open the store in the directory ``path`` for reading; await it, or enter it::
 
             async with Reader.open("audit") as reader:
@@ -69,10 +71,17 @@ class Reader(Readable, Closing):
         ``postgresql://HOST/DATABASE?log=NAME`` is a log in a database: see `Store.open`. It may be
         on a standby.
 
+        ``s3://BUCKET/PREFIX``, or an `Archive`, is a log in an object store, which is read without
+        being restored ([how](archive/README.md)): it is behind its log by a second or two.
+
         Raises (when awaited or entered): NotAStoreError, also where nothing is yet;
         UnsupportedFormatError; CorruptionError; StoreUnavailableError. ValueError at once for the
         address of a daemon.
         """
+        if is_archive(path):
+            archive = cast("str | Archive", path)
+            return cast("Opening[Reader]", _opening_archive(archive))  # its calls are the same
+        path = cast("StrPath", path)
         address = address_in(path)
         if address is not None:
             raise ValueError(
@@ -270,6 +279,14 @@ def _opening_database(database: str) -> Opening[DatabaseReader]:
     from aquipu.postgres.opening import open_reader
 
     return Opening(partial(open_reader, address_of(database)))
+
+
+def _opening_archive(place: str | Archive) -> Opening[ArchiveReader]:
+    from aquipu.archive.archive import Archive  # here: a local store needs none of it
+    from aquipu.archive.read.reader import open_archive
+
+    archive = place if isinstance(place, Archive) else Archive(place)
+    return Opening(partial(open_archive, archive))
 
 
 async def _open(path: str, disk: Disk) -> Reader:

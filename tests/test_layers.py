@@ -68,6 +68,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
         | {"archive/format"}
     ),
+    "archive/read": frozenset(
+        {"words", "local/format", "local/disk", "local/read", "local/index", "local/preload"}
+        | {"local", "archive", "archive/format", "reading", "runtime"}
+    ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
@@ -99,6 +103,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "reader": frozenset(
         {"words", "reading", "runtime", "local", "local/disk", "local/read", "local/index"}
         | {"local/preload", "postgres"}
+        | {"archive", "archive/read"}
     ),
     "store": frozenset(
         {"words", "reading", "engine", "commit", "runtime", "local", "remote"}
@@ -185,6 +190,7 @@ PURE = frozenset(
             "local/backup/plan",
             "archive/errors",
             "archive/format",
+            "archive/read/cache",
             "local/compress/blocks",
         ),
         *(

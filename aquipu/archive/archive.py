@@ -7,12 +7,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
-from aquipu.local.disk.paths import is_within
+from aquipu.local.disk.paths import ARCHIVES, is_within
 
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
-SCHEMES = ("s3", "gs", "az", "file")
+SCHEMES = tuple(one.removesuffix("://") for one in ARCHIVES)
 _PLACES = ("endpoint", "region", "url", "bucket", "container", "account_name")
 _TIMEOUT = "300s"  # of one request: a segment on a slow line
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
@@ -145,11 +145,6 @@ def checked_url(url: object) -> str:
     if scheme != "file" and not place:
         raise ValueError(f"an archive is at {scheme}://BUCKET/PREFIX")
     return url.rstrip("/")
-
-
-def is_archive(path: object) -> bool:
-    """Return whether this names an archive, and not a directory."""
-    return isinstance(path, str) and path.partition("://")[0] in SCHEMES and "://" in path
 
 
 def _texts_in(options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from aquipu.archive.archive import Archive
-from aquipu.local.disk.paths import address_in, database_in
+from aquipu.local.disk.paths import address_in, database_in, is_archive
 from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
 from aquipu.reader import Reader
@@ -165,6 +165,8 @@ def opened_for_reading(store: str) -> Opening[Reader] | Opening[RemoteStore]:
     if address_in(store) is not None:
         return connecting(store)
     with usage("STORE"):
+        if is_archive(store):
+            return Reader.open(store)
         return Reader.open(store if database_of(store) is not None else absolute(store))
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.archive.runs import MIB, killed, lost, restores
+from tests.archive.runs import MIB, killed, lost, reads, restores
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, metavar="N")
     parser.add_argument("--losses", type=int, default=50, metavar="N")
     parser.add_argument("--records", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--read", type=int, default=5_000_000, metavar="N")
     parser.add_argument("--restore-kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
@@ -26,6 +27,8 @@ def main() -> None:
         _said("machines lost", lost, wanted.losses, MIB, wanted.seed)
     if wanted.records:
         _said("restored", restores, wanted.records, wanted.restore_kills, wanted.seed)
+    if wanted.read:
+        _said("read without restoring", reads, wanted.read)
 
 
 def _said(what: str, run: Callable[..., Mapping[str, float]], *arguments: object) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
-from aquipu import Always, Reader, Store
+from aquipu import Always, OsManaged, Reader, Store
 from tests.backups.runs import check
 from tests.backups.writer import data_of, writing
 
@@ -108,6 +108,43 @@ async def _watched(store: Path, seconds: float) -> list[tuple[float, int]]:
             seen.append((monotonic(), reader.next_sequence))
             await asyncio.sleep(0.005)
     return seen
+
+
+HITS, PLACES = 50, 5
+
+
+async def _labelled(store: Path, records: int) -> None:
+    """Append so many records, of which some have a label, at a few places; and others another."""
+    async with Store.open(store, sync_policy=OsManaged()) as log:
+        every = records // (2 * PLACES)
+        for place in range(2 * PLACES):
+            first, label = place * every, ("first", "second")[place % 2]
+            for number in range(first, first + HITS // PLACES):
+                await log.append(data_of(number), relations=(label,))
+            for begin in range(first + HITS // PLACES, first + every, 10_000):
+                end = min(begin + 10_000, first + every)
+                await log.append_many([data_of(number) for number in range(begin, end)])
+
+
+async def _found(url: str) -> dict[str, float]:
+    async with Reader.open(url) as reader:
+        disk = reader._source.disk  # type: ignore[attr-defined]
+        found = {"requests to open": disk.bucket.requests}
+        for label in ("first", "second"):
+            before = disk.bucket.requests
+            hits = [record async for record in reader.scan(relation=label)]
+            assert len(hits) == HITS
+            found[f"for the {label} label"] = disk.bucket.requests - before
+        return {**found, "MB kept": round(disk.kept_bytes / 1e6, 1)}
+
+
+def reads(directory: Path, records: int) -> dict[str, float]:
+    """Find the records of two labels in an archive that is not restored."""
+    store, url = directory / "store", f"file://{directory}/archive"
+    asyncio.run(_labelled(store, records))
+    subprocess.run(command("index", store), check=True, stderr=subprocess.DEVNULL)
+    archived(store, url)
+    return {"records": records, **asyncio.run(_found(url))}
 
 
 async def _filled(store: Path, records: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.archive.runs import INTERVAL, MIB, killed, lost, restores
+from tests.archive.runs import INTERVAL, MIB, killed, lost, reads, restores
 
 pytestmark = pytest.mark.proof
 
@@ -26,3 +26,9 @@ def test_a_machine_that_is_lost(tmp_path: Path) -> None:
 def test_a_restore_that_is_killed(tmp_path: Path) -> None:
     """It goes on, and ends with the same bytes."""
     assert restores(tmp_path, 20_000, 3, seed=1)["records"] == 20_000
+
+
+def test_a_label_is_found_with_few_requests(tmp_path: Path) -> None:
+    """No more than twenty, in an archive that is not restored."""
+    found = reads(tmp_path, 100_000)
+    assert found["for the second label"] <= found["for the first label"] <= 20

@@ -45,6 +45,15 @@ def test_there_and_back(store: Path, url: str) -> None:
     }
 
 
+def test_reading_it_where_it_is(url: str) -> None:
+    """The commands that read a store read its archive."""
+    well("archive", "store", url)
+    assert well("cat", "--raw", url) == SAMPLE
+    assert well("tail", "--raw", "-n", "1", url) == SAMPLE.splitlines(keepends=True)[-1]
+    assert run("get", url, "1000").returncode == 2
+    assert run("append", url, input=b"x").returncode == 2
+
+
 def test_their_objects(url: str) -> None:
     """The objects that --json prints have the documented fields."""
     put = json.loads(well("archive", "put", "store", url, "--json"))

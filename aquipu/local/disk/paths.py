@@ -8,6 +8,8 @@ from aquipu.local.format.names import SOCKET
 
 StrPath = str | os.PathLike[str]
 
+ARCHIVES = ("s3://", "gs://", "az://", "file://")
+"""Beginnings of the places of archives."""
 SCHEME = "unix:"
 """Beginning of the address of a daemon."""
 DATABASES = ("postgresql:", "postgres:")
@@ -72,3 +74,10 @@ def database_in(path: StrPath) -> str | None:
             " postgresql://HOST/DATABASE?log=NAME for a database"
         )
     return None
+
+
+def is_archive(path: object) -> bool:
+    """Return whether this is an `Archive`, or the text of its place, in the place of a path."""
+    if not isinstance(path, (str, os.PathLike)):
+        return hasattr(path, "bucket_for")
+    return isinstance(path, str) and path.startswith(ARCHIVES)

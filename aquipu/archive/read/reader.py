@@ -1,0 +1,203 @@
+"""Reading an archive without restoring it: what `Reader.open` gives for the place of one."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, get_running_loop, sleep
+from typing import NoReturn
+
+from aquipu.archive.archive import Archive
+from aquipu.archive.read.files import ObjectDisk
+from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog
+from aquipu.errors import PositionLostError, RecordNotWrittenError, StoreClosedError
+from aquipu.local.index.finder import Finder
+from aquipu.local.log import LocalReader
+from aquipu.local.preload import load
+from aquipu.local.read.follow import Followed, Recent
+from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.read.tail import Windows
+from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
+from aquipu.record import Lag
+from aquipu.runtime.closing import Closing
+from aquipu.runtime.handoff import Handoff
+
+_NO_GENERATION = bytes(8)
+
+
+class ArchiveReader(Readable, Closing):
+    """An archived log for reading: the face of a `Reader`.
+
+    Made by `Reader.open`; belongs to the event loop that opened it. It is as far behind its log as
+    the archive is, and a second more.
+    """
+
+    def __init__(self, log: ArchivedLog, loop: AbstractEventLoop, handoff: Handoff) -> None:
+        """Prepare a reader; not called by users: `Reader.open` does."""
+        super().__init__(log.path, loop)
+        self._source = _Source(log, handoff)
+
+    @property
+    def first_sequence(self) -> int:
+        """Sequence of the first archived record."""
+        return self._source.first_sequence
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last archived record, as it was looked at last."""
+        return self._source.next_sequence
+
+    @property
+    def generation(self) -> str:
+        """The generation of the log, of which an archive knows nothing: zeros."""
+        return _NO_GENERATION.hex()
+
+    @property
+    def requests(self) -> int:
+        """Requests made so far, about."""
+        return self._source.log.disk.bucket.requests
+
+    def cursor(self, name: str, *, hold: bool = False) -> Cursor:
+        """Raise ValueError: an archive is only read; a consumer keeps its place elsewhere."""
+        self._refuse("keeps no cursor: keep the position of the consumer with its own results")
+
+    async def cursors(self) -> dict[str, Lag]:
+        """Return none: an archive keeps no cursor."""
+        self._check_readable()
+        return {}
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise ValueError(f"{self._path} is an archive, and {reason}")
+
+    async def aclose(self) -> None:
+        """Let go of the archive and end its followers; do nothing the second time."""
+        if not self._source.is_closed:
+            self._source.is_closed = True
+            self._source.finder.close(StoreClosedError(self._path))
+            self._source.disk.end()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Reader {self._path!r} {'closed' if self._source.is_closed else 'open'}"
+            f" next_sequence={self.next_sequence}>"
+        )
+
+    def _check_readable(self) -> None:
+        self._check_owner()
+        if self._source.is_closed:
+            raise StoreClosedError(self._path)
+
+    @property
+    def _face(self) -> Face:
+        return Face(self._check_owner, self._check_readable)
+
+    @property
+    def _reader(self) -> LogReader:
+        return LocalReader(self._source, self._face)
+
+
+class _Source:
+    """The files of an archive, as far as they may be read."""
+
+    def __init__(self, log: ArchivedLog, handoff: Handoff) -> None:
+        self.log = log
+        self.path = log.path
+        self.disk: ObjectDisk = log.disk
+        self.handoff = handoff
+        self.finder = Finder()
+        self.windows = Windows()
+        self.is_closed = False
+
+    async def snapshot(self) -> Snapshot:
+        return await self.handoff.run(self.log.look)
+
+    def followed(self, face: Face) -> Followed:
+        return _Watch(self, face)
+
+    @property
+    def first_sequence(self) -> int:
+        return self.log.view.start
+
+    @property
+    def next_sequence(self) -> int:
+        return self.log.view.stop
+
+    @property
+    def synced_sequence(self) -> int:
+        return self.log.view.stop
+
+    async def secure(self, sequence: int) -> None:
+        """Do nothing: what is archived was synced."""
+
+    async def check_survived(self, generation: bytes, sequence: int) -> None:
+        if generation != _NO_GENERATION:
+            raise PositionLostError(self.path, sequence, None)
+
+
+class _Watch(Followed):
+    """An archive as one follower sees it."""
+
+    def __init__(self, source: _Source, face: Face) -> None:
+        self._source = source
+        self._face = face
+        self._left = False
+        self.path, self.disk, self.handoff = source.path, source.disk, source.handoff
+        self.windows = source.windows
+
+    def check(self) -> None:
+        self._face.check_owner()
+
+    @property
+    def first_sequence(self) -> int:
+        return self._source.first_sequence
+
+    @property
+    def acknowledged(self) -> int:
+        return 0 if self._source.is_closed else self._source.next_sequence
+
+    @property
+    def generation(self) -> bytes:
+        return _NO_GENERATION
+
+    async def move(self, generation: bytes, sequence: int) -> bytes:
+        await self._source.check_survived(generation, sequence)
+        return _NO_GENERATION
+
+    def admits(self, start: int) -> bool:
+        if start > self._source.next_sequence:
+            raise RecordNotWrittenError(self.path, start, self._source.next_sequence)
+        return True
+
+    def recent(self, sequence: int) -> Recent | None:
+        return None
+
+    def look(self, indexed: bool) -> Snapshot:
+        return self._source.log.look()
+
+    async def news(self, sequence: int) -> bool:
+        while not self._is_over and self.acknowledged <= sequence:
+            await sleep(LOOK_SECONDS)
+            if not self._is_over:
+                await self.handoff.run(self._source.log.look)
+        return not self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        return self._left or self._source.is_closed
+
+    def joined(self, follower: Follow) -> None:
+        pass
+
+    def left(self, follower: Follow) -> None:
+        self._left = True
+
+
+async def open_archive(archive: Archive) -> ArchiveReader:
+    """Open an archive for reading; see `Reader.open`.
+
+    Raises NoArchiveError, ArchiveUnavailableError, ArchiveDamagedError, UnsupportedFormatError.
+    """
+    loop = get_running_loop()
+    handoff = Handoff(loop)
+    await load(handoff)
+    bucket = await handoff.run(archive.bucket)
+    log = await handoff.run(ArchivedLog, ObjectDisk(bucket))
+    return ArchiveReader(log, loop, handoff)
