@@ -93,4 +93,6 @@ def _read(value: Any, kind: Any) -> Any:
         return kind(0 if value is None else value)
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else get_args(kind)[0]
-    return None if value is None else int(value)
+    if value is None:
+        return None
+    return float(value) if float in get_args(kind) else int(value)

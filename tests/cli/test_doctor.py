@@ -139,6 +139,7 @@ def segment(
         size,
         None,
         None,
+        0,
         IndexState(index),
         0,
         "0600",

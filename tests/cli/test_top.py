@@ -27,6 +27,7 @@ from aquipu.cli.top.view import COLUMNS, WINDOW, History, View, quantile
 from aquipu.local.disk.disk import Disk
 from aquipu.remote.daemon import answers
 from aquipu.remote.daemon.server import Daemon
+from aquipu.remote.upkeep import statistics_in
 from aquipu.runtime.counting import durations
 from aquipu.statistics import Statistics
 from tests.cli.support import COMMAND, ENVIRONMENT, Terminal, run, terminal, well
@@ -43,6 +44,7 @@ def counted(records: int = 0, commits: int = 0, append: Any = None, **more: Any)
         **nothing
         | {"errors": {}, "cursor_records": {}, "cursor_seconds": {}, "commit_records": empty}
         | {"state": "open", "sync_seconds": empty, "append_seconds": append or empty}
+        | {"archived_sequence": None, "unarchived_records": None, "archive_lag_seconds": None}
         | {"records": records, "commits": commits, **more}
     )
 
@@ -175,6 +177,13 @@ def test_what_stands_on_the_screen() -> None:
         assert words in text, text
 
 
+def test_the_archive_is_a_stage_of_its_own() -> None:
+    """Of a store that has one, how far it has come, and how far it is behind."""
+    said = counted(100, 10, archived_sequence=90, unarchived_records=10, archive_lag_seconds=2.5)
+    text = text_of(rows("/srv/audit", view_of(FULL._replace(statistics=said)), Frame()))
+    assert "archived      90; 10 records not yet; 2.5 s behind" in text
+
+
 def test_what_only_the_writer_knows_is_said() -> None:
     """From outside, nothing is made up."""
     view = view_of(FULL._replace(statistics=None, synced=None))
@@ -287,6 +296,22 @@ async def test_a_daemon_of_an_earlier_version(
                     sample = await source.sample()
                     assert (sample.statistics, sample.acknowledged) == (None, 1)
                     assert sample.health == "ok"
+
+
+def test_statistics_of_other_versions() -> None:
+    """A field that is not there is empty, one that is not known is left out, the others are what
+    they were; anything else is refused.
+    """
+    said = counted(7, 3, archive_lag_seconds=2.5, free_bytes=10, cursor_seconds={"mail": 1.5})
+    plain = json.loads(json.dumps(said._asdict()))
+    assert statistics_in(plain) == said
+    del plain["syncs"], plain["sync_seconds"], plain["free_bytes"]
+    older = statistics_in({**plain, "later": [1]})
+    assert (older.syncs, older.sync_seconds.total, older.free_bytes) == (0, 0, None)
+    wrong: list[Any] = [[], {"records": "many"}, {"errors": 7}, {"append_seconds": [1]}]
+    for bad in wrong:
+        with pytest.raises((AttributeError, TypeError, ValueError)):
+            statistics_in(bad)
 
 
 @pytest.mark.asyncio

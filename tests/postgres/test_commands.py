@@ -45,6 +45,13 @@ def test_what_is_kept_and_what_goes(address: str) -> None:
     assert well("cat", address) == b"three\n"
 
 
+def test_top_shows_what_its_readers_see(address: str) -> None:
+    """How far it reaches; the writer is not asked. No password is shown."""
+    well("append", address, input=b"one\ntwo\n")
+    view = json.loads(well("top", "--json", "--interval", "0.1", address))
+    assert (view["acknowledged"], view["health"], view["measured"]) == (2, "ok", False)
+
+
 def test_a_look_at_a_log(server: Server, address: str) -> None:
     """info says what it holds, verify whether it is sound, and where it is not."""
     well("append", address, input=b"one\ntwo\n")

@@ -176,6 +176,10 @@ def _state(view: View) -> Iterator[Row]:
     yield _fact("acknowledged", f"{view.acknowledged:,}")
     yield _fact("synced", f"{synced}; the log begins with {view.first:,}")
     yield _risk(view)
+    if view.archived is not None:
+        behind = f"; {_time(view.archive_seconds)} behind" if view.unarchived else ""
+        left = counted(view.unarchived or 0, "record")
+        yield _fact("archived", f"{view.archived:,}; {left} not yet{behind}")
     if view.measured:
         callers = "1 caller waits" if view.waiting == 1 else f"{view.waiting or 0:,} callers wait"
         yield _fact(

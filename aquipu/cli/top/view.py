@@ -64,6 +64,12 @@ class View:
     """
     at_risk_seconds: float | None
     """Age of the oldest of these."""
+    archived: int | None
+    """Everything below is in the archive; None without one, and where only the writer knows."""
+    unarchived: int | None
+    """Acknowledged records that it does not have yet."""
+    archive_seconds: float | None
+    """How far it is behind."""
     buffered: int | None
     """Records accepted, and not yet acknowledged."""
     buffered_bytes: int | None
@@ -117,6 +123,9 @@ class History:
             synced=last.synced,
             at_risk=None if last.synced is None else max(last.acknowledged - last.synced, 0),
             at_risk_seconds=None if said is None else said.oldest_unsynced_seconds,
+            archived=None if said is None else said.archived_sequence,
+            unarchived=None if said is None else said.unarchived_records,
+            archive_seconds=None if said is None else said.archive_lag_seconds,
             buffered=None if said is None else said.buffered_records,
             buffered_bytes=None if said is None else said.buffered_bytes,
             waiting=None if said is None else said.waiting,

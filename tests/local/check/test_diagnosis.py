@@ -33,6 +33,7 @@ from aquipu.local.disk.lock import Lock
 from aquipu.local.disk.system import locked_by, process_state
 from aquipu.local.format.names import MANIFEST, relations_name
 from tests.disk import FailingDisk
+from tests.remote.daemon.served import until
 from tests.support import copy_of, flip, frames_in, segment_in, segments_in, snapshot
 
 LOOKS = frozenset(
@@ -238,6 +239,22 @@ async def test_beside_its_writer(store: Store) -> None:
     assert not found.is_damaged
     assert found.opening[0].startswith("wait for the process that writes it")
     await fill(store, 1)
+
+
+@pytest.mark.asyncio
+async def test_segments_that_are_compressed(tmp_path: Path) -> None:
+    """They are sealed as the others, and it is said what that has saved."""
+    path = tmp_path / "store"
+    async with Store.open(path, sync_policy=Always(), compress=True) as store:
+        await fill(store, 5)
+        size = segment_in(path).stat().st_size
+        await store.roll()
+        await until(lambda: segment_in(path).stat().st_size < size)
+        found = await asyncio.to_thread(seen, path)
+    assert [one.state for one in found.segments] == [State.SEALED, State.ACTIVE]
+    assert found.segments[0].plain_bytes > found.segments[0].bytes
+    assert (found.segments[1].plain_bytes, found.records, found.is_damaged) == (0, 5, False)
+    assert seen(path).segments[0].stretches[1].kind is Kind.FRAMES
 
 
 @pytest.mark.asyncio

@@ -52,6 +52,9 @@ def top_command(
                           on the disk
       at_risk             records that a power cut would take now;
                           at_risk_seconds: age of the oldest
+      archived            everything below is in the archive; unarchived:
+                          records that are not; archive_seconds: how far it
+                          is behind
       buffered            records; buffered_bytes; waiting: callers
       under_way_seconds   how long the disk has been at what it is doing
       segments            disk_bytes, free_bytes

@@ -67,8 +67,9 @@ def doctor_command(
       bytes            of all files of the store
       segments         a list of objects: name, state, first_sequence,
                        next_sequence, frames, bytes, first_time, last_time,
-                       index, index_bytes, mode, and stretches: a list of
-                       objects: kind, offset, bytes
+                       plain_bytes (before it was compressed), index,
+                       index_bytes, mode, and stretches: a list of objects:
+                       kind, offset, bytes
       torn_tail        null, or an object (see info)
       damages          a list of objects: path, offset, reason
       refusal          the error with which opening would refuse it, or null

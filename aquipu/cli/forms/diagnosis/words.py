@@ -52,6 +52,13 @@ def facts_of(found: Diagnosis) -> Iterator[tuple[str, str]]:
         "files",
         f"{counted(len(found.segments), 'segment')}, {size(found.bytes)} in all; {_indexes(found)}",
     )
+    compressed = [one for one in found.segments if one.plain_bytes]
+    if compressed:
+        now, before = (
+            sum(one.bytes for one in compressed),
+            sum(one.plain_bytes for one in compressed),
+        )
+        yield "compressed", f"{counted(len(compressed), 'segment')}, {size(before)} to {size(now)}"
     free = "free space not known" if place.free_bytes is None else f"{size(place.free_bytes)} free"
     yield "file system", f"{place.file_system or 'not known'}, {free}"
     modes = sorted({one.mode for one in found.segments if one.mode})

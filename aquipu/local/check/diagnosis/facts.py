@@ -71,6 +71,8 @@ class SegmentFacts:
     it.
     """
     last_time: str | None
+    plain_bytes: int
+    """Size of the file before it was compressed; 0 of one that is as it was written."""
     index: IndexState
     index_bytes: int
     mode: str

@@ -18,7 +18,7 @@ from aquipu.local.check.verify import Damage
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.rights import rights_of
 from aquipu.local.format.names import first_sequence_of, relations_name, segment_name
-from aquipu.local.format.segment import SegmentSummary
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentSummary, plain_bytes_in
 from aquipu.local.read.segment_reader import (
     READ_BYTES,
     SegmentReader,
@@ -85,7 +85,7 @@ def segments_of(disk: Disk, path: str, log: Log) -> Iterator[SegmentFacts]:
 
 def _missing(first: int) -> SegmentFacts:
     name, none = segment_name(first), IndexState.NONE
-    return SegmentFacts(name, State.MISSING, first, None, None, 0, None, None, none, 0, "", ())
+    return SegmentFacts(name, State.MISSING, first, None, None, 0, None, None, 0, none, 0, "", ())
 
 
 def _segment(
@@ -94,6 +94,7 @@ def _segment(
     name = f"{path}/{segment_name(first)}"
     with opened(disk, name) as descriptor:
         size = disk.size(descriptor)
+        plain_bytes = plain_bytes_in(disk.read(descriptor, SEGMENT_HEADER_BYTES, 0))
         found = _frames_of(disk, descriptor, name, log, first, is_last=is_last)
     damages = log.damaged(name)
     state = State.DAMAGED if damages else found.state
@@ -114,6 +115,7 @@ def _segment(
         bytes=size,
         first_time=iso_time(contents.first_time) if contents is not None and has_times else None,
         last_time=iso_time(contents.last_time) if contents is not None and has_times else None,
+        plain_bytes=0 if contents is None else plain_bytes,
         index=index,
         index_bytes=index_bytes,
         mode=rights_of(name)[0],
