@@ -17,8 +17,8 @@ from enum import StrEnum
 
 from aquipu.record import Record
 
-CHARACTERS_MAX = 1000
-"""How much of the data of a record stands in a line: about a dozen lines of a terminal."""
+CHARACTERS_MAX = 400
+"""How much of the data of a record stands in a line: about five lines of a terminal."""
 _BYTES_MAX = 4 * CHARACTERS_MAX
 
 
