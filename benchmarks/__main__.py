@@ -31,6 +31,7 @@ from benchmarks import (
     steady,
     synchronous,
     uvloop,
+    web,
 )
 from benchmarks.measure import Progress
 from benchmarks.report import Report, machine
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "compress": compress.run,
     "opening": opening.run,
     "backup": backup.run,
+    "web": web.run,
     "imports": imports.run,
     "uvloop": uvloop.run,
 }

@@ -28,7 +28,7 @@ end and grew again beyond it is told nothing; a consumer that must know that kee
 
 from __future__ import annotations
 
-from asyncio import timeout
+from asyncio import TimerHandle, get_running_loop, timeout
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal
@@ -47,8 +47,7 @@ FOLLOWERS_MAX = 1000
 """The most clients that follow one store at a time."""
 PATIENCE = 30.0
 """Seconds after which a client that takes nothing is cut off."""
-HEARTBEAT = 15.0
-"""Seconds without a record after which a client is told that the stream lives."""
+_ALIVE = b": nothing yet\n\n"
 _RETRY = b"retry: 1000\n\n"  # milliseconds until a client comes back
 _SEQUENCE_DIGITS = 20
 
@@ -114,18 +113,27 @@ class _Client:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield what is sent, for ever; nothing is kept of it."""
-        live = self._live
+        live, error = self._live, None
         with live.joined(self._store):
             await live.begun()
             try:
                 yield _RETRY + await self._first()
-                while not live.has_ended:
-                    async with aclosing(self._news()) as pieces:
-                        async for piece in pieces:
+                while not live.is_over and not (live.has_ended and self._next >= live.next):
+                    if live.first <= self._next < live.next:
+                        piece, self._next = live.after(self._next, self._wanted)
+                        if piece:
                             yield piece
-            except AquipuError as error:
-                live.error = live.error or error
-            said = "the stream has ended" if live.error is None else str(live.error)
+                    elif self._next < live.first:
+                        async with aclosing(self._from_the_log(live.next)) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                    elif not await live.news(self._next):
+                        # an id without data: where to go on is known, though nothing fitted
+                        yield b"id: %d\n\n" % (self._next - 1) if self._next else _ALIVE
+            except AquipuError as caught:
+                error = caught
+            error = error or live.error
+            said = "the stream has ended" if error is None else str(error)
             yield event("end", None, {"error": said})
 
     async def _first(self) -> bytes:
@@ -145,25 +153,6 @@ class _Client:
                 self._next = error.bound
                 return event("lost", error.bound - 1, gone)
         return b""
-
-    async def _news(self) -> AsyncGenerator[bytes, None]:
-        """Yield what has come; wait when that is nothing."""
-        live = self._live
-        if self._next < live.first:
-            async with aclosing(self._from_the_log(live.next)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        elif self._next < live.next:
-            piece, self._next = live.after(self._next, self._wanted)
-            if piece:
-                yield piece
-        else:
-            try:
-                async with timeout(HEARTBEAT):
-                    await live.news()
-            except TimeoutError:
-                # an id without data: where to go on is known, though nothing fitted
-                yield b"id: %d\n\n" % (self._next - 1) if self._next else b": still there\n\n"
 
     async def _from_the_log(self, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield what lies behind the others."""
@@ -204,14 +193,31 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         """Send until there is no more, or the client takes nothing for too long."""
-        start = {"status": self.status_code, "headers": self.raw_headers}
+        begun: float | None = None  # when what is being sent was given to the server
+        loop = get_running_loop()
+        watch: TimerHandle
+
+        def look() -> None:  # now and then: a timer for each piece would cost more than sending it
+            nonlocal watch
+            if begun is not None and loop.time() - begun >= PATIENCE:
+                patience.reschedule(loop.time())
+            else:
+                watch = loop.call_later(PATIENCE / 4, look)
+
+        watch = loop.call_later(PATIENCE / 4, look)
         try:
-            async with aclosing(self._pieces) as pieces:
-                await send({"type": "http.response.start", **start})
+            async with timeout(None) as patience, aclosing(self._pieces) as pieces:
+                begun = loop.time()
+                head = {"status": self.status_code, "headers": self.raw_headers}
+                await send({"type": "http.response.start", **head})
+                begun = None
                 async for piece in pieces:
-                    async with timeout(PATIENCE):
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
-            async with timeout(PATIENCE):
+                    begun = loop.time()
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    begun = None
+                begun = loop.time()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:  # it takes nothing: it goes on later, by its Last-Event-ID
             return
+        finally:
+            watch.cancel()

@@ -118,7 +118,7 @@ async def test_a_client_without_news_learns_where_to_go_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream with a label that nothing carries says the sequence that it has come to."""
-    monkeypatch.setattr(sse, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(live, "HEARTBEAT", 0.01)
     following = stream(service(store, relation="user:7"), "/events")
     await following.begun()
     await store.append_many([b"x"] * 5)

@@ -7,7 +7,7 @@ comes here when it has caught up, so nothing is kept for anybody.
 from __future__ import annotations
 
 from asyncio import Event as Signal
-from asyncio import Task, create_task, current_task, sleep
+from asyncio import Task, TimerHandle, create_task, current_task, get_running_loop, sleep
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 AnyLog: TypeAlias = Union[Store, "RemoteStore", "Reader"]
 """A log that can be read: all of them have the same calls for that."""
 
+HEARTBEAT = 15.0
+"""Seconds without a record after which a client is told that the stream lives."""
 PIECE_BYTES = 32 * 1024
 """How much is sent at once, in bytes of events, unless one alone is larger."""
 _RING_BYTES = 1024 * 1024
@@ -63,20 +65,25 @@ class Live:
         self.clients = 0
         self.error: AquipuError | None = None
         self.has_ended = False
+        self.is_over = False
+        """Whether clients are to leave, though there may be more."""
         self._ring: list[Ready] = []
         self._bytes = 0
         self._news = Signal()
         self._begun = Signal()
         self._task: Task[None] | None = None
+        self._beat: TimerHandle | None = None
+        self._same: tuple[int, int, Labels, tuple[bytes, int]] | None = None  # what was asked last
 
     @contextmanager
     def joined(self, store: AnyLog) -> Iterator[None]:
         """Count a client until the end of the block; the first one makes it run."""
         self.clients += 1
         if self._task is None or self._task.done():
-            self.has_ended, self.error = False, None
+            self.has_ended, self.is_over, self.error = False, False, None
             self._begun = Signal()
             self._task = create_task(self._run(store))
+            self._heartbeat()
         try:
             yield
         finally:
@@ -85,10 +92,12 @@ class Live:
                 self._task.cancel()
                 self._task = None
                 self._forget(0)
+            if not self.clients and self._beat is not None:
+                self._beat.cancel()
 
     def end(self) -> None:
         """End the streams of all clients: the service ends."""
-        self.has_ended = True
+        self.is_over = True
         self._begun.set()
         self._tell()
 
@@ -96,13 +105,17 @@ class Live:
         """Wait until it is known where the log ends."""
         await self._begun.wait()
 
-    async def news(self) -> None:
-        """Wait for more records, or the end."""
-        if not self.has_ended:
+    async def news(self, sequence: int) -> bool:
+        """Wait for records from here on, or the end; False when none came for `HEARTBEAT`."""
+        if not (self.has_ended or self.is_over):
             await self._news.wait()
+        return self.next > sequence or self.has_ended or self.is_over
 
     def after(self, sequence: int, wanted: Labels) -> tuple[bytes, int]:
         """Return the events from a sequence on, some at a time, and where to go on behind them."""
+        same = self._same
+        if same is not None and same[:3] == (sequence, self.next, wanted):
+            return same[3]
         texts: list[bytes] = []
         size, at = 0, sequence
         for labels, text in self._ring[sequence - self.first :]:
@@ -112,7 +125,9 @@ class Live:
                 texts.append(text)
                 size += len(text)
             at += 1
-        return b"".join(texts), at
+        found = b"".join(texts), at
+        self._same = sequence, self.next, wanted, found
+        return found
 
     async def _run(self, store: AnyLog) -> None:
         try:
@@ -142,6 +157,12 @@ class Live:
             self._drop()
         self._tell()
 
+    def _heartbeat(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+        self._beat = get_running_loop().call_later(HEARTBEAT, self._heartbeat)
+        self._tell()
+
     def _tell(self) -> None:
         self._news.set()
         self._news = Signal()
@@ -160,7 +181,7 @@ class Live:
 
     def _forget(self, sequence: int) -> None:
         self.first = self.next = sequence
-        self._ring, self._bytes = [], 0
+        self._ring, self._bytes, self._same = [], 0, None
 
 
 _live: WeakKeyDictionary[AnyLog, Live] = WeakKeyDictionary()

@@ -34,6 +34,11 @@ NEWEST_MAX = 20
 VIEWERS_MAX = 100
 """The most viewers of one store."""
 _DATA_BYTES = 512
+_QUIET_RECORDS = 2000  # in a moment: with more of them, the writer has the machine for itself
+_SHARES = 3  # that are gathered in a moment
+_PREPARING = 8  # moments in which all that is there is gathered
+_PREPARED_EACH = 20  # moments, from then on
+_ANY_LABEL = "any"  # which records carry it is nothing that matters
 _ENDED = "the stream has ended"
 _ALIKE = 64  # questions of one moment that are remembered
 
@@ -101,12 +106,18 @@ class Live:
         return self._alike[key]
 
     async def _run(self) -> None:
+        before = number = 0
         try:
             while True:
                 self._alike.clear()
                 numbers = await self._numbers()
-                self.moment = _Moment(numbers["next_sequence"], numbers)
+                following = numbers["next_sequence"]
+                self.moment = _Moment(following, numbers)
                 self._tell()
+                is_quiet = number == 0 or following - before < _QUIET_RECORDS
+                if is_quiet and (number < _PREPARING or number % _PREPARED_EACH == 0):
+                    await self._prepare(following)
+                before, number = following, number + 1
                 await sleep(PAUSE)
         except AquipuError as error:
             self.error = str(error)
@@ -114,6 +125,19 @@ class Live:
             if self._task is current_task():  # else its viewers have left, and others have come
                 self.error = self.error or _ENDED
                 self._tell()
+
+    async def _prepare(self, following: int) -> None:
+        """Have the newest records ready to be found by their labels, a share each time.
+
+        A search has the labels of the segment that is being written gathered, a share at a time,
+        and looks through the rest. So who has had a page open for some seconds finds at once.
+        """
+        if following == 0 or isinstance(self.store, RemoteStore):
+            return
+        for _ in range(_SHARES):
+            async with self.store.scan(following - 1, following, relation=_ANY_LABEL) as records:
+                async for _ in records:
+                    pass
 
     def _tell(self) -> None:
         self._next.set()

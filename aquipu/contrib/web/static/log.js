@@ -96,7 +96,7 @@ function say() {
   const shown = rows.querySelectorAll("tr[data-sequence]").length;
   const records = `${counted(shown)} ${shown === 1 ? "record" : "records"}`;
   status.textContent = shown === 0 ? "No record fits." :
-    next === null ? `${records}, all there are, the newest first.` : `The newest ${records} of more.`;
+    next === null ? `${records}, all there are, the newest first.` : `The newest ${records}; there are more.`;
 }
 
 async function showOlder() {

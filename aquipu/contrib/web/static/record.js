@@ -52,8 +52,8 @@ function fields() {
   heading();
   const labels = record.relations.map((label) => element("span", { class: "chip" }, isolated(label)));
   const rows = [
-    ["Time", [`${localTime(record.time, 9)} here`]],
-    ["In UTC", [record.time]],
+    ["Local time", [localTime(record.time, 9)]],
+    ["UTC", [record.time]],
     ["Labels", labels.length ? labels : ["none"]],
     ["Size", [`${sized(record.bytes)}${record.bytes >= 1024 ? ` (${counted(record.bytes)} bytes)` : ""}`]],
   ];

@@ -2,16 +2,19 @@
 //
 // Nothing here ever becomes HTML: all of it goes through text nodes. What cannot be seen, or would
 // change how the rest is seen (control characters, marks that turn the direction, invisible ones),
-// is shown as a picture or by its number. Each text is isolated, so it turns nothing around it.
+// is shown by its name or its number. Each text is isolated, so it turns nothing around it.
 
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\ud800-\udfff]|[\u{e0000}-\u{e0fff}]/gu;
 const LINES = /[\n\t]/;
 
-function picture(character) {
+const NAMES = ("NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
+  + "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US").split(" ");
+
+// The name of a character, in letters that every font has.
+function named(character) {
   const number = character.codePointAt(0);
-  if (number < 0x20) return String.fromCodePoint(0x2400 + number);
-  if (number === 0x7f) return "\u2421";
-  return `U+${number.toString(16).toUpperCase().padStart(4, "0")}`;
+  if (number === 0x7f) return "DEL";
+  return NAMES[number] ?? `U+${number.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
 // Return the nodes of a text; with `lines`, line feeds and tabs are what they are.
@@ -23,7 +26,7 @@ export function nodes(text, { lines = false } = {}) {
     if (match.index > at) found.append(text.slice(at, match.index));
     const mark = document.createElement("span");
     mark.className = "mark-char";
-    mark.textContent = picture(match[0]);
+    mark.textContent = named(match[0]);
     found.append(mark);
     at = match.index + match[0].length;
   }
@@ -32,7 +35,7 @@ export function nodes(text, { lines = false } = {}) {
 }
 
 // Return the text with what cannot be seen made visible, where only text can stand.
-export function plain(text) { return text.replace(UNSEEN, picture); }
+export function plain(text) { return text.replace(UNSEEN, (one) => `\u2039${named(one)}\u203a`); }
 
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
