@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "archive/format": frozenset({"words", "local/format", "local/read"}),
     "archive": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
-        | {"archive/format"}
+        | {"archive/format", "local/compress"}
     ),
     "archive/read": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/index", "local/preload"}
@@ -259,7 +259,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "posix": frozenset(),
     "fcntl": frozenset({"local/disk/disk", "local/disk/system"}),
     "mmap": frozenset(),
-    "importlib": frozenset({"cli/app"}),
+    "importlib": frozenset({"cli/app", "archive/archive"}),
     "google_crc32c": frozenset({"local/format/structure"}),
     "zstandard": frozenset({"local/format/frame", "local/opening"}),
     "typer": frozenset({"cli/app", "cli/arguments", "cli/storing"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,16 @@ class Archive:
 
     """
 
-    __slots__ = ("_hold", "_interval", "_options", "_url")
+    __slots__ = ("_compress", "_hold", "_interval", "_options", "_url")
 
     def __init__(
-        self, url: str, *, interval: float = 1.0, hold: bool = False, **options: Any
+        self,
+        url: str,
+        *,
+        interval: float = 1.0,
+        hold: bool = False,
+        compress: bool = False,
+        **options: Any,
     ) -> None:
         """Name the place.
 
@@ -42,6 +49,8 @@ class Archive:
             hold: whether no purge, and no retention, lets go of what is not archived: a hold of the
                 store, whose name begins with ``archive.``, goes along. It stays when the archive is
                 given up, until it is released.
+            compress: whether full segments are compressed before they go up, with the package
+                zstandard, which reading them takes as well. A store that is restored has them so.
             options: what `obstore.store.from_url` takes for this kind of store: ``region``,
                 ``endpoint``, ``access_key_id``, ``client_options``, … Without, credentials are
                 those of the environment. They are never shown.
@@ -53,12 +62,13 @@ class Archive:
             raise TypeError(f"interval is in seconds, not {type(interval).__name__}")
         if not (interval > 0 and isfinite(interval)):
             raise ValueError(f"interval is a positive number of seconds, not {interval}")
-        if not isinstance(hold, bool):
-            raise TypeError(f"hold is True or False, not {hold!r:.100}")
+        for name, value in (("hold", hold), ("compress", compress)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} is True or False, not {value!r:.100}")
         if options and url.startswith("file:"):
             raise TypeError(f"an archive in files has no option {min(options)}")
         self._interval = float(interval)
-        self._hold = hold
+        self._hold, self._compress = hold, compress
         self._options = dict(options)
 
     @property
@@ -76,12 +86,19 @@ class Archive:
         """Whether what is not archived is kept from being purged."""
         return self._hold
 
+    @property
+    def compress(self) -> bool:
+        """Whether full segments are compressed before they go up."""
+        return self._compress
+
     def bucket_for(self, store: str) -> Bucket:
         """Reach the object store for this store: not called by users.
 
-        Raises ArchiveRefusedError for an archive in files that lies within the store, and what
-        `bucket` raises.
+        Raises ArchiveRefusedError for an archive in files that lies within the store,
+        ArchiveUnavailableError where nothing can be compressed, and what `bucket` raises.
         """
+        if self._compress and find_spec("zstandard") is None:
+            raise ArchiveUnavailableError(self._url, _needs("zstandard", "compress"))
         if self._url.startswith("file://") and is_within(self._url.removeprefix("file://"), store):
             raise ArchiveRefusedError(self._url, f"it lies within the store, {store}")
         return self.bucket()
@@ -93,11 +110,7 @@ class Archive:
         try:
             from obstore.store import from_url
         except ImportError:
-            raise ArchiveUnavailableError(
-                self._url,
-                "that needs the package obstore, which is not installed: in the checkout of "
-                "aquipu, pip install -e '.[archive]'",
-            ) from None
+            raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
         secrets = _texts_in(self._options)
         try:
             store = from_url(self._url, **self._given())
@@ -119,12 +132,20 @@ class Archive:
     def __hash__(self) -> int:
         return hash((self._url, self._interval))
 
-    def _key(self) -> tuple[str, float, bool, dict[str, Any]]:
-        return self._url, self._interval, self._hold, self._options
+    def _key(self) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return self._url, self._interval, self._hold, self._compress, self._options
 
     def __repr__(self) -> str:
         options = "".join(f", {name}=…" for name in sorted(self._options))
-        return f"Archive({self._url!r}, interval={self._interval}, hold={self._hold}{options})"
+        flags = f"hold={self._hold}, compress={self._compress}"
+        return f"Archive({self._url!r}, interval={self._interval}, {flags}{options})"
+
+
+def _needs(package: str, extra: str) -> str:
+    return (
+        f"that needs the package {package}, which is not installed: in the checkout of aquipu, "
+        f"pip install -e '.[{extra}]'"
+    )
 
 
 def checked_url(url: object) -> str:

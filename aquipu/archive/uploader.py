@@ -6,7 +6,7 @@ less and less often; what has come meanwhile goes up afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Event, Timer
 from time import monotonic
@@ -23,6 +23,7 @@ from aquipu.archive.format.pieces import (
     Part,
     check_segment,
     described,
+    frames_in,
     header_in,
     part_of,
 )
@@ -44,6 +45,7 @@ from aquipu.errors import (
     StoreUnavailableError,
 )
 from aquipu.local.backup.pace import Pace, Stopped
+from aquipu.local.compress.blocks import compressed
 from aquipu.local.format.names import relations_name
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.read.segment_reader import SegmentRef
@@ -82,13 +84,15 @@ class Uploader:
         *,
         interval: float = 1.0,
         hold: bool = False,
+        compress: bool = False,
         patience: float | None = None,
         told: Callable[[Progress], object] = lambda progress: None,
     ) -> None:
         """Prepare it; ``told`` is called with each change, on its thread.
 
-        ``hold``: nothing is to be purged that is not archived. ``patience`` is for how many seconds
-        it asks an object store that is away; None: until ``stop`` is set.
+        ``hold``: nothing is to be purged that is not archived. ``compress``: full segments are to
+        be compressed. ``patience`` is for how many seconds it asks an object store that is away;
+        None: until ``stop`` is set.
         """
         self._bucket = bucket
         self._log = log
@@ -98,6 +102,7 @@ class Uploader:
         self._interval = interval
         self._hold = hold_name(bucket.url) if hold else None
         self._held: int | None = None
+        self._compress = compress
         self._patience = patience
         self._told = told
         self._line: Line | None = None
@@ -227,6 +232,11 @@ class Uploader:
         data = read(view, segment.path)
         header = header_in(segment.path, segment.header, data)
         summary = check_segment(segment.path, header, data, self._pace.computed)
+        if self._compress and summary.next_sequence > head.base and not header.plain_bytes:
+            frames = frames_in(segment.path, header, data, summary.end)
+            header = header._replace(plain_bytes=len(data))
+            data = self._joined(compressed(frames, header, summary))
+            summary = check_segment(segment.path, header, data, self._pace.computed)
         span = segment.first_sequence, summary.next_sequence
         key = ObjectKey.of(head.store_id, *span, data, Kind.SEGMENT)
         self._put_object(key, data)
@@ -240,6 +250,13 @@ class Uploader:
             ),
             segments,
         )
+
+    def _joined(self, pieces: Iterable[bytes]) -> bytes:
+        made = bytearray()
+        for piece in pieces:
+            made += piece
+            self._pace.computed()
+        return bytes(made)
 
     def _put_tables(self, line: Line, view: Snapshot) -> None:
         """Put the label indexes that have come since their segments were archived."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from re import ASCII, fullmatch
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -270,16 +270,16 @@ class Filters(NamedTuple):
 
 
 def archive_of(
-    url: str, options: list[str] | None, interval: float = 1.0, *, hold: bool = False
+    url: str, options: list[str] | None, interval: float = 1.0, **flags: bool
 ) -> Archive:
     """Return the archive that is meant; a usage error for what is none."""
-    given = {}
+    given: dict[str, Any] = {}
     for option in options or ():
         name, equals, value = option.partition("=")
         if not (name and equals):
             raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
         given[name] = value
     if given.get("endpoint", "").startswith("http://"):
-        given["client_options"] = {"allow_http": True}  # type: ignore[assignment]
+        given["client_options"] = {"allow_http": True}
     with usage("URL"):
-        return Archive(url, interval=interval, hold=hold, **given)
+        return Archive(url, interval=interval, **flags, **given)

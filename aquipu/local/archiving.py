@@ -97,6 +97,7 @@ class ArchivedEngine(LocalEngine):
             f"process {process_id()} of {gethostname()}",
             interval=archive.interval,
             hold=archive.hold,
+            compress=archive.compress,
             told=self._told,
         )
         self._carrier = Thread(target=self._carry, name="aquipu-archive", daemon=True)

@@ -61,6 +61,7 @@ def uploader(
     writer: str = "a test",
     patience: float | None = None,
     hold: bool = False,
+    compress: bool = False,
     told: Callable[[Progress], object] = lambda progress: None,
 ) -> Uploader:
     """Return one that carries a log to this object store."""
@@ -72,6 +73,7 @@ def uploader(
         interval=0.001,
         patience=patience,
         hold=hold,
+        compress=compress,
         told=told,
     )
 

@@ -28,6 +28,7 @@ from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import (
+    SEGMENT_BYTES,
     URL,
     JournalLog,
     append,
@@ -112,6 +113,22 @@ def test_segments_that_are_compressed(tmp_path: Path) -> None:
         assert data_in(tmp_path / str(stop)) == [data_of(number) for number in range(stop)]
     checking = Checking(Bucket(URL, store), Disk(), str(tmp_path / "store"), Event(), None)
     assert checking.carry_out().problems == []
+
+
+def test_segments_go_up_compressed(tmp_path: Path) -> None:
+    """They take less, hold the same, and are those of the store."""
+    journal, store = opened(tmp_path / "store"), MemoryBucket()
+    append(journal, range(10))
+    uploader(store, JournalLog(journal), compress=True).catch_up()
+    journal.close()
+    sizes = [len(body) for key, body in store.objects.items() if ObjectKey.parse(key)]
+    assert len(sizes) == 3
+    assert max(sizes) < SEGMENT_BYTES // 4
+    check_restored(store, tmp_path / "copy", 10)
+    for stop in range(10):
+        assert restored(store, tmp_path / str(stop), Until(sequence=stop)).next_sequence == stop
+    checked = Checking(Bucket(URL, store), Disk(), str(tmp_path / "store"), Event(), None)
+    assert checked.carry_out()._replace(bytes=0)[3:] == (3, 3, 3, 0, [])
 
 
 def test_bounds_that_are_not_there(store: MemoryBucket, tmp_path: Path) -> None:

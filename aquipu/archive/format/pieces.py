@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aquipu.archive.format.entry import PLAIN, Place, Segment
@@ -17,7 +17,7 @@ from aquipu.local.format.segment import (
     is_sealed,
 )
 from aquipu.local.format.structure import Damage, Unsupported
-from aquipu.local.read.frames import FrameWalk
+from aquipu.local.read.frames import Frame, FrameWalk
 from aquipu.record import Record
 
 _PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
@@ -96,6 +96,16 @@ def summary_of(
     if walk.fault is not None or walk.offset != len(data):
         raise walk.stopped()
     return found
+
+
+def frames_in(path: str, header: SegmentHeader, data: bytes, end: int) -> Iterator[Frame]:
+    """Yield the frames of a segment, which end at this offset. Raises as `check_segment`."""
+    walk = FrameWalk(path, header)
+    for begin in range(SEGMENT_HEADER_BYTES, end, _PIECE_BYTES):
+        walk.feed(data[begin : min(begin + _PIECE_BYTES, end)])
+        yield from walk.ready()
+    if walk.offset != end:
+        raise walk.stopped()
 
 
 def part_of(

@@ -78,6 +78,9 @@ def put_command(
     hold: Annotated[
         bool, typer.Option("--hold", help="Have nothing purged that is not archived.")
     ] = False,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compress full segments before they go up.")
+    ] = False,
     option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
@@ -94,7 +97,10 @@ def put_command(
       url            the place
       next_sequence  one past the last archived record
     """
-    path, archive = directory(store), archive_of(url, option, interval, hold=hold)
+    path, archive = (
+        directory(store),
+        archive_of(url, option, interval, hold=hold, compress=compress),
+    )
     with exit_codes():
         output = standard_output()
         next_sequence = anyio.run(_put, path, archive, follow)
@@ -110,7 +116,13 @@ async def _put(path: str, archive: Archive, follow: bool) -> int:
     try:
         log, bucket = CatalogLog(disk, path, catalog), archive.bucket_for(path)
         making = partial(
-            Uploader, bucket, log, writer_here(), interval=archive.interval, hold=archive.hold
+            Uploader,
+            bucket,
+            log,
+            writer_here(),
+            interval=archive.interval,
+            hold=archive.hold,
+            compress=archive.compress,
         )
         if follow:
             uploader = making(told=_Teller())
