@@ -31,6 +31,7 @@ from aquipu.runtime.handoff import Handoff
 
 if TYPE_CHECKING:
     from aquipu.archive.archive import Archive
+    from aquipu.archive.read.joined import Joined
     from aquipu.archive.read.reader import ArchiveReader
     from aquipu.postgres.opening import DatabaseReader
 
@@ -60,9 +61,12 @@ class Reader(Readable, Closing):
         super().__init__(path, loop)
         self._files = _Files(path, disk, handoff, segments)
         self._closed = False
+        self._joined: Joined | None = None  # with an archive
 
     @staticmethod
-    def open(path: StrPath | Archive, *, disk: Disk | None = None) -> Opening[Reader]:
+    def open(
+        path: StrPath | Archive, *, archive: Archive | None = None, disk: Disk | None = None
+    ) -> Opening[Reader]:
         """Open the store in the directory ``path`` for reading; await it, or enter it::
 
             async with Reader.open("audit") as reader:
@@ -72,15 +76,17 @@ class Reader(Readable, Closing):
         on a standby.
 
         ``s3://BUCKET/PREFIX``, or an `Archive`, is a log in an object store, which is read without
-        being restored ([how](archive/README.md)): it is behind its log by a second or two.
+        being restored ([how](archive/README.md)): it is behind its log by a second or two. With a
+        directory, ``archive`` is where to read what has been purged there, when that is asked for
+        by its sequence.
 
         Raises (when awaited or entered): NotAStoreError, also where nothing is yet;
         UnsupportedFormatError; CorruptionError; StoreUnavailableError. ValueError at once for the
         address of a daemon.
         """
         if is_archive(path):
-            archive = cast("str | Archive", path)
-            return cast("Opening[Reader]", _opening_archive(archive))  # its calls are the same
+            place = cast("str | Archive", path)
+            return cast("Opening[Reader]", _opening_archive(place))  # its calls are the same
         path = cast("StrPath", path)
         address = address_in(path)
         if address is not None:
@@ -91,7 +97,8 @@ class Reader(Readable, Closing):
         database = database_in(path)
         if database is not None:
             return cast("Opening[Reader]", _opening_database(database))  # its calls are the same
-        return Opening(partial(_open, absolute(path), Disk() if disk is None else disk))
+        disk = Disk() if disk is None else disk
+        return Opening(partial(_open, absolute(path), disk, archive))
 
     @property
     def first_sequence(self) -> int:
@@ -130,6 +137,8 @@ class Reader(Readable, Closing):
         if not self._closed:
             self._closed = self._files.is_closed = True
             self._files.finder.close(StoreClosedError(self._path))
+            if self._joined is not None:
+                self._joined.close()
             self._files.catalog.close()
 
     def __repr__(self) -> str:
@@ -149,6 +158,10 @@ class Reader(Readable, Closing):
 
     @property
     def _reader(self) -> LogReader:
+        if self._joined is not None:
+            from aquipu.archive.read.joined import JoinedReader
+
+            return JoinedReader(self._files, self._face, self._joined)
         return LocalReader(self._files, self._face)
 
 
@@ -289,8 +302,14 @@ def _opening_archive(place: str | Archive) -> Opening[ArchiveReader]:
     return Opening(partial(open_archive, archive))
 
 
-async def _open(path: str, disk: Disk) -> Reader:
+async def _open(path: str, disk: Disk, archive: Archive | None) -> Reader:
     loop = get_running_loop()
     handoff = Handoff(loop)
     await load(handoff)
-    return Reader(path, disk, loop, handoff, await handoff.run(Catalog, disk, path))
+    reader = Reader(path, disk, loop, handoff, await handoff.run(Catalog, disk, path))
+    if archive is not None:
+        from aquipu.archive.read.joined import Joined
+        from aquipu.archive.read.log import opened
+
+        reader._joined = Joined(reader._files, partial(opened, archive))
+    return reader

@@ -85,7 +85,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "commit",
             "runtime",
         }
-        | {"archive"}
+        | {"archive", "archive/read"}
     ),
     "remote": frozenset(
         {"words", "engine", "reading", "commit", "runtime", "local/disk", "local/format"}

@@ -21,6 +21,9 @@ from aquipu.archive.archive import Archive
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveError
 from aquipu.archive.log import Log
+from aquipu.archive.read.files import ObjectDisk
+from aquipu.archive.read.joined import Joined, JoinedReader
+from aquipu.archive.read.log import ArchivedLog
 from aquipu.archive.uploader import Progress, Uploader
 from aquipu.engine import CommitResult
 from aquipu.errors import AquipuError, RecordNotWrittenError, StoreClosedError, copy_error
@@ -29,11 +32,13 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.system import process_id
 from aquipu.local.engine import LocalEngine
+from aquipu.local.log import LocalReader
 from aquipu.local.opening import Opened, open_files
 from aquipu.local.reaching import Reaching
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Options
 from aquipu.policy import Stage
+from aquipu.reading import Face
 from aquipu.runtime.handoff import Handoff
 from aquipu.statistics import Archived, Measured
 
@@ -89,6 +94,7 @@ class ArchivedEngine(LocalEngine):
         super().__init__(path, options, disk, loop, handoff, opened)
         archive: Archive = options.archive
         self._archived = Reaching(loop)
+        self._joined = Joined(self, lambda: ArchivedLog(ObjectDisk(bucket)))
         self._ended: ArchiveError | AquipuError | None = None
         self._when_carried: Callable[[], None] | None = None
         self._uploader = Uploader(
@@ -153,6 +159,7 @@ class ArchivedEngine(LocalEngine):
         outcome: CommitResult | AquipuError,
     ) -> None:
         """Have what has come last carried, when all is written, and then end."""
+        self._joined.close()
         let_go = partial(super()._let_go, done, outcome)
         if not self._carrier.is_alive():
             let_go()
@@ -165,6 +172,10 @@ class ArchivedEngine(LocalEngine):
         return super().leave(commits)
 
     # what is there
+
+    def reader(self, face: Face) -> LocalReader:
+        """Return what reads the log, and what was purged of it from the archive."""
+        return JoinedReader(self, face, self._joined)
 
     def measure(self) -> Measured:
         progress = self._uploader.progress

@@ -35,6 +35,8 @@ class MemoryBucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        """The names of all objects that were asked for."""
         self.puts: dict[str, list[bytes]] = {}
         """All bytes that were ever put under a name."""
 
@@ -47,6 +49,7 @@ class MemoryBucket:
         self.puts.setdefault(key, []).append(bytes(body))
 
     def get(self, key: str) -> Found:
+        self.asked.append(key)
         if key not in self.objects:
             raise FileNotFoundError(key)
         return Found(self.objects[key])

@@ -17,6 +17,7 @@ from aquipu import (
     NoArchiveError,
     Reader,
     RecordNotWrittenError,
+    RecordPurgedError,
     Store,
     StoreClosedError,
 )
@@ -123,6 +124,47 @@ async def test_it_follows(
         with pytest.raises(StoreClosedError):
             await archive.get(0)
         assert Position.parse(str(position)) == position
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("writing", [False, True])
+async def test_what_was_purged_is_read_from_the_archive(
+    objects: MemoryBucket, tmp_path: Path, writing: bool
+) -> None:
+    """A Reader, and a Store, go on seamlessly; what they keep needs no archive."""
+    async with Reader.open(Kept(objects)) as archive:
+        every = [record async for record in archive.scan()]
+    async with Store.open(tmp_path / "store") as store:
+        await store.purge(before=200)
+        first = store.first_sequence
+        assert first > 100
+    opening: Any = Store.open if writing else Reader.open
+    async with opening(tmp_path / "store", archive=Kept(objects)) as log:
+        asked = len(objects.asked)
+        assert await log.get(first) == every[first]
+        assert [one async for one in log.scan()] == every[first:]
+        assert not [key for key in objects.asked[asked:] if key.startswith("segments")]
+        assert await log.get(3) == every[3]
+        assert [one async for one in log.scan(0)] == every
+        assert [one async for one in log.scan(50, 300, reverse=True)] == every[50:300][::-1]
+        found = [one async for one in log.scan(0, relation="rare")]
+        assert [one.sequence for one in found] == [5, 102, 199, 296, 393]
+        async with log.follow(10) as records:
+            assert [await anext(records) for _ in range(RECORDS - 10)] == every[10:]
+        assert log.first_sequence == first
+
+
+@pytest.mark.asyncio
+async def test_an_archive_that_does_not_reach_the_log(
+    objects: MemoryBucket, tmp_path: Path
+) -> None:
+    """Where the two do not meet, nothing is left out unsaid: what was purged is purged."""
+    await written(tmp_path / "store", range(RECORDS, 2 * RECORDS))
+    async with Store.open(tmp_path / "store") as store:
+        await store.purge(before=2 * RECORDS - 20)
+    async with Reader.open(tmp_path / "store", archive=Kept(objects)) as log:
+        with pytest.raises(RecordPurgedError):
+            await log.get(3)
 
 
 @pytest.mark.asyncio

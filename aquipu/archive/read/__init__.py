@@ -6,6 +6,7 @@
                 an archive, by the same calls
 `log`           what an archive holds now, as a snapshot of a log
 `reader`        the face of it: what `Reader.open` gives for the place of an archive
+`joined`        a log and its archive as one: what was purged is read there
 ==============  ==================================================================================
 
 **Requests.** One takes as long as a megabyte or more, so each fetches more than was asked for: an

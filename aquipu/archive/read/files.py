@@ -18,6 +18,8 @@ from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.read.cache import Cache
 from aquipu.local.disk.disk import Disk
 
+FIRST_NUMBER = 1 << 40
+"""Descriptors begin here, beyond all those of the operating system."""
 CACHE_BYTES = 64 * 1024 * 1024
 
 T = TypeVar("T")
@@ -41,7 +43,7 @@ class ObjectDisk(Disk):
         """What there is, by its path: an object, or the bytes themselves."""
         self._cache = Cache(room)
         self._open_files: dict[int, InBucket | bytes] = {}
-        self._numbers = count(1)
+        self._numbers = count(FIRST_NUMBER)
         self._lock = Lock()  # of the cache and the open files; never held during a request
         self._stop = Event()
 

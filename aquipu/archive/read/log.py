@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from time import monotonic
 
+from aquipu.archive.archive import Archive
 from aquipu.archive.format.entry import Piece, Segment
 from aquipu.archive.format.keys import entry_key
 from aquipu.archive.format.pieces import summary_of
@@ -100,3 +101,8 @@ class ArchivedLog:
         if known is not None:
             return known
         return self.disk.ask(lambda: read_piece(self.disk.bucket, piece))
+
+
+def opened(archive: Archive) -> ArchivedLog:
+    """Open an archive. Raises NoArchiveError, and what `look` raises."""
+    return ArchivedLog(ObjectDisk(archive.bucket()))

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from aquipu.archive.archive import Archive
 from aquipu.archive.read.files import ObjectDisk
-from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog
+from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog, opened
 from aquipu.errors import PositionLostError, RecordNotWrittenError, StoreClosedError
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
@@ -198,6 +198,5 @@ async def open_archive(archive: Archive) -> ArchiveReader:
     loop = get_running_loop()
     handoff = Handoff(loop)
     await load(handoff)
-    bucket = await handoff.run(archive.bucket)
-    log = await handoff.run(ArchivedLog, ObjectDisk(bucket))
+    log = await handoff.run(opened, archive)
     return ArchiveReader(log, loop, handoff)
