@@ -46,6 +46,7 @@ DOCUMENTS = (
     "aquipu/CHANGELOG.md",
     "aquipu/README.md",
     "aquipu/archive/README.md",
+    "aquipu/cli/README.md",
     "aquipu/contrib/README.md",
     "aquipu/examples/deploy/README.md",
     "aquipu/contrib/web/README.md",
@@ -68,6 +69,7 @@ README_WORDS_MAX = 1300
 SECONDS_MAX = 120.0
 
 SMALLER = {
+    "aquipu bench --quick --rate 50": "aquipu bench --help",
     "python -m benchmarks": "python -m benchmarks imports --smallest --no-servers",
     "python -m benchmarks --quick": "python -m benchmarks --quick --help",
     "python -m benchmarks append": "python -m benchmarks append --smallest --no-servers",

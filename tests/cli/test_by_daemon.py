@@ -84,9 +84,7 @@ def test_holds_and_purges(address: str) -> None:
     assert well("purge", address, "--before", "2026-01-01T00:00:00Z").startswith(b"0 segments")
 
 
-@pytest.mark.parametrize(
-    "command", [["doctor"], ["index"], ["repair", "--yes"], ["serve", "--socket", "x"]]
-)
+@pytest.mark.parametrize("command", [["index"], ["repair", "--yes"], ["serve", "--socket", "x"]])
 def test_commands_that_need_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
@@ -123,8 +121,9 @@ def test_verify_reads_the_files_of_the_daemon(address: str) -> None:
     path = Path(verdict["path"])
     assert (verdict["records"], verdict["damages"]) == (2, [])
     assert path == Path(address.removeprefix("unix:")).parent / "store"
+    assert json.loads(well("doctor", address, "--json"))["path"] == str(path)
     flip(segments_in(path)[0], 100)
-    assert run("verify", address).returncode == 1
+    assert run("verify", address).returncode == run("doctor", address).returncode == 1
 
 
 @pytest.mark.parametrize(

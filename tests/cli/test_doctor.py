@@ -116,11 +116,11 @@ def test_a_report_is_not_written_into_the_store(segments: Path, where: str) -> N
     assert snapshot(segments) == before
 
 
-def test_the_address_of_a_daemon(tmp_path: Path) -> None:
-    """What stands on the disk is seen there: by the directory."""
-    done = run("doctor", f"unix:{tmp_path}/socket")
+def test_the_address_of_a_log_in_a_database() -> None:
+    """It has no files here; and its password is not shown."""
+    done = run("doctor", "postgresql://ada:secret@nowhere/db?log=audit")
     assert done.returncode == 2
-    assert b"give its directory" in done.stderr
+    assert b"secret" not in done.stderr
 
 
 # the map

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from aquipu.cli.app import DAMAGED, EPILOG, WELL, Purpose, app, exit_codes, usage
-from aquipu.cli.arguments import DirectoryArgument, JsonOption, directory
-from aquipu.cli.commands.upkeep.look import bytes_to_read
+from aquipu.cli.arguments import JsonOption, StoreArgument
+from aquipu.cli.commands.upkeep.look import bytes_to_read, seen_directory
 from aquipu.cli.forms.diagnosis.page import page_of
 from aquipu.cli.forms.diagnosis.text import text_of
 from aquipu.cli.forms.objects import as_json
@@ -23,7 +23,7 @@ from aquipu.local.disk.disk import Disk
 
 @app.command("doctor", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def doctor_command(
-    store: DirectoryArgument,
+    store: StoreArgument,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Read only what an opening reads, not every byte."),
@@ -39,7 +39,8 @@ def doctor_command(
     """Say what stands on the disk, and what opening would do.
 
     Nothing is changed and nothing is locked, so this may run beside any writer, and on a store that
-    does not open any more. It shows each segment, a torn tail and why it is one, what is damaged
+    does not open any more. Of a daemon, unix:PATH, it is the directory that is looked at, which
+    must be there to be read. It shows each segment, a torn tail and why it is one, what is damaged
     and what repair would save, who writes the store, holds and cursors, the file system, free space
     and rights.
 
@@ -84,9 +85,8 @@ def doctor_command(
     """
     # a log that is no directory, such as one in PostgreSQL, is told apart here, by its address
     let_interrupt_kill()
-    path = directory(store)
     with exit_codes():
-        output = standard_output()
+        output, path = standard_output(), seen_directory(store)
         if html is not None:
             with usage("--html"):
                 check_outside(html, path)

@@ -11,7 +11,14 @@ import anyio
 import typer
 
 from aquipu.cli.app import DAMAGED, EPILOG, WELL, Purpose, app, exit_codes
-from aquipu.cli.arguments import JsonOption, StoreArgument, absolute, connecting, database_of
+from aquipu.cli.arguments import (
+    JsonOption,
+    StoreArgument,
+    absolute,
+    connecting,
+    database_of,
+    directory,
+)
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.forms.shown import local_time, nanoseconds_of
 from aquipu.cli.streams.console import (
@@ -118,7 +125,7 @@ def verify_command(store: StoreArgument, json_object: JsonOption = False) -> Non
         return
     with exit_codes():
         output, disk = standard_output(), Disk()
-        path = absolute(store) if address_in(store) is None else anyio.run(_directory_of, store)
+        path = seen_directory(store)
         with bar(bytes_to_read(disk, path)) as advance:
             verdict = check(disk, path, advance)
         with suppress(BrokenPipeError):  # the exit code says it all the same
@@ -153,6 +160,16 @@ async def _info_of(address: str) -> Info:
             holds=holds,
             writer=Writer(None, shared=True),
         )
+
+
+def seen_directory(store: str) -> str:
+    """Return the directory of a store; of a daemon the one that it has, if it is seen from here.
+
+    Raises StoreUnavailableError.
+    """
+    if address_in(store) is None:
+        return directory(store)
+    return anyio.run(_directory_of, store)
 
 
 async def _directory_of(address: str) -> str:
