@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from aquipu import errors
+from aquipu.archive import errors as archive_errors
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveError,
+    ArchiveRefusedError,
+    ArchiveTakenError,
+    ArchiveUnavailableError,
+    NoArchiveError,
+)
 from aquipu.errors import (
     AquipuError,
     BackupRefusedError,
@@ -65,9 +74,17 @@ SAMPLES: list[AquipuError] = [
     NoSuchRecordError(PATH, 3, 7),
     RecordPurgedError(PATH, 3, 7),
     RecordNotWrittenError(PATH, 9, 7),
+    ArchiveError(PATH, "it is one"),
+    ArchiveUnavailableError(PATH, "it does not answer"),
+    ArchiveRefusedError(PATH, "it is that of another store"),
+    ArchiveTakenError(PATH, "another writer has put entry 7"),
+    ArchiveDamagedError(PATH, "an object is missing"),
+    NoArchiveError(PATH, "nothing is there"),
 ]
 RAISED = [
-    sample for sample in SAMPLES if type(sample) not in (AquipuError, NoSuchRecordError)
+    sample
+    for sample in SAMPLES
+    if type(sample) not in (AquipuError, NoSuchRecordError, ArchiveError)
 ]  # these are there to be caught
 
 # The second and the third part of every message: what was lost, and what to do next.
@@ -77,7 +94,7 @@ LOST = re.compile(
     r"|this call did nothing|this record was not taken|it was not taken|none was taken"
     r"|outcome unknown for what was not yet acknowledged)"
 )
-NEXT = re.compile(r"(append|ask|close|copy|free|give|mend|open|read|split|wait)\b")
+NEXT = re.compile(r"(append|ask|close|copy|end|free|give|mend|open|read|restore|split|wait)\b")
 
 
 def every_class(root: type[AquipuError] = AquipuError) -> Iterator[type[AquipuError]]:
@@ -90,7 +107,7 @@ def tree_of_docstring() -> dict[str, tuple[str, ...]]:
     """Each class drawn in the docstring, with its bases: the one above, and the one in brackets."""
     drawn: dict[str, tuple[str, ...]] = {"AquipuError": ("Exception",)}
     above: dict[int, str] = {-1: "AquipuError"}
-    for line in (errors.__doc__ or "").splitlines():
+    for line in [*(errors.__doc__ or "").splitlines(), *drawn_of_archive()]:
         branch = re.match(r" {4}(?P<indent>(?:    |│   )*)[├└]── (?P<name>\w+)", line)
         if branch:
             depth = len(branch["indent"]) // 4
@@ -98,6 +115,12 @@ def tree_of_docstring() -> dict[str, tuple[str, ...]]:
             drawn[branch["name"]] = (above[depth - 1], *([also[1]] if also else []))
             above[depth] = branch["name"]
     return drawn
+
+
+def drawn_of_archive() -> list[str]:
+    """The tree of the archive's errors, as a branch of the other one."""
+    tree = (archive_errors.__doc__ or "").partition("::\n\n    ArchiveError\n")[2]
+    return ["    ├── ArchiveError", *(f"    │   {line[4:]}" for line in tree.splitlines())]
 
 
 def bases_of_classes() -> dict[str, tuple[str, ...]]:
@@ -137,9 +160,11 @@ def test_each_class_has_a_sample_here() -> None:
 
 
 def test_each_class_stands_in_this_module_with_a_docstring_of_its_own() -> None:
-    """Every class of the tree is defined in errors.py and says which situation it is."""
+    """Every class of the tree is defined in errors.py, or beside the archive, and says which
+    situation it is.
+    """
     for kind in every_class():
-        assert kind.__module__ == "aquipu.errors"
+        assert kind.__module__ in ("aquipu.errors", "aquipu.archive.errors")
         assert vars(kind)["__doc__"]
 
 
@@ -230,7 +255,7 @@ def test_no_error_can_hold_data(kind: type[AquipuError]) -> None:
         return
     parameters = inspect.signature(kind).parameters.values()
     assert {parameter.name for parameter in parameters} <= {
-        *("path", "action", "reason", "pid", "offset", "sequence", "bound"),
+        *("path", "url", "action", "reason", "pid", "offset", "sequence", "bound"),
         *("records", "bytes", "size", "limit", "resume"),
         *("expected", "next_sequence", "number", "last"),
     }

@@ -57,9 +57,9 @@ class ArchiveTakenError(ArchiveError):
 
     def __str__(self) -> str:
         return (
-            f"the archive {self.url} was taken over: {self.reason}; nothing more of this store goes"
-            " there; if the other one should not have it, end that first, then open this store "
-            "again, or begin another archive"
+            f"the archive {self.url} was taken over: {self.reason}, and nothing more of this store "
+            "goes there; nothing was lost; end the other one first if it should not have it, then "
+            "open this store again, or begin another archive"
         )
 
 
@@ -68,8 +68,8 @@ class ArchiveDamagedError(ArchiveError):
 
     def __str__(self) -> str:
         return (
-            f"the archive {self.url} is damaged: {self.reason}; nothing was changed; the rest of it"
-            " can be restored up to there (--until), and a store that is alive archived elsewhere"
+            f"the archive {self.url} is damaged: {self.reason}; nothing was changed; restore what "
+            "comes before (--until), or archive a store that is alive to another place"
         )
 
 
@@ -77,4 +77,7 @@ class NoArchiveError(ArchiveError):
     """There is no archive at this place."""
 
     def __str__(self) -> str:
-        return f"{self.url} is no archive: {self.reason}; nothing was written"
+        return (
+            f"{self.url} is no archive: {self.reason}; nothing was written; give the address with "
+            "which it was archived, bucket and prefix"
+        )
