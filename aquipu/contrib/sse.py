@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from aquipu import AquipuError, Record, RecordNotWrittenError, RecordPurgedError
 from aquipu.contrib.streaming.live import PIECE_BYTES, AnyLog, Labels, Live, live_of, ready
@@ -190,6 +190,14 @@ class EventStream(StreamingResponse):
         self._pieces = pieces
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(pieces, 200, headers, "text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; to HEAD its head alone."""
+        if scope["method"] == "HEAD":
+            await self._pieces.aclose()
+            await Response(None, 200, dict(self.headers))(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """Send until there is no more, or the client takes nothing for too long."""

@@ -22,7 +22,6 @@ from aquipu import (
     ConflictError,
     CorruptionError,
     NoSuchRecordError,
-    Reader,
     RecordPurgedError,
     RecordTooLargeError,
     StaleKeyError,
@@ -40,6 +39,8 @@ from aquipu.contrib.web.queries import span_of
 from aquipu.contrib.web.rates import Rates
 from aquipu.contrib.web.standing import Standing
 
+_CALLS = ("page", "scan", "follow", "get", "relations", "cursors")
+"""What a log is known by: Readers of other engines are classes of their own."""
 Answer = Callable[[Request], Awaitable[Response]]
 
 _STATUS: tuple[tuple[type[AquipuError], int], ...] = (
@@ -79,7 +80,7 @@ def app(
     Raises TypeError or ValueError for what cannot be.
     """
     access = Access.checked(token, hosts, protected_elsewhere)
-    if not isinstance(store, (Store, Reader)):
+    if not all(hasattr(store, call) for call in _CALLS):
         raise TypeError(f"a store is a Store, RemoteStore or Reader, not {type(store).__name__}")
     if write and not isinstance(store, Store):
         raise TypeError("a Reader cannot write: give a Store, or one of Store.connect")

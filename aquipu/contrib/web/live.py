@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from aquipu import AquipuError, Reader, RemoteStore, Statistics
+from aquipu import AquipuError, RemoteStore, Statistics, Store
 from aquipu.contrib.sse import EventStream
 from aquipu.contrib.streaming.shown import event
 from aquipu.contrib.web.api import listed
@@ -148,7 +148,7 @@ class Live:
         numbers = {"at": time(), **await standing.numbers()}
         numbers["consumers"] = await standing.consumers()
         numbers["health"] = numbers["latencies"] = None
-        if not isinstance(store, Reader):
+        if isinstance(store, Store):
             numbers["health"] = store.health()._asdict()
             if not isinstance(store, RemoteStore):
                 now = store.statistics()

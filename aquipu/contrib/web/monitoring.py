@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from aquipu import AquipuError, Reader
+from aquipu import AquipuError, Store
 from aquipu.contrib.streaming.live import end_of
 from aquipu.contrib.web.standing import Standing, readable
 
@@ -35,14 +35,14 @@ class Monitoring:
                 await end_of(store)
         except (AquipuError, TimeoutError):
             return PlainTextResponse("the store cannot be read\n", 503)
-        if not isinstance(store, Reader) and store.health().state in ("failed", "closed"):
+        if isinstance(store, Store) and store.health().state in ("failed", "closed"):
             return PlainTextResponse("the store takes nothing more\n", 503)
         return PlainTextResponse("ok\n")
 
     async def metrics(self, request: Request) -> Response:
         """Give the metrics for Prometheus; of a log that is only read, those that are known."""
         store = self._standing.store
-        if isinstance(store, Reader):
+        if not isinstance(store, Store):
             lags = await self._standing.consumers() or {}
             records = {name: lag["records"] for name, lag in lags.items()}
             seconds = {name: lag["seconds"] for name, lag in lags.items()}

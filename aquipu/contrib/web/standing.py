@@ -1,9 +1,9 @@
 """Where a store stands: what is known of it from here, and what is not, and why.
 
 A `Store` of this process knows everything. A client of a daemon knows how far the log has come, and
-how far consumers are behind; latencies and files are the daemon's own. A `Reader` sees the log, and
-not its writer. What is not known is None, and ``unknown`` says why in a sentence; nothing is made
-up.
+how far consumers are behind; latencies and files are the daemon's own. A `Reader`, whether of
+files, of a database or of an archive, sees the log, and not its writer. What is not known is None,
+and ``unknown`` says why in a sentence; nothing is made up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import sqrt
 from time import monotonic
 from typing import Any
 
-from aquipu import AquipuError, Histogram, Reader, RemoteStore, Statistics
+from aquipu import AquipuError, Histogram, Reader, RemoteStore, Statistics, Store
 from aquipu.contrib.streaming.live import AnyLog, end_of
 
 _CONSUMERS_SECONDS = 2.0  # for which they are remembered
@@ -25,8 +25,8 @@ _MEASURED = (
 )
 _OF_FILES = ("segments", "disk_bytes", "free_bytes")
 _READER_UNKNOWN = (
-    "This page reads the files of the store, beside the process that writes it. How long appends "
-    "take, what is buffered and what is synced, only that process knows: mount the page there "
+    "This page only reads the log, beside whoever writes it. How long appends take, what is "
+    "buffered and what is synced, only that process knows: mount the page there "
     "(aquipu.contrib.web.app)."
 )
 _DAEMON_UNKNOWN = (
@@ -54,7 +54,7 @@ class Standing:
             "kind": kind_of(store),
             "writable": self._may_write,
             **numbers,
-            "health": None if isinstance(store, Reader) else store.health()._asdict(),
+            "health": store.health()._asdict() if isinstance(store, Store) else None,
             "consumers": consumers,
             "unknown": _unknown(store),
         }
@@ -62,18 +62,18 @@ class Standing:
     async def numbers(self) -> dict[str, Any]:
         """Return how far the log has come, and what is measured, as of now."""
         store = self.store
-        if isinstance(store, RemoteStore):
-            await end_of(store)  # what is known is what the daemon said last
-        first, following = store.first_sequence, store.next_sequence
-        if isinstance(store, Reader):
+        following = await end_of(store) if self._is_elsewhere else store.next_sequence
+        first = store.first_sequence
+        if not isinstance(store, Store):
             return {**_bounds(first, following, None), "statistics": None}
         synced = min(store.synced_sequence, following)
-        if isinstance(store, RemoteStore):
-            return {**_bounds(first, following, synced), "statistics": None}
-        return {
-            **_bounds(first, following, synced),
-            "statistics": plain(store.statistics()),
-        }
+        known = None if isinstance(store, RemoteStore) else plain(store.statistics())
+        return {**_bounds(first, following, synced), "statistics": known}
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether what is known is what a daemon, a database or an archive has said last."""
+        return type(self.store) not in (Store, Reader) or "://" in self.store.path
 
     async def consumers(self) -> dict[str, Any] | None:
         """Return how far each consumer is behind; None when that cannot be read just now."""
@@ -92,7 +92,7 @@ def kind_of(store: AnyLog) -> str:
     """Return what the store is, from here: ``store``, ``daemon`` or ``reader``."""
     if isinstance(store, RemoteStore):
         return "daemon"
-    return "reader" if isinstance(store, Reader) else "store"
+    return "store" if isinstance(store, Store) else "reader"
 
 
 def readable(text: str) -> str:
@@ -147,6 +147,6 @@ def _bounds(first: int, following: int, synced: int | None) -> dict[str, Any]:
 
 
 def _unknown(store: AnyLog) -> list[str]:
-    if isinstance(store, Reader):
-        return [_READER_UNKNOWN]
-    return [_DAEMON_UNKNOWN] if isinstance(store, RemoteStore) else []
+    if isinstance(store, RemoteStore):
+        return [_DAEMON_UNKNOWN]
+    return [] if isinstance(store, Store) else [_READER_UNKNOWN]

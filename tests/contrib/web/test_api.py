@@ -23,7 +23,7 @@ from aquipu.contrib.web import api
 from aquipu.contrib.web.app import app
 from aquipu.contrib.web.openapi import document
 from aquipu.remote.daemon.server import Daemon
-from tests.contrib.web.support import client_of
+from tests.contrib.web.support import client_of, stream
 from tests.disk import FailingDisk
 
 pytestmark = pytest.mark.asyncio
@@ -203,6 +203,46 @@ async def test_a_store_that_takes_nothing_more_is_not_ready(
     closed = await client.get("/api/records")
     assert closed.status_code == 503
     assert closed.json()["reason"] == "StoreClosedError"
+
+
+async def test_a_log_of_another_engine(store: Store, tmp_path: Path) -> None:
+    """Whatever has the calls of a Reader is shown: those of databases and archives are no Readers
+    of files.
+    """
+    await fill(store, 5)
+    await store.cursor("billing").save(2)
+    async with Reader.open(store.path) as reader:
+
+        class Bare:
+            path = "postgresql://db/shop?log=audit"
+            generation = reader.generation
+            first_sequence, next_sequence = 0, 0  # as its server has said last
+            page, scan, follow, get = reader.page, reader.scan, reader.follow, reader.get
+            relations, cursors = reader.relations, reader.cursors
+
+        bare: Any = Bare()
+        async with client_of(app(bare)) as client:
+            known = (await client.get("/api/status")).json()
+            assert (known["kind"], known["next_sequence"]) == ("reader", 5)
+            assert known["consumers"]["billing"]["records"] == 3
+            assert known["unknown"]
+            assert sequences(await client.get("/api/records")) == [4, 3, 2, 1, 0]
+            assert "aquipu_next_sequence" in (await client.get("/metrics")).text
+            assert (await client.get("/readyz")).status_code == 200
+            seen = stream(app(bare), "/api/live", last_event_id="0")
+            [moment] = await seen.until(1)
+            assert [record["sequence"] for record in moment.data["records"]] == [4, 3, 2, 1, 0]
+            await seen.leave()
+        with pytest.raises(TypeError, match="cannot write"):
+            app(bare, write=True)
+
+
+async def test_a_stream_that_is_asked_for_its_head(client: httpx2.AsyncClient) -> None:
+    """HEAD is answered at once, and nobody follows for it."""
+    for target in ("/api/events", "/api/live"):
+        answer = await client.head(target)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
 
 
 # writing

@@ -206,6 +206,29 @@ def test_the_command_shows_a_store(number: signal.Signals, code: int, tmp_path: 
         assert "Traceback" not in errors
 
 
+def test_a_writer_does_not_notice_a_page_that_is_stopped(tmp_path: Path) -> None:
+    """Stopped while it streams, or killed: appends, rolls, purges and the end go on."""
+    path = tmp_path / "store"
+    asyncio.run(_filled(path))
+
+    async def write(process: subprocess.Popen[str], port: int) -> None:
+        async with Store.open(path, sync_policy=Always()) as store:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(ASK.replace(b"/api/records", b"/api/events?start=earliest"))
+            await reader.readuntil(b'"data":"one"')
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                process.send_signal(number)
+                for _ in range(20):
+                    await store.append_many([bytes(1000)] * 50)
+                await store.roll()
+                await store.purge(before=store.next_sequence)
+            writer.close()
+            assert store.first_sequence == store.next_sequence == 2001
+
+    with showing(path) as (process, port):
+        asyncio.run(asyncio.wait_for(write(process, port), 60))
+
+
 def test_arguments_that_cannot_be(tmp_path: Path) -> None:
     """Another host without a token, a token that is none, writing past the writer, no store."""
     path = tmp_path / "store"

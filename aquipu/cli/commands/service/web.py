@@ -13,11 +13,17 @@ import anyio
 import typer
 
 from aquipu.cli.app import EPILOG, SIGNALLED, WELL, Purpose, app, exit_codes, usage
-from aquipu.cli.arguments import StoreArgument, absolute, connecting, opened_for_reading
+from aquipu.cli.arguments import (
+    StoreArgument,
+    absolute,
+    connecting,
+    database_of,
+    opened_for_reading,
+)
 from aquipu.cli.streams.console import say, until_signalled
 from aquipu.cli.streams.missing import MissingPackageError
 from aquipu.errors import StoreUnavailableError
-from aquipu.local.disk.paths import address_in, is_shared
+from aquipu.local.disk.paths import address_in, is_archive, is_shared
 from aquipu.reader import Reader
 from aquipu.store import Store
 
@@ -135,8 +141,10 @@ def _opened(
         return opened_for_reading(store)
     if address_in(store) is not None:
         return connecting(store)
+    if database_of(store) is not None:
+        return Store.open(store)
     path = absolute(store)
-    if not is_shared(path):
+    if is_archive(store) or not is_shared(path):
         raise typer.BadParameter(
             "writes through the process that has the store: one that is shared (shared=True), or"
             " that of `aquipu serve`, by its address",

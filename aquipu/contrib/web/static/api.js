@@ -48,6 +48,16 @@ async function request(path, options = {}) {
   }
 }
 
+// Open what the API answers as text: a link could not send the token.
+export async function openText(path) {
+  const text = await (await checked(await request(path))).text();
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+  window.open(url, "_blank", "noopener");
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
+export function hasToken() { return Boolean(token()); }
+
 export class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }

@@ -1,6 +1,6 @@
 // The page: what the store is, where it stands, who reads it; and the one stream that feeds it all.
 
-import { Refused, follow, get, takeTokenFromAddress, whoAsksForTheToken } from "./api.js";
+import { Refused, follow, get, hasToken, openText, takeTokenFromAddress, whoAsksForTheToken } from "./api.js";
 import { lines } from "./chart.js";
 import * as log from "./log.js";
 import { counted, element, isolated, lasted, plain, short, sized } from "./text.js";
@@ -24,6 +24,13 @@ whoAsksForTheToken((wrong) => new Promise((given) => {
   dialog.oncancel = (event) => event.preventDefault();
   if (!dialog.open) dialog.showModal();
 }));
+
+document.querySelector("footer").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || !hasToken()) return;
+  event.preventDefault();
+  openText(link.getAttribute("href")).catch((error) => notice(error.message));
+});
 
 // where it stands
 
