@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "archive/read": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/index", "local/preload"}
-        | {"local", "archive", "archive/format", "reading", "runtime"}
+        | {"local", "local/backup", "archive", "archive/format", "reading", "runtime"}
     ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(

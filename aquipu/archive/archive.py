@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
+from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, NoArchiveError
+from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import ARCHIVES, is_within
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMES = tuple(one.removesuffix("://") for one in ARCHIVES)
 _PLACES = ("endpoint", "region", "url", "bucket", "container", "account_name")
-_TIMEOUT = "300s"  # of one request: a segment on a slow line
+_TIMEOUT = "120s"  # of one request: a segment on a slow line
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
 
 
@@ -99,18 +100,28 @@ class Archive:
         """
         if self._compress and find_spec("zstandard") is None:
             raise ArchiveUnavailableError(self._url, _needs("zstandard", "compress"))
-        if self._url.startswith("file://") and is_within(self._url.removeprefix("file://"), store):
+        if self._directory is not None and is_within(self._directory, store):
             raise ArchiveRefusedError(self._url, f"it lies within the store, {store}")
+        if self._directory is not None:
+            try:
+                Disk().make_directories(self._directory)  # for this user alone
+            except OSError as error:
+                raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
         return self.bucket()
 
     def bucket(self) -> Bucket:
-        """Reach the object store: not called by users. Raises ArchiveUnavailableError."""
+        """Reach the object store: not called by users.
+
+        Raises ArchiveUnavailableError; NoArchiveError for a directory that is not there.
+        """
         from aquipu.archive.bucket import Bucket, shown
 
         try:
             from obstore.store import from_url
         except ImportError:
             raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
+        if self._directory is not None and not Disk().exists(self._directory):
+            raise NoArchiveError(self._url, "there is no such directory")
         secrets = _texts_in(self._options)
         try:
             store = from_url(self._url, **self._given())
@@ -119,9 +130,14 @@ class Archive:
             raise ArchiveUnavailableError(self._url, reason) from None
         return Bucket(self._url, store, secrets)
 
+    @property
+    def _directory(self) -> str | None:
+        """Path of an archive in files."""
+        return self._url.removeprefix("file://") if self._url.startswith("file://") else None
+
     def _given(self) -> dict[str, Any]:
         if self._url.startswith("file:"):
-            return {"mkdir": True}
+            return {}
         given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
         given["client_options"] = {"timeout": _TIMEOUT, **given.get("client_options", {})}
         return given

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from time import sleep
 from typing import Protocol
 
-from aquipu.errors import RecordNotWrittenError
+from aquipu.errors import CorruptionError, RecordNotWrittenError
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import reported
+from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.format.history import History
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.retain.bookmarks import set_hold
+from aquipu.local.retain.history import read_history
 
 _PAUSE = 0.1  # seconds until a log is looked at again whose writer has been started anew
 
@@ -29,6 +33,9 @@ class Log(Protocol):
 
     def look(self) -> Snapshot:
         """Return what may be seen of it now, and is on the disk."""
+
+    def history(self) -> History | None:
+        """Return the generations of the store; None when they are not known."""
 
     def hold(self, name: str, sequence: int) -> bool:
         """Keep everything from a sequence on; False: try again in a moment."""
@@ -54,6 +61,11 @@ class CatalogLog(Log):
     @property
     def next_sequence(self) -> int:
         return self._catalog.acknowledged
+
+    def history(self) -> History | None:
+        with translate_os_errors(self._path, "read the history of"), suppress(CorruptionError):
+            return read_history(self._disk, self._path, self.store_id)
+        return None
 
     def hold(self, name: str, sequence: int) -> bool:
         with reported(self._path, "set a hold in"):

@@ -37,7 +37,6 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import reported, write_whole
 from aquipu.local.format.names import (
     ACKNOWLEDGED,
-    HISTORY,
     first_sequence_of,
     relations_name,
     segment_name,
@@ -188,7 +187,7 @@ class Restoring:
         """Refuse a directory that holds more than what a restore has left that was cut short."""
         manifest = to.manifest
         is_done = manifest is not None and manifest.synced_sequence > manifest.first_sequence
-        if is_done or to.names() & {HISTORY, ACKNOWLEDGED}:
+        if is_done or ACKNOWLEDGED in to.names():
             raise BackupRefusedError(self._path, "it holds a store already")
 
     def _check(self) -> None:
@@ -212,6 +211,7 @@ class Restoring:
             self._count(segments[number].size)
         self._write(segment_name(header.first_sequence), data)
         self._count(len(data))
+        to.disown(head.history())
         to.finish(end)
         return count + 1, end
 

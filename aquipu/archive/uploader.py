@@ -226,8 +226,13 @@ class Uploader:
 
     # what is put
 
+    def _next_head(self, line: Line) -> Head:
+        """Return the head of the next entry, as far as it is as the last one."""
+        history = self._log.history()
+        return line.next_head()._replace(generations=history.generations if history else ())
+
     def _put_segment(self, line: Line, view: Snapshot) -> None:
-        head = line.next_head()
+        head = self._next_head(line)
         segment, _ = view.holding(head.base)
         data = read(view, segment.path)
         header = header_in(segment.path, segment.header, data)
@@ -265,7 +270,7 @@ class Uploader:
             if not found[place].table_sha256:
                 found[place] = self._with_table(line.head, found[place], view)
         if found != line.segments:
-            self._put_list(line, line.next_head(), found)
+            self._put_list(line, self._next_head(line), found)
 
     def _put_list(self, line: Line, head: Head, segments: list[Segment]) -> None:
         said = head._replace(kind=EntryKind.LIST, listed=head.number)
@@ -286,7 +291,7 @@ class Uploader:
         return named._replace(table_sha256=key.sha256, table_size=len(data))
 
     def _put_young(self, line: Line, view: Snapshot) -> None:
-        head = line.next_head()
+        head = self._next_head(line)
         segment, stop = view.holding(head.base)
         header = header_of(view, segment)
         begin, folded = young_end(head), 0

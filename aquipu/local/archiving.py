@@ -32,6 +32,7 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.system import process_id
 from aquipu.local.engine import LocalEngine
+from aquipu.local.format.history import History
 from aquipu.local.log import LocalReader
 from aquipu.local.opening import Opened, open_files
 from aquipu.local.reaching import Reaching
@@ -74,6 +75,9 @@ class _EngineLog(Log):
                     disk.sync(descriptor)
         return view
 
+    def history(self) -> History | None:
+        return self._engine.history
+
     def hold(self, name: str, sequence: int) -> bool:
         return hold_beside_writer(self._engine.disk, self._engine.path, name, sequence)
 
@@ -108,6 +112,11 @@ class ArchivedEngine(LocalEngine):
         )
         self._carrier = Thread(target=self._carry, name="aquipu-archive", daemon=True)
         self._carrier.start()
+
+    @property
+    def history(self) -> History | None:
+        """The generations of the store."""
+        return self._generations.history
 
     # on the thread that carries
 

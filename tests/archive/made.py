@@ -17,6 +17,7 @@ from aquipu.archive.restore import Restored, Restoring, Until
 from aquipu.archive.uploader import Progress, Uploader
 from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
+from aquipu.local.format.history import History
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
@@ -48,6 +49,9 @@ class JournalLog(Log):
     def look(self) -> Snapshot:
         segments = self.journal.segments
         return Snapshot(Disk(), segments, segments[0].first_sequence, self.journal.next_sequence)
+
+    def history(self) -> History | None:
+        return None
 
     def hold(self, name: str, sequence: int) -> bool:
         return self.journal.set_hold(name, sequence)

@@ -17,6 +17,7 @@ from aquipu.archive.format.entry import (
     encode,
     encode_list,
 )
+from aquipu.local.format.history import Generation
 from aquipu.local.format.structure import Damage, Unsupported
 
 NUMBERS = st.integers(0, 2**64 - 1)
@@ -36,6 +37,9 @@ HEADS = st.builds(
     st.lists(st.builds(Piece, *[NUMBERS] * 5), max_size=3).map(tuple),
     st.binary(max_size=64),
     st.none() | st.builds(Place, NUMBERS, NUMBERS),
+    st.lists(st.builds(Generation, st.binary(min_size=8, max_size=8), NUMBERS), max_size=3).map(
+        tuple
+    ),
 )
 SEGMENTS = st.builds(
     Segment,

@@ -16,6 +16,8 @@ from aquipu import (
     ArchiveRefusedError,
     ArchiveTakenError,
     ArchiveUnavailableError,
+    PositionLostError,
+    Reader,
     Retention,
     Stage,
     Store,
@@ -24,6 +26,7 @@ from aquipu import (
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import NoArchiveError
 from aquipu.archive.line import read_state
+from aquipu.archive.restore import Until
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import URL, archived, impatient, restored
 from tests.support import data_in
@@ -98,6 +101,27 @@ async def test_appends_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         objects.share = 0.0
         await reached(store, receipt.sequence)
         assert store.health().state == "ok"
+
+
+@pytest.mark.asyncio
+async def test_consumers_of_a_restored_store(tmp_path: Path) -> None:
+    """A consumer goes on where it was, also in the archive, if that is there; else it is told."""
+    objects = MemoryBucket()
+    async with Store.open(tmp_path / "store", archive=Kept(objects)) as store:
+        await store.append_many([b"one", b"two", b"three"])
+        async with store.follow(0) as records:
+            positions = [records.position_after(await anext(records)) for _ in range(3)]
+    restored(objects, tmp_path / "copy", Until(sequence=3))
+    restored(objects, tmp_path / "part", Until(sequence=0))
+    async with Reader.open(Kept(objects)) as archive:
+        await archive.check_position(positions[-1])
+    async with Store.open(tmp_path / "copy") as copy:
+        for position in positions:
+            await copy.check_position(position)
+    async with Store.open(tmp_path / "part") as part:
+        with pytest.raises(PositionLostError) as raised:
+            await part.check_position(positions[0])
+        assert raised.value.resume == 0
 
 
 @pytest.mark.asyncio

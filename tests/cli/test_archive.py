@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from signal import SIGTERM
@@ -32,6 +33,7 @@ def test_there_and_back(store: Path, url: str) -> None:
     lines = len(SAMPLE.splitlines())
     assert well("archive", "store", url).decode().startswith(f"archived before sequence {lines} at")
     assert well("archive", "check", url, "--store", "store").endswith(b"no damage\n")
+    assert os.stat("elsewhere").st_mode & 0o077 == 0
     shutil.rmtree("store")
     said = well("restore", url, "store").decode()
     assert said.startswith(f"{lines} records, 0 to {lines - 1}, in {store}; ")
@@ -105,6 +107,7 @@ def test_bad_arguments(store: Path, arguments: tuple[str, ...], code: int, words
     assert words in done.stderr + done.stdout
     assert b"mine" not in done.stderr
     assert not (store.parent / "copy").exists()
+    assert not (store.parent / "store-x").exists()
 
 
 def test_another_store(store: Path, url: str) -> None:

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from aquipu.archive.format.keys import Kind, ObjectKey
+from aquipu.local.format.history import Generation, History
 from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.format.structure import Damage, Unsupported
 
@@ -87,6 +88,12 @@ class Head(NamedTuple):
     """Its header; empty without any part."""
     last: Place | None = None
     """None without any part."""
+    generations: tuple[Generation, ...] = ()
+    """Those of the store, the oldest first: see `local.format.history`; none: not known."""
+
+    def history(self) -> History | None:
+        """Return the history of the store, as far as it is archived."""
+        return History(0, self.generations) if self.generations else None
 
     def header(self) -> SegmentHeader:
         """Return the header of the segment that the young parts are of. Raises Damage."""
@@ -143,6 +150,7 @@ def encode(head: Head, body: bytes = b"") -> bytes:
     fields = head._asdict()
     for name in ("store_id", "active"):
         fields[name] = fields[name].hex()
+    fields["generations"] = [[one.name.hex(), one.survived] for one in head.generations]
     said = json.dumps(fields, separators=(",", ":")).encode()
     rest = said + body
     return _BEGIN.pack(_MAGIC, VERSION, len(said), sha256(rest).digest()) + rest
@@ -176,6 +184,9 @@ def _head(fields: dict[str, object]) -> Head:
         active=bytes.fromhex(str(head.active)),
         young=tuple(Piece(*piece) for piece in head.young),
         last=None if last is None else Place(*last),
+        generations=tuple(
+            Generation(bytes.fromhex(str(name)), survived) for name, survived in head.generations
+        ),
     )
 
 

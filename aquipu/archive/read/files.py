@@ -16,6 +16,8 @@ from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.read.cache import Cache
+from aquipu.errors import StoreClosedError
+from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.disk import Disk
 
 FIRST_NUMBER = 1 << 40
@@ -57,8 +59,14 @@ class ObjectDisk(Disk):
         self._stop.set()
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Ask the object store until there is an answer; see `insist`."""
-        return insist(self.bucket, call, self._stop)
+        """Ask the object store until there is an answer; see `insist`.
+
+        Raises StoreClosedError when that was ended.
+        """
+        try:
+            return insist(self.bucket, call, self._stop)
+        except Stopped:
+            raise StoreClosedError(self.bucket.url) from None
 
     # files
 

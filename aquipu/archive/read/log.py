@@ -12,6 +12,7 @@ from aquipu.archive.format.pieces import summary_of
 from aquipu.archive.line import State, read_piece, read_state
 from aquipu.archive.read.files import InBucket, ObjectDisk
 from aquipu.archive.restore import successor_of
+from aquipu.local.format.history import History
 from aquipu.local.format.names import relations_name, segment_name
 from aquipu.local.format.segment import Index, SegmentHeader
 from aquipu.local.read.segment_reader import SegmentRef
@@ -40,11 +41,16 @@ class ArchivedLog:
         """Which store it is."""
         return self._state.head.store_id
 
+    @property
+    def history(self) -> History | None:
+        """The generations of the store, as far as they are known."""
+        return self._state.head.history()
+
     def look(self) -> Snapshot:
         """Return what it holds, as it was a second ago at most.
 
         Raises ArchiveDamagedError, ArchiveUnavailableError, UnsupportedFormatError, CorruptionError
-        and Stopped.
+        and StoreClosedError.
         """
         with self._lock:
             if monotonic() - self._looked >= LOOK_SECONDS:

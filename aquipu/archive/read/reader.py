@@ -8,7 +8,8 @@ from typing import NoReturn
 from aquipu.archive.archive import Archive
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog, opened
-from aquipu.errors import PositionLostError, RecordNotWrittenError, StoreClosedError
+from aquipu.errors import RecordNotWrittenError, StoreClosedError
+from aquipu.local.format.history import NO_GENERATION, check_survived
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
 from aquipu.local.preload import load
@@ -19,8 +20,6 @@ from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
 from aquipu.record import Lag
 from aquipu.runtime.closing import Closing
 from aquipu.runtime.handoff import Handoff
-
-_NO_GENERATION = bytes(8)
 
 
 class ArchiveReader(Readable, Closing):
@@ -47,8 +46,8 @@ class ArchiveReader(Readable, Closing):
 
     @property
     def generation(self) -> str:
-        """The generation of the log, of which an archive knows nothing: zeros."""
-        return _NO_GENERATION.hex()
+        """The generation of the log: see `Store.generation`."""
+        return self._source.generation.hex()
 
     @property
     def requests(self) -> int:
@@ -127,9 +126,13 @@ class _Source:
     async def secure(self, sequence: int) -> None:
         """Do nothing: what is archived was synced."""
 
+    @property
+    def generation(self) -> bytes:
+        history = self.log.history
+        return NO_GENERATION if history is None else history.current
+
     async def check_survived(self, generation: bytes, sequence: int) -> None:
-        if generation != _NO_GENERATION:
-            raise PositionLostError(self.path, sequence, None)
+        check_survived(self.path, self.log.history, generation, sequence, self.first_sequence)
 
 
 class _Watch(Followed):
@@ -155,11 +158,11 @@ class _Watch(Followed):
 
     @property
     def generation(self) -> bytes:
-        return _NO_GENERATION
+        return self._source.generation
 
     async def move(self, generation: bytes, sequence: int) -> bytes:
         await self._source.check_survived(generation, sequence)
-        return _NO_GENERATION
+        return self.generation
 
     def admits(self, start: int) -> bool:
         if start > self._source.next_sequence:
