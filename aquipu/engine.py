@@ -210,7 +210,7 @@ class Commit(Generic[Waiter]):
     def receipts(self, begin: int = 0) -> Iterator[Receipt]:
         """Yield one for each record from an index on, now that all have come as far as is owed."""
         # one by one: a thousand at once would live just long enough to burden the collector
-        stage = Stage.SYNCED if self.sync else Stage.FLUSHED
+        stage = max(self.stage, Stage.SYNCED) if self.sync else Stage.FLUSHED
         times = islice(self.timestamps, begin, None)
         return map(_receipt, zip(count(self.first_sequence + begin), times, repeat(stage)))
 
@@ -273,6 +273,8 @@ class Engine(ABC):
     policy: SyncPolicy
     """Which commits owe a sync."""
     limits: Limits
+    stage_max: Stage = Stage.SYNCED
+    """The latest stage that an append may wait for."""
     latency: Latency
     """How long it takes to answer."""
     fails_for_good: bool = True

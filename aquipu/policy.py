@@ -30,6 +30,8 @@ class Stage(IntEnum):
     """
     SYNCED = 3
     """On the disk: fdatasync has returned. A power cut leaves it."""
+    REPLICATED = 4
+    """On the disk of a synchronous standby (in PostgreSQL): the loss of the server leaves it."""
     ARCHIVED = 5
     """In the archive (``Store.open(archive=...)``): the loss of the machine leaves it."""
 

@@ -25,6 +25,7 @@ def test_later_stages_are_greater() -> None:
         "BUFFERED",
         "FLUSHED",
         "SYNCED",
+        "REPLICATED",
         "ARCHIVED",
     ]
     assert max(Stage.FLUSHED, Stage.SYNCED) is Stage.SYNCED

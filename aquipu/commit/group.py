@@ -113,7 +113,7 @@ class GroupCommit(Buffer[Waiter]):
         return commit
 
     def _decide_sync(self, commit: Commit[Waiter]) -> None:
-        commit.sync = commit.stage is Stage.SYNCED or self.policy.owes_sync(
+        commit.sync = commit.stage >= Stage.SYNCED or self.policy.owes_sync(
             self.unsynced, len(commit)
         )
 

@@ -188,7 +188,7 @@ class Writable(Guarding):
         self._check()
         payloads = _payloads_of(data)
         labels = checked_relations(relations)
-        stage = self._stage if durability is None else _checked_stage(durability)
+        stage = self._stage if durability is None else self._asked(durability)
         if not payloads:
             return []
         of_each = dict.fromkeys(range(len(payloads)), labels) if labels else {}
@@ -253,6 +253,10 @@ class Writable(Guarding):
 
     # accepting
 
+    def _asked(self, durability: Stage) -> Stage:
+        """Return the stage that a record asks for, as far as there is one such here."""
+        return _checked_stage(durability, self._engine.stage_max)
+
     async def _append_guarded(
         self,
         data: Iterable[Data],
@@ -265,7 +269,7 @@ class Writable(Guarding):
         self._check()
         payloads = _payloads_of(data)
         labels = checked_relations(relations)
-        stage = self._stage if durability is None else _checked_stage(durability)
+        stage = self._stage if durability is None else self._asked(durability)
         if expect is not None:
             check_sequence(expect, "expect")
         checked = None if key is None else key_of(key)
@@ -295,7 +299,7 @@ class Writable(Guarding):
         if relations is not _NO_RELATIONS:
             labels = checked_relations(relations)
             size += labels_size(labels)
-        stage = self._stage if durability is None else _checked_stage(durability)
+        stage = self._stage if durability is None else self._asked(durability)
         if self._group.add(payload, size, labels, stage, waiter, time_ns()):
             if durability is None:
                 self._group.open_to_all()
@@ -313,15 +317,20 @@ def _payloads_of(data: Iterable[Data]) -> list[bytes]:
     return checked_batch(data)
 
 
-def _checked_stage(durability: object) -> Stage:
+def _checked_stage(durability: object, most: Stage) -> Stage:
     if not isinstance(durability, Stage):
         raise TypeError(f"durability is a Stage or None, not {type(durability).__name__}")
     if durability is Stage.BUFFERED:
         raise ValueError(
             "an append waits at least for Stage.FLUSHED; append_nowait does not wait at all"
         )
-    if durability > Stage.SYNCED:
+    if durability is Stage.REPLICATED and durability > most:
         raise ValueError(
-            f"an append waits for Stage.SYNCED at most; wait for {durability.name} by `reached`"
+            "Stage.REPLICATED is for a log in PostgreSQL whose server has a synchronous standby"
+        )
+    if durability > most:
+        raise ValueError(
+            f"an append waits for Stage.{most.name} at most; wait for {durability.name} by "
+            "`reached`"
         )
     return durability

@@ -6,6 +6,7 @@ server does not get:
 
 * ``log``: the name of the log, which must be there;
 * ``readers``: hosts (``host:port``, with commas between) of standbys that are read from;
+* ``commit``: ``remote_apply`` has what is synced wait until standbys show it to readers, too;
 * ``unsafe``: ``yes`` lets a server with ``fsync=off`` be written under `Always` all the same.
 
 A password is never shown: `Address.shown` is what errors, logs and ``repr`` have.
@@ -19,7 +20,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 """What names a log, a hold or a cursor."""
-_OURS = {"log", "readers", "unsafe"}
+_OURS = {"log", "readers", "unsafe", "commit"}
+_MODES = ("on", "remote_apply")
 _SECRET = {"password", "sslpassword", "passfile"}
 
 
@@ -35,6 +37,8 @@ class Address(NamedTuple):
     """The address without a password."""
     is_unsafe: bool
     """Whether a server that does not sync is accepted."""
+    mode: str
+    """The ``synchronous_commit`` of what is to be synced."""
 
 
 def checked_log(name: str | None) -> str:
@@ -67,6 +71,9 @@ def address_of(text: str, *, needs_log: bool = True) -> Address:
     unsafe = ours.get("unsafe", "no")
     if unsafe not in ("yes", "no"):
         raise ValueError("unsafe in the address of a database is yes or no")
+    mode = ours.get("commit", "on")
+    if mode not in _MODES:
+        raise ValueError("commit in the address of a database is on or remote_apply")
     log = checked_log(ours.get("log")) if needs_log or "log" in ours else ""
     query = urlencode(theirs, quote_via=quote, safe="/:,")
     dsn = urlunsplit(parts._replace(query=query))
@@ -77,7 +84,7 @@ def address_of(text: str, *, needs_log: bool = True) -> Address:
         kept = [(name, value) for name, value in theirs if name not in ("host", "port")]
         query = urlencode(kept, quote_via=quote, safe="/:,")
         readers = urlunsplit(parts._replace(netloc=netloc, query=query))
-    return Address(dsn, readers, log, _shown(text), unsafe == "yes")
+    return Address(dsn, readers, log, _shown(text), unsafe == "yes", mode)
 
 
 def _shown(text: str) -> str:

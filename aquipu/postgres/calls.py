@@ -11,6 +11,8 @@ from aquipu.policy import Stage
 from aquipu.postgres.batches import Group, Rows
 from aquipu.record import PRODUCERS, Guarded, Receipt
 
+_IS_CONFIRMED = 4
+"""Where the arguments say that a standby must confirm."""
 _STORED, _KNOWN, _CONFLICT, _STALE = range(4)
 
 
@@ -37,7 +39,8 @@ class Waiting(NamedTuple):
         else:
             if kind == _STORED:
                 time = max(time, self.time)
-            stage = Stage.SYNCED if first + count <= synced else Stage.FLUSHED
+            is_synced = first + count <= synced
+            stage = max(batch.stage, Stage.SYNCED) if is_synced else Stage.FLUSHED
             self.receipts.set_result(
                 [Receipt(sequence, time, stage) for sequence in range(first, first + count)]
             )
@@ -51,6 +54,11 @@ class Call(NamedTuple):
     guarded: list[Waiting]
     arguments: tuple[Any, ...]
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a synchronous standby must confirm it."""
+        return bool(self.arguments[_IS_CONFIRMED])
+
 
 def arguments_of(
     of_writer: tuple[int, bytes, int],
@@ -58,20 +66,25 @@ def arguments_of(
     guarded: list[Waiting],
     *,
     every: int | None,
+    mode: str,
+    confirm: bool = False,
 ) -> tuple[Any, ...]:
     """Return the arguments of `aquipu.append` for a commit, and for appends that are guarded.
 
     ``of_writer``: the log, the id of the writer, and the number of the call there. ``every``: how
-    many records may not be left unsynced.
+    many records may not be left unsynced. ``mode``: the ``synchronous_commit`` of what is synced.
+    ``confirm``: whether a standby must confirm it, whatever they ask for.
     """
     groups = []
-    is_synced = commit is not None and commit.sync
+    is_confirmed = confirm or (commit is not None and commit.stage >= Stage.REPLICATED)
+    is_synced = is_confirmed or (commit is not None and commit.sync)
     if commit is not None and commit.payloads:
         groups.append(Group(commit.payloads, commit.timestamps, commit.labels))
     for waiting in guarded:
         is_synced = is_synced or waiting.batch.stage >= Stage.SYNCED
+        is_confirmed = is_confirmed or waiting.batch.stage >= Stage.REPLICATED
         groups.append(_group_of(waiting.batch, waiting.time))
-    return (*of_writer, is_synced, "on", every, *Rows(groups).arguments())
+    return (*of_writer, is_synced, is_confirmed, mode, every, *Rows(groups).arguments())
 
 
 def _group_of(batch: Guarded, time: int) -> Group:

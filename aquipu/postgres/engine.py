@@ -25,14 +25,16 @@ from aquipu.errors import (
     copy_error,
 )
 from aquipu.policy import EveryN, Stage, SyncPolicy
+from aquipu.postgres.address import Address
 from aquipu.postgres.calls import Call, Waiting, arguments_of
-from aquipu.postgres.keeping import Keeping, lags
+from aquipu.postgres.confirming import Confirmer
+from aquipu.postgres.keeping import Keeping, LagMeter
 from aquipu.postgres.link.carrier import Carrier
 from aquipu.postgres.link.leaving import leave
 from aquipu.postgres.log import Head, Log
 from aquipu.postgres.read.reader import PostgresReader
 from aquipu.reading import Face
-from aquipu.record import Guarded, Lag, Receipt
+from aquipu.record import Guarded, Receipt
 from aquipu.runtime.counting import Latency
 from aquipu.runtime.trouble import Troubles, judge
 from aquipu.statistics import Health, Measured, Statistics
@@ -67,9 +69,13 @@ class PostgresEngine(Keeping):
         policy: SyncPolicy,
         limits: Limits,
         writer: bytes,
-        dsn: str,
+        address: Address,
+        standbys: str,
     ) -> None:
-        """Prepare to write a log; ``writer``: an id of this process that no other has."""
+        """Prepare to write a log; ``writer``: an id of this process that no other has.
+
+        ``standbys``: the ``synchronous_standby_names`` of the server.
+        """
         self.path = log.path
         self.policy = _Counting(policy)
         self._every = policy.n if isinstance(policy, EveryN) else None
@@ -79,7 +85,10 @@ class PostgresEngine(Keeping):
         self._carrier = carrier
         self._loop: AbstractEventLoop = log.loop
         self._writer = writer
-        self._dsn = dsn
+        self._dsn = address.dsn
+        self._mode = address.mode
+        self._standbys = standbys
+        self._confirmer: Confirmer | None = None
         self._number = 0  # of the last call that was made ready
         self._syncs = 0
         self._host = Host()
@@ -93,9 +102,7 @@ class PostgresEngine(Keeping):
         self._trouble: AquipuError | None = None  # since closing began
         self._is_over = False
         self._troubles = Troubles()
-        self._lags: dict[str, Lag] = {}
-        self._looked_at = 0
-        self._looking: Task[None] | None = None
+        self._lags = LagMeter(log)
 
     def attach(self, host: Host) -> None:
         self._host = host
@@ -134,7 +141,9 @@ class PostgresEngine(Keeping):
         """Carry to the database what there is, one call after another."""
         try:
             while call := self._next_call():
-                self._deliver(call, await self._carrier.call(*self._as_sent(call)))
+                following = self.log.progress.next_sequence
+                answer = await self._carrier.call(call.arguments, following, call.is_confirmed)
+                self._deliver(call, answer)
         except AquipuError as error:
             self._refused(error)
         except CancelledError:  # the loop is ending
@@ -147,14 +156,15 @@ class PostgresEngine(Keeping):
         finally:
             self._carrying = None
 
-    def _as_sent(self, call: Call) -> tuple[tuple[Any, ...], int, bool]:
-        return call.arguments, self.log.progress.next_sequence, False
-
     def _arguments(
         self, number: int, commit: Commit[Any] | None, guarded: list[Waiting]
     ) -> tuple[Any, ...]:
         return arguments_of(
-            (self.log.number, self._writer, number), commit, guarded, every=self._every
+            (self.log.number, self._writer, number),
+            commit,
+            guarded,
+            every=self._every,
+            mode=self._mode,
         )
 
     def _next_call(self) -> Call | None:
@@ -171,6 +181,11 @@ class PostgresEngine(Keeping):
                 self._call = Call(self._number, commit, guarded, arguments)
         return self._call
 
+    @property
+    def stage_max(self) -> Stage:  # type: ignore[override]
+        """REPLICATED where a synchronous standby confirms commits, as the server said last."""
+        return Stage.REPLICATED if self._standbys else Stage.SYNCED
+
     # answers
 
     def _deliver(self, call: Call, answer: Any) -> None:
@@ -178,6 +193,7 @@ class PostgresEngine(Keeping):
         self._call = None
         now = monotonic_ns()
         is_synced: bool = answer["o_is_synced"]
+        self._standbys = answer["o_standbys"]
         if is_synced:
             self._syncs += 1
             if self.latency.since:
@@ -297,6 +313,8 @@ class PostgresEngine(Keeping):
                 timer.cancel()
         self._timer = self._hinting = None
         self._carrier.drop()
+        if self._confirmer is not None:
+            self._confirmer.drop()
         self.log.close()
         for waiting in self._guarded:
             if not waiting.receipts.done():
@@ -339,20 +357,7 @@ class PostgresEngine(Keeping):
         return PostgresReader(self.log, face)
 
     def measure(self) -> Measured:
-        now = monotonic_ns()
-        if now - self._looked_at > 1_000_000_000 and not self._is_over:
-            self._looked_at = now
-            with suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._look)
-        return Measured(cursors=self._lags)
-
-    def _look(self) -> None:
-        if not self._is_over and (self._looking is None or self._looking.done()):
-            self._looking = self._loop.create_task(self._look_at_cursors())
-
-    async def _look_at_cursors(self) -> None:
-        with suppress(AquipuError):  # what was found before stands
-            self._lags = await lags(self.log)
+        return Measured(cursors=self._lags.latest())
 
     def health(
         self, seen: Statistics, failure: str | None, min_free_bytes: int | None, max_seconds: float
@@ -372,7 +377,13 @@ class PostgresEngine(Keeping):
             following = (await self.log.head()).next_sequence
             if sequence >= following:
                 raise RecordNotWrittenError(self.path, sequence, following)
-        if stage >= Stage.SYNCED and sequence >= self.log.progress.synced_sequence:
+        if stage is Stage.ARCHIVED:
+            raise ValueError("Stage.ARCHIVED is for a store that is opened with an archive")
+        if stage is Stage.REPLICATED:
+            if self._confirmer is None:
+                self._confirmer = Confirmer(self.log, self._dsn, self._mode)
+            await self._confirmer.confirm()
+        elif stage is Stage.SYNCED and sequence >= self.log.progress.synced_sequence:
             await self._host.sync()
 
     async def roll(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio import Task
 from contextlib import suppress
 from re import fullmatch
-from time import time_ns
+from time import monotonic_ns, time_ns
 from typing import Any
 
 from aquipu.engine import Engine
 from aquipu.errors import (
+    AquipuError,
     RecordNotWrittenError,
     RecordPurgedError,
     StoreUnavailableError,
@@ -21,6 +23,7 @@ from aquipu.reading import Cursor, Face
 from aquipu.record import Lag, Purged
 
 _HOLDING_MAX = 93  # characters in the name of a cursor, with which its hold can still be named
+_LOOK_EVERY = 1_000_000_000  # nanoseconds, at most
 _SEQUENCE_MAX = (1 << 63) - 1
 
 
@@ -107,6 +110,33 @@ async def lags(log: Log) -> dict[str, Lag]:
             _age(max(sequence, kept), following, batch, log.path),
         )
     return found
+
+
+class LagMeter:
+    """What was found of the cursors when it was looked last; it is looked beside what is asked."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._found: dict[str, Lag] = {}
+        self._looked_at = 0
+        self._looking: Task[None] | None = None
+
+    def latest(self) -> dict[str, Lag]:
+        """Return what was found, and have it looked again unless that was just now; any thread."""
+        now = monotonic_ns()
+        if now - self._looked_at > _LOOK_EVERY and not self._log.is_closed:
+            self._looked_at = now
+            with suppress(RuntimeError):  # the loop was closed
+                self._log.loop.call_soon_threadsafe(self._begin)
+        return self._found
+
+    def _begin(self) -> None:
+        if not self._log.is_closed and (self._looking is None or self._looking.done()):
+            self._looking = self._log.loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        with suppress(AquipuError):  # what was found before stands
+            self._found = await lags(self._log)
 
 
 def _age(sequence: int, following: int, batch: list[Any], path: str) -> float:

@@ -95,8 +95,12 @@ async def open_engine(address: Address, options: Options) -> PostgresEngine:
     asking = Connections(address.dsn, "read-write", address.shown, loop, options.lock_timeout)
     is_always = isinstance(options.sync_policy, Always)
 
+    standbys = ""
+
     async def begin(connection: Any) -> int:
+        nonlocal standbys
         await check_server(connection, address, is_always=is_always)
+        standbys = await connection.fetchval("SHOW synchronous_standby_names")
         query = "SELECT aquipu.open_log($1, $2)"
         number = int(await connection.fetchval(query, address.log, PARTITION_RECORDS))
         await connection.execute("SELECT aquipu.begin_run($1, $2)", number, not is_always)
@@ -121,7 +125,9 @@ async def open_engine(address: Address, options: Options) -> PostgresEngine:
         options.buffer_records,
         options.buffer_bytes,
     )
-    return PostgresEngine(log, carrier, options.sync_policy, limits, uuid4().bytes, address.dsn)
+    return PostgresEngine(
+        log, carrier, options.sync_policy, limits, uuid4().bytes, address, standbys
+    )
 
 
 def _reading(

@@ -55,6 +55,20 @@ class Server:
         server.configure(**_SETTINGS)
         return server
 
+    def standby(self, name: str = "one") -> Server:
+        """A new server that copies this one, which runs, and is not started yet."""
+        place = Path(mkdtemp(prefix="aquipu-postgresql-", dir="/tmp"))
+        user_for_postgresql(place, [place])
+        copy = Server(place, free_port())
+        to = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
+        command = [str(self.programs / "pg_basebackup"), "-D", str(copy.files), "-R", "-c", "fast"]
+        said([*command, "--no-sync", "-d", to], self.user)
+        return copy
+
+    def promote(self) -> None:
+        """Let it take writes."""
+        said([str(self.programs / "pg_ctl"), "promote", "-D", str(self.files), "-w"], self.user)
+
     @property
     def files(self) -> Path:
         return self.place / "files"

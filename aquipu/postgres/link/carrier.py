@@ -27,7 +27,7 @@ from aquipu.runtime.exit import EXIT_SECONDS
 
 APPEND = (
     "SELECT * FROM aquipu.append($1, $2, $3, $4, $5, $6,"
-    " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+    " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 )
 _LOOK_AFTER = 1.0
 """Seconds without an answer until the server is asked what it is at."""

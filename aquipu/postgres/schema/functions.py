@@ -96,7 +96,7 @@ END $$;
 APPEND = """
 CREATE FUNCTION aquipu.append(
     p_log integer, p_writer bytea, p_number bigint,
-    p_is_synced boolean, p_mode text, p_every bigint,
+    p_is_synced boolean, p_is_confirmed boolean, p_mode text, p_every bigint,
     p_data bytea[], p_records integer[], p_lengths integer[], p_times bigint[],
     p_checksums bigint[], p_labels text[], p_places integer[], p_labelled integer[],
     p_group_rows integer[], p_producers bytea[], p_numbers bigint[], p_expected bigint[],
@@ -127,6 +127,10 @@ BEGIN
     o_counts := '{}';
     o_times := '{}';
     o_standbys := current_setting('synchronous_standby_names');
+    IF p_is_confirmed AND o_standbys = '' THEN
+        RAISE EXCEPTION 'no synchronous standby would confirm it: synchronous_standby_names is'
+            ' empty' USING ERRCODE = 'AQ002';
+    END IF;
     PERFORM set_config('synchronous_commit', CASE WHEN p_is_synced THEN p_mode ELSE 'off' END,
         true);
     SELECT * INTO STRICT v_head FROM aquipu.logs WHERE id = p_log FOR NO KEY UPDATE;

@@ -1,0 +1,220 @@
+"""A primary and its synchronous standby: what is confirmed, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from signal import SIGINT
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+
+from aquipu import Always, OsManaged, PositionLostError, Reader, Stage, Store
+from aquipu.postgres.address import address_of
+from aquipu.postgres.schema.migrating import migrate
+from tests.postgres.server import Server, log_name
+from tests.remote.daemon.served import soon, until
+
+pytestmark = pytest.mark.asyncio
+
+
+class Pair(NamedTuple):
+    """Two servers, each of which may be the other's standby."""
+
+    primary: Server
+    standby: Server
+
+    def log(self, path: Path) -> str:
+        """The address of a log, on whichever of them takes writes."""
+        ports = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"
+        return f"postgresql://postgres@{ports}/postgres?log={log_name(path)}"
+
+
+def made() -> Pair:
+    primary = Server.made()
+    primary.start()
+    making = migrate(address_of(primary.url, needs_log=False))
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(asyncio.run, making).result()
+    standby = primary.standby()
+    standby.start()
+    primary.configure(synchronous_standby_names="one")
+    primary.reload()
+    return Pair(primary, standby)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Both at work."""
+    pair = made()
+    yield pair
+    pair.standby.remove()
+    pair.primary.remove()
+
+
+async def names(server: Server, value: str | None = None) -> str:
+    """Set ``synchronous_standby_names``, and wait until it is so."""
+    connection = await asyncpg.connect(server.url)
+    if value is not None:
+        server.configure(synchronous_standby_names=value)
+        server.reload()
+    async with asyncio.timeout(20):
+        while True:
+            found: str = await connection.fetchval("SHOW synchronous_standby_names")
+            if value is None or found == value:
+                break
+            await asyncio.sleep(0.01)
+    await connection.close()
+    return found
+
+
+async def test_what_a_standby_has_confirmed(pair: Pair, tmp_path: Path) -> None:
+    """A receipt says REPLICATED where that was asked for, and where none confirms it is refused."""
+    await names(pair.primary, "one")
+    async with Store.open(pair.log(tmp_path), sync_policy=OsManaged()) as store:
+        assert (await store.append(b"0")).stage is Stage.FLUSHED
+        assert (await store.append(b"1", durability=Stage.REPLICATED)).stage is Stage.REPLICATED
+        keyed = await store.append(b"2", durability=Stage.REPLICATED, key=("orders", 1))
+        assert keyed.stage is Stage.REPLICATED
+        receipt = await store.append(b"3")
+        await soon(store.reached(Stage.REPLICATED, receipt.sequence))
+        reading = f"{pair.standby.url}?log={log_name(tmp_path)}"
+        async with Reader.open(reading) as reader, reader.follow("earliest") as records:
+            assert [(await soon(anext(records))).data for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+            step = asyncio.ensure_future(anext(records))
+            await store.append(b"4")
+            assert (await soon(step)).data == b"4"
+        await names(pair.primary, "")
+        await store.append(b"5")
+        with pytest.raises(ValueError, match="has a synchronous standby"):
+            await store.append(b"6", durability=Stage.REPLICATED)
+        assert store.next_sequence == 6
+
+
+async def test_the_only_standby_is_gone(pair: Pair, tmp_path: Path) -> None:
+    """Nothing is acknowledged meanwhile, health says why; a wait that is cancelled is no answer."""
+    await names(pair.primary, "one")
+    async with Store.open(pair.log(tmp_path), sync_policy=Always()) as store:
+        await store.append(b"0")
+        pair.standby.stop(SIGINT)
+        appended = asyncio.ensure_future(store.append(b"1"))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await store.append(b"2")
+        await until(lambda: any("standby" in reason for reason in store.health().reasons))
+        admin = await asyncpg.connect(pair.primary.url)
+        for how in ("pg_cancel_backend", "pg_terminate_backend", "pg_cancel_backend"):
+            await end_wait(admin, how)
+        await asyncio.sleep(0.1)
+        assert not appended.done()
+        pair.standby.start()
+        assert (await soon(appended)).sequence == 1
+        assert (await store.append(b"3")).sequence == 3
+        assert [record.data async for record in store.scan()] == [b"0", b"1", b"2", b"3"]
+        await admin.close()
+
+
+async def end_wait(admin: Any, how: str) -> None:
+    """End the wait of a commit for the standby, as soon as there is one."""
+    query = f"SELECT {how}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    async with asyncio.timeout(20):
+        while not await admin.fetch(query):  # noqa: ASYNC110 - it is in another process
+            await asyncio.sleep(0.01)
+
+
+async def test_a_standby_takes_over(tmp_path: Path) -> None:
+    """What was acknowledged is there, once; what was under way is sent there."""
+    pair = made()
+    try:
+        address = pair.log(tmp_path)
+        receipts: dict[bytes, int] = {}
+        stop = asyncio.Event()
+        async with (
+            Store.open(address, sync_policy=Always()) as store,
+            Store.open(address, sync_policy=OsManaged()) as loose,
+        ):
+            generation = store.generation
+            callers = [asyncio.ensure_future(_append(store, who, receipts, stop)) for who in "ab"]
+            await until(lambda: len(receipts) > 50)
+            await loose.append(b"loose")
+            position = loose.follow(0)
+            record = await anext(position)
+            await take_over(pair)
+            seen = len(receipts)
+            await until(lambda: len(receipts) > seen + 50)
+            stop.set()
+            await soon(asyncio.gather(*callers))
+            stored = {record.data: record.sequence async for record in store.scan()}
+            assert {data: stored[data] for data in receipts} == receipts
+            assert sorted(stored.values()) == list(range(len(stored)))
+            assert store.generation != generation
+            again = store.follow(position.position_after(record))
+            assert (await soon(anext(again))).sequence == 1
+            with pytest.raises(PositionLostError):
+                await anext(store.follow(f"{generation}-{store.next_sequence}"))
+    finally:
+        pair.standby.remove()
+        pair.primary.remove()
+
+
+async def take_over(pair: Pair) -> None:
+    """Kill the primary, and let the standby take its place."""
+    await asyncio.to_thread(pair.primary.kill)
+    pair.standby.configure(synchronous_standby_names="")
+    await asyncio.to_thread(pair.standby.promote)
+
+
+async def _append(
+    store: Store, who: str, receipts: dict[bytes, int], stop: asyncio.Event, count: int = 0
+) -> None:
+    while not stop.is_set():
+        data = f"{who} {count}".encode()
+        receipts[data] = (await store.append(data)).sequence
+        count += 1
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600)
+async def test_standbys_take_over_again_and_again(tmp_path: Path) -> None:
+    """Five times under the load of 64 callers: 0 acknowledged lost, 0 twice, dense."""
+    pair, random = made(), Random(5)
+    receipts: dict[bytes, int] = {}
+    stop = asyncio.Event()
+    longest = 0.0
+    try:
+        for turn in range(5):
+            address = pair.log(tmp_path)
+            stop.clear()
+            async with Store.open(address, sync_policy=Always(), lock_timeout=60) as store:
+                callers = [
+                    asyncio.ensure_future(_append(store, f"{turn}-{who}", receipts, stop))
+                    for who in range(64)
+                ]
+                await asyncio.sleep(0.2 + random.random())
+                loop: Any = asyncio.get_running_loop()
+                seen, begun = len(receipts), loop.time()
+                await take_over(pair)
+                await until(lambda: len(receipts) > seen + 128)  # noqa: B023 - it waits here
+                longest = max(longest, loop.time() - begun)
+                await asyncio.sleep(0.1)
+                stop.set()
+                await soon(asyncio.gather(*callers))
+            pair.primary.remove()
+            standby = await asyncio.to_thread(pair.standby.standby)
+            await asyncio.to_thread(standby.start)
+            pair = Pair(pair.standby, standby)
+            await names(pair.primary, "one")
+        async with Reader.open(pair.log(tmp_path)) as reader:
+            stored = {record.data: record.sequence async for record in reader.scan()}
+        assert {data: stored[data] for data in receipts} == receipts
+        assert sorted(stored.values()) == list(range(len(stored)))
+        assert len(stored) == len(receipts)
+        print(f"{len(receipts):,} records, longest gap {longest:.2f} s")  # noqa: T201 - its figure
+    finally:
+        pair.standby.remove()
+        pair.primary.remove()
