@@ -203,6 +203,7 @@ PURE = frozenset(
             "postgres/address",
             "postgres/batches",
             "postgres/schema/functions",
+            "postgres/schema/outbox",
             "postgres/schema/tables",
             "postgres/schema/versions",
             "cli/streams/lines",

@@ -32,6 +32,7 @@ from aquipu.postgres.keeping import Keeping, LagMeter
 from aquipu.postgres.link.carrier import Carrier
 from aquipu.postgres.link.leaving import leave
 from aquipu.postgres.log import Head, Log
+from aquipu.postgres.moving import Mover
 from aquipu.postgres.read.reader import PostgresReader
 from aquipu.reading import Face
 from aquipu.record import Guarded, Receipt
@@ -89,6 +90,8 @@ class PostgresEngine(Keeping):
         self._mode = address.mode
         self._standbys = standbys
         self._confirmer: Confirmer | None = None
+        self._mover = Mover(log, address.mode)
+        self._mover.begin()
         self._number = 0  # of the last call that was made ready
         self._syncs = 0
         self._host = Host()
@@ -313,6 +316,7 @@ class PostgresEngine(Keeping):
                 timer.cancel()
         self._timer = self._hinting = None
         self._carrier.drop()
+        self._mover.drop()
         if self._confirmer is not None:
             self._confirmer.drop()
         self.log.close()

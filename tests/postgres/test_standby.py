@@ -127,6 +127,7 @@ async def end_wait(admin: Any, how: str) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.proof
 async def test_a_standby_takes_over(tmp_path: Path) -> None:
     """What was acknowledged is there, once; what was under way is sent there."""
     pair = made()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aquipu.postgres.schema.functions import APPEND, KEEP, MAKE
+from aquipu.postgres.schema.outbox import OUTBOX
 from aquipu.postgres.schema.tables import TABLES
 
 
@@ -29,6 +30,7 @@ MIGRATIONS = (
         "CREATE TABLE aquipu.version (version integer NOT NULL,"
         " migrated timestamptz NOT NULL DEFAULT now());" + TABLES + MAKE + APPEND + KEEP,
     ),
+    Migration(2, "an outbox for the transactions of others", OUTBOX),
 )
 VERSION = MIGRATIONS[-1].version
 """The one that this version of aquipu works with."""

@@ -123,6 +123,31 @@ def say_verdict(store: str, *, json_object: bool) -> None:
         raise typer.Exit(DAMAGED if verdict.damages else WELL)
 
 
+def say_findings(url: str, *, json_object: bool) -> None:
+    """Say which settings of a server weaken what is promised of logs there, as doctor does."""
+    with exit_codes():
+        output = standard_output()
+        from aquipu.postgres.address import address_of
+        from aquipu.postgres.care.doctor import examine
+
+        with usage("STORE"):
+            address = address_of(url, needs_log=False)
+        found = _run(lambda: examine(address), "STORE")
+        findings = [finding._asdict() for finding in found.findings]
+        if json_object:
+            write_line(output, as_json({**found._asdict(), "findings": findings}))
+        else:
+            lines = [f"{found.database}: PostgreSQL {found.server}"]
+            lines += [
+                f"{finding.weight}: {finding.setting} = {finding.value}: {finding.means}; "
+                f"{finding.remedy}"
+                for finding in found.findings
+            ]
+            write_line(output, "\n".join(lines if findings else [*lines, "nothing to remark"]))
+        is_dangerous = any(finding.weight == "danger" for finding in found.findings)
+        raise typer.Exit(DAMAGED if is_dangerous else WELL)
+
+
 def _run(call: Callable[[], Coroutine[Any, Any, T]], hint: str) -> T:
     """Return what a call gives; an address that the driver refuses is a usage error."""
     with usage(hint):

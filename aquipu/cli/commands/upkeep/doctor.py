@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aquipu.cli.app import DAMAGED, EPILOG, WELL, Purpose, app, exit_codes, usage
-from aquipu.cli.arguments import JsonOption, StoreArgument
+from aquipu.cli.arguments import JsonOption, database_of
 from aquipu.cli.commands.upkeep.look import bytes_to_read, seen_directory
 from aquipu.cli.forms.diagnosis.page import page_of
 from aquipu.cli.forms.diagnosis.text import text_of
@@ -23,7 +23,14 @@ from aquipu.local.disk.disk import Disk
 
 @app.command("doctor", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def doctor_command(
-    store: StoreArgument,
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE",
+            help="The directory of the store, unix:PATH for the one that a daemon has, or"
+            " postgresql://HOST/DATABASE for a server.",
+        ),
+    ],
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Read only what an opening reads, not every byte."),
@@ -45,6 +52,10 @@ def doctor_command(
     and rights.
 
     Exit code 1 when something is damaged; a torn tail, as a crash leaves it, is no damage.
+
+    Of a PostgreSQL server it says which settings weaken what is promised of logs there, and what to
+    set; exit code 1 when acknowledged records may be lost. With --json: database, server, findings
+    (a list of objects: setting, value, weight, means, remedy).
 
     \b
     With --json, one object; what is not known is null:
@@ -83,8 +94,14 @@ def doctor_command(
       remarks          a list of objects: weight ("damage", "warning",
                        "note"), text
     """
-    # a log that is no directory, such as one in PostgreSQL, is told apart here, by its address
     let_interrupt_kill()
+    if database_of(store) is not None:
+        from aquipu.cli.commands.upkeep.database import say_findings
+
+        if html is not None or quick:
+            raise typer.BadParameter("is for a directory", param_hint="--html, --quick")
+        say_findings(store, json_object=json_object)
+        return
     with exit_codes():
         output, path = standard_output(), seen_directory(store)
         if html is not None:
