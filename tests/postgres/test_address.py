@@ -46,7 +46,6 @@ def test_a_password_is_never_shown(password: str, place: str) -> None:
         ("postgresql://host/db?log=a&unsafe=perhaps", "unsafe"),
         (f"postgresql://ada:{SECRET}[@host/db?log=a", "cannot be read"),
         ("mysql://host/db?log=a", "no place of a store"),
-        ("s3://bucket/log", "no place of a store"),
     ],
 )
 @pytest.mark.parametrize("opened", [Store.open, Reader.open])

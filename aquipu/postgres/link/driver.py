@@ -66,6 +66,8 @@ def is_passing(error: BaseException) -> bool:
     asyncpg = module()
     if isinstance(error, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return True
+    if isinstance(error, asyncpg.InternalClientError):
+        return True  # the driver is confused: a backend was ended between two messages, perhaps
     if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
         return True  # the connection was closed under the call
     code = getattr(error, "sqlstate", None) or ""
