@@ -5,6 +5,7 @@ asyncpg is imported when the first connection is made, so that a program without
 
 from __future__ import annotations
 
+from asyncio import CancelledError, Future, ensure_future, shield
 from collections.abc import Callable
 from typing import Any
 
@@ -48,15 +49,29 @@ async def connect(dsn: str, session: str, notice: Callable[[Any, Any], None] | N
     of the server.
     """
     asyncpg = module()
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_SECONDS,
-        target_session_attrs=session,
-        server_settings=_SETTINGS,
+    connecting = ensure_future(
+        asyncpg.connect(
+            dsn,
+            timeout=CONNECT_SECONDS,
+            target_session_attrs=session,
+            server_settings=_SETTINGS,
+        )
     )
+    try:
+        connection = await shield(connecting)
+    except CancelledError:
+        # cut short, asyncpg leaves a future of its own that nobody asks for its error
+        connecting.add_done_callback(_drop)
+        raise
     if notice is not None:
         connection.add_log_listener(notice)
     return connection
+
+
+def _drop(connecting: Future[Any]) -> None:
+    """Let go of a connection that nobody waits for any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
 
 
 def is_passing(error: BaseException) -> bool:
