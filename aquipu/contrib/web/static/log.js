@@ -95,6 +95,10 @@ async function search() {
 function say() {
   const shown = rows.querySelectorAll("tr[data-sequence]").length;
   const records = `${counted(shown)} ${shown === 1 ? "record" : "records"}`;
+  if (shown > 0 && isLive()) { // more will come: no number that would soon be wrong
+    status.textContent = next === null ? "All records that fit, the newest first." : "The newest records; there are more.";
+    return;
+  }
   status.textContent = shown === 0 ? "No record fits." :
     next === null ? `${records}, all there are, the newest first.` : `The newest ${records}; there are more.`;
 }
