@@ -289,9 +289,19 @@ async def follow(port: int, clients: int, total: int) -> None:
         sys.stdout.buffer.write(follower.moments.tobytes())
 
 
+class _Viewer(asyncio.Protocol):
+    """A page that is looked at."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.begun.set()
+
+
 async def view(port: int) -> None:
     """Look at a page until this process is killed."""
-    viewer = _Follower(1)
+    viewer = _Viewer()
     await _connected(viewer, port, "/api/live")
     await viewer.begun.wait()
     sys.stdout.buffer.write(b"connected\n")
