@@ -30,6 +30,7 @@ from aquipu.remote.daemon.server import Daemon
 from aquipu.remote.upkeep import statistics_in
 from aquipu.runtime.counting import durations
 from aquipu.statistics import Statistics
+from tests.cli.served import serving
 from tests.cli.support import COMMAND, ENVIRONMENT, Terminal, run, terminal, well
 from tests.support import snapshot
 
@@ -65,6 +66,12 @@ async def seen(source: Source, acknowledged: int) -> Sample:
     while (sample := await source.sample()).acknowledged < acknowledged:
         pass
     return sample
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Stop a process, and wait until it is."""
+    process.send_signal(SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
 
 
 # samples become a view
@@ -363,6 +370,33 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.asyncio
+async def test_a_writer_that_comes_and_goes_between_two_looks(tmp_path: Path) -> None:
+    """What it has written is shown all the same: nobody writes, and the log is longer."""
+    source = DirectorySource(str(tmp_path / "store"), Disk())
+    for number in range(1, 4):
+        async with Store.open(tmp_path / "store") as store:
+            await store.append(b"one")
+        sample = await source.sample()
+        assert (sample.health, sample.acknowledged) == ("at rest", number)
+
+
+@pytest.mark.asyncio
+async def test_a_daemon_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not answer: that is shown, with how to let it go on; the look does not wait long."""
+    monkeypatch.setattr("aquipu.cli.top.sources._ANSWER_SECONDS", 0.5)
+    with serving(tmp_path) as process:
+        async with source_of(f"unix:{tmp_path}/socket") as source:
+            assert (await source.sample()).writer == WriterSeen(process.pid, "running")
+            stop(process)
+            stopped = await source.sample()
+            assert stopped.health == "stopped"
+            assert f"kill -CONT {process.pid}" in stopped.reasons[0]
+            process.send_signal(SIGCONT)
+            while (await source.sample()).health != "ok":
+                pass
+
+
 def test_a_writer_that_is_stopped_and_one_that_is_killed(tmp_path: Path) -> None:
     """Each is shown as what it is; a look at it never waits."""
     source = DirectorySource(str(tmp_path / "store"), Disk())
@@ -376,8 +410,7 @@ def test_a_writer_that_is_stopped_and_one_that_is_killed(tmp_path: Path) -> None
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             assert look().health == "ok"
-            process.send_signal(SIGSTOP)
-            os.waitpid(process.pid, os.WUNTRACED)
+            stop(process)
             stopped = look()
             assert stopped.health == "stopped"
             assert f"kill -CONT {process.pid}" in stopped.reasons[0]

@@ -21,7 +21,14 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import SCHEME, address_in, is_shared
 from aquipu.local.disk.system import process_state
-from aquipu.local.format.names import SOCKET, BookmarkKind, first_sequence_of
+from aquipu.local.format.names import (
+    ACKNOWLEDGED,
+    HISTORY,
+    MANIFEST,
+    SOCKET,
+    BookmarkKind,
+    first_sequence_of,
+)
 from aquipu.local.format.progress import Published
 from aquipu.local.read.examine import examine
 from aquipu.local.read.progress_reader import ProgressReader
@@ -134,6 +141,7 @@ class DirectorySource:
         self._seldom_at = 0.0
         self._sequences: dict[str, int] = {}
         self._at_rest: tuple[int, int] | None = None
+        self._rests_as: object = None  # what it looked like when that was found
         self._writer: WriterSeen | None = None
 
     async def sample(self) -> Sample:
@@ -162,8 +170,8 @@ class DirectorySource:
             self._files = _sizes(disk, path)
             self._sequences = _cursors(disk, path, self._store_id)
         published = self._published()
-        if self._writer is None and (was is not None or self._at_rest is None):
-            self._at_rest = _bounds(disk, path)
+        if self._writer is None and (looks := _appearance(disk, path)) != self._rests_as:
+            self._rests_as, self._at_rest = looks, _bounds(disk, path)
         first, acknowledged = self._reach(published)
         health, reasons = _judged(self._writer, was)
         return Sample(
@@ -194,7 +202,7 @@ class DirectorySource:
         disk, page = self._disk, self._page
         assert self._store_id is not None
         with suppress(FileNotFoundError):
-            if page is None or disk.identity(f"{self._path}/acknowledged") != page.identity:
+            if page is None or disk.identity(f"{self._path}/{ACKNOWLEDGED}") != page.identity:
                 self._page = page = ProgressReader.open(disk, self._path, self._store_id)
         return None if page is None or not page.is_live else page.read()
 
@@ -210,6 +218,15 @@ def _store_id(disk: Disk, path: str) -> bytes:
             raise NotAStoreError(path, "the directory holds none") from None
         except NotADirectoryError:
             raise NotAStoreError(path, "it is a file") from None
+
+
+def _appearance(disk: Disk, path: str) -> object:
+    """Return what is different whenever a writer has been there, however shortly."""
+    seen = []
+    for name in (MANIFEST, ACKNOWLEDGED, HISTORY):
+        with suppress(OSError):
+            seen.append((name, disk.seen(f"{path}/{name}")))
+    return seen
 
 
 def _bounds(disk: Disk, path: str) -> tuple[int, int] | None:
@@ -275,6 +292,9 @@ class DaemonSource:
         writer = WriterSeen(pid, None if pid is None else process_state(pid))
         try:
             with fail_after(_ANSWER_SECONDS):
+                if writer.state == "gone":  # another one may have come in its place
+                    self._pid = pid = await _pid_of(self._store)
+                    writer = WriterSeen(pid, None if pid is None else process_state(pid))
                 self._last = await self._asked(writer)
                 return self._last
         except (AquipuError, TimeoutError) as error:
