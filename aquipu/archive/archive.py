@@ -139,7 +139,9 @@ class Archive:
         if self._url.startswith("file:"):
             return {}
         given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
-        given["client_options"] = {"timeout": _TIMEOUT, **given.get("client_options", {})}
+        plain = str(given.get("endpoint", "")).startswith("http://")  # as it was asked for
+        client = {"timeout": _TIMEOUT, "allow_http": plain, **given.get("client_options", {})}
+        given["client_options"] = client
         return given
 
     def __eq__(self, other: object) -> bool:

@@ -279,7 +279,5 @@ def archive_of(
         if not (name and equals):
             raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
         given[name] = value
-    if given.get("endpoint", "").startswith("http://"):
-        given["client_options"] = {"allow_http": True}
     with usage("URL"):
         return Archive(url, interval=interval, **flags, **given)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.archive.runs import MIB, killed, lost, reads, restores
+from tests.archive.runs import MIB, appends, killed, lost, reads, restores
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--losses", type=int, default=50, metavar="N")
     parser.add_argument("--records", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--read", type=int, default=5_000_000, metavar="N")
+    parser.add_argument("--pairs", type=int, default=7, metavar="N")
     parser.add_argument("--restore-kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
@@ -27,6 +28,8 @@ def main() -> None:
         _said("machines lost", lost, wanted.losses, MIB, wanted.seed)
     if wanted.records:
         _said("restored", restores, wanted.records, wanted.restore_kills, wanted.seed)
+    if wanted.pairs:
+        _said("appends", appends, wanted.pairs)
     if wanted.read:
         _said("read without restoring", reads, wanted.read)
 

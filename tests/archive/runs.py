@@ -10,14 +10,17 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from statistics import median
 from time import monotonic, sleep
+from typing import Any
 
-from aquipu import Always, OsManaged, Reader, Store
+from aquipu import Always, Archive, OsManaged, Reader, Store
 from tests.backups.runs import check
 from tests.backups.writer import data_of, writing
 
@@ -181,4 +184,43 @@ def restores(directory: Path, records: int, kills: int, seed: int) -> dict[str, 
         "records": records,
         "MB/s": round(found["bytes"] / 1e6 / found["seconds"], 1),
         "killed": kills,
+    }
+
+
+async def _rate(store: Path, archive: Archive | None, seconds: float) -> float:
+    """Return how many records a second many callers append, each waiting for its own."""
+    async with Store.open(store, archive=archive) as log:
+        appended, begin = 0, monotonic()
+
+        async def append() -> None:
+            nonlocal appended
+            while monotonic() < begin + seconds:
+                await log.append(bytes(256))
+                appended += 1
+
+        await asyncio.gather(*(append() for _ in range(256)))
+        return appended / (monotonic() - begin)
+
+
+def appends(directory: Path, pairs: int, seconds: float = 5.0) -> dict[str, float]:
+    """Compare the rate of appends with an archive, and with one that is away, to that without."""
+    away: dict[str, Any] = {"region": "x", "access_key_id": "x", "secret_access_key": "x"}
+    elsewhere = tempfile.mkdtemp(dir="/dev/shm")  # another disk than that of the store
+    ways: dict[str, Archive | None] = {
+        "without": None,
+        "with": Archive(f"file://{elsewhere}/archive", interval=INTERVAL),
+        "away": Archive("s3://bucket/x", endpoint="http://127.0.0.1:9", **away),
+    }
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(pairs):
+        for way, archive in ways.items():
+            store = directory / "store"
+            rates[way].append(asyncio.run(_rate(store, archive, seconds)))
+            shutil.rmtree(store)
+            shutil.rmtree(elsewhere, ignore_errors=True)
+    rate = {way: median(some) for way, some in rates.items()}
+    return {
+        "appends/s without": round(rate["without"]),
+        "ratio with": round(rate["with"] / rate["without"], 3),
+        "ratio while it is away": round(rate["away"] / rate["without"], 3),
     }

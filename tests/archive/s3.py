@@ -40,7 +40,6 @@ def s3_server() -> Iterator[dict[str, Any]]:
                 "region": "us-east-1",
                 "access_key_id": "AKIAEXAMPLE",
                 "secret_access_key": "the-secret-of-nobody",
-                "client_options": {"allow_http": True},
             }
         finally:
             process.kill()
