@@ -91,7 +91,10 @@ def lost(directory: Path, times: int, segment_bytes: int, seed: int) -> dict[str
         with subprocess.Popen(writer, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"begun\n"
-            with carried(store, url):
+            with carried(store, url) as carrier:
+                while not (place / "archive" / "entries").exists():
+                    assert carrier.poll() is None, "it has ended by itself"
+                    sleep(0.01)
                 seen = asyncio.run(_watched(store, random.uniform(2.0, 6.0)))
             process.kill()
         shutil.rmtree(store)
