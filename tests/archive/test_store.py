@@ -104,6 +104,20 @@ async def test_appends_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.asyncio
+async def test_processes_that_share_a_store(tmp_path: Path) -> None:
+    """Whichever writes it carries it, and each of them can wait for the archive."""
+    objects = MemoryBucket()
+    for number in range(2):
+        async with (
+            Store.open(tmp_path / "store", shared=True, archive=Kept(objects)) as one,
+            Store.open(tmp_path / "store", shared=True, archive=Kept(objects)) as other,
+        ):
+            for store in (one, other):
+                await reached(store, (await store.append(b"record")).sequence)
+        assert read_state(Bucket(URL, objects)).head.next_sequence == 2 * (number + 1)
+
+
+@pytest.mark.asyncio
 async def test_consumers_of_a_restored_store(tmp_path: Path) -> None:
     """A consumer goes on where it was, also in the archive, if that is there; else it is told."""
     objects = MemoryBucket()
