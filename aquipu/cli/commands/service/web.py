@@ -65,7 +65,9 @@ def web_command(
     write: Annotated[
         bool,
         typer.Option(
-            "--write", help="Let records be appended, too; for a store that is shared or served."
+            "--write",
+            help="Let records be appended, too; for a store that is shared, served, or in a"
+            " database.",
         ),
     ] = False,
     allow_host: Annotated[
