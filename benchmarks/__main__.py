@@ -23,6 +23,7 @@ from benchmarks import (
     opening,
     peers,
     plots,
+    postgres,
     profile,
     reading,
     saturated,
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[Settings, Progress], Report]] = {
     "opening": opening.run,
     "backup": backup.run,
     "web": web.run,
+    "postgres": postgres.run,
     "imports": imports.run,
     "uvloop": uvloop.run,
 }

@@ -93,6 +93,21 @@ def postgresql(directory: Path, above: Sequence[Path]) -> Iterator[Server]:
         yield Server(port, version)
 
 
+@contextmanager
+def standby(directory: Path, above: Sequence[Path], port: int) -> Iterator[Server]:
+    """A standby of the PostgreSQL at a port, its files in the directory. Raises LeftOut."""
+    programs = postgresql_programs()
+    user = user_for_postgresql(directory, above)
+    files = directory / "files"
+    source = f"host=127.0.0.1 port={port} user=postgres"
+    copy = [str(programs / "pg_basebackup"), "-D", str(files), "-R", "-c", "fast", "-d", source]
+    said(copy, user)
+    own = free_port()
+    command = [str(programs / "postgres"), "-D", str(files), "-p", str(own)]
+    with _running([*command, "-h", "127.0.0.1", "-k", ""], own, signal.SIGINT, user):
+        yield Server(own, "")
+
+
 def postgresql_programs() -> Path:
     found = shutil.which("initdb")
     if found is not None:

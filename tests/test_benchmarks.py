@@ -73,6 +73,7 @@ TITLES = {
     ),
     "reading": ("Reading 2,000 records of 256 bytes",),
     "compress": ("log lines in commits of 64",),
+    "postgres": (),
     "opening": ("closed, 3 sealed segments", "killed, commits of one record"),
     "imports": ("A whole process that only imports",),
     "profile": ("The steps of a commit under Always", "Threads"),
@@ -88,6 +89,7 @@ LEFT_OUT = {
     "uvloop": ("uvloop",),
     "web": ("aquipu web",),
     "compress": ("compressed segments",),
+    "postgres": ("PostgreSQL",),
 }
 
 
