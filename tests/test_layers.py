@@ -99,7 +99,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "postgres/link": frozenset({"words", "runtime", "postgres"}),
     "postgres/read": frozenset({"words", "reading", "postgres"}),
     "postgres/schema": frozenset({"words", "postgres", "postgres/link"}),
-    "postgres/care": frozenset({"words", "postgres", "postgres/schema", "postgres/link"}),
+    "postgres/care": frozenset(
+        {"words", "postgres", "postgres/schema", "postgres/link", "postgres/read"}
+    ),
     "reader": frozenset(
         {"words", "reading", "runtime", "local", "local/disk", "local/read", "local/index"}
         | {"local/preload", "postgres"}
@@ -204,6 +206,7 @@ PURE = frozenset(
             "postgres/batches",
             "postgres/schema/functions",
             "postgres/schema/outbox",
+            "postgres/schema/receiving",
             "postgres/schema/tables",
             "postgres/schema/versions",
             "cli/streams/lines",

@@ -18,6 +18,7 @@ from aquipu.cli.commands.upkeep import doctor  # noqa: F401
 from aquipu.cli.commands.upkeep import backup  # noqa: F401
 from aquipu.cli.commands.upkeep import archive  # noqa: F401
 from aquipu.cli.commands.upkeep import mend  # noqa: F401
+from aquipu.cli.commands.upkeep import copying  # noqa: F401
 from aquipu.cli.commands.upkeep import database  # noqa: F401
 from aquipu.cli.commands.service import serve  # noqa: F401
 from aquipu.cli.commands.service import top  # noqa: F401

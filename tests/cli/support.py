@@ -108,6 +108,7 @@ COMMANDS = (
         "backup",
         "bench",
         "cat",
+        "copy",
         "cursors",
         "doctor",
         "export",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aquipu.postgres.schema.functions import APPEND, KEEP, MAKE
 from aquipu.postgres.schema.outbox import OUTBOX
+from aquipu.postgres.schema.receiving import RECEIVE
 from aquipu.postgres.schema.tables import TABLES
 
 
@@ -31,6 +32,7 @@ MIGRATIONS = (
         " migrated timestamptz NOT NULL DEFAULT now());" + TABLES + MAKE + APPEND + KEEP,
     ),
     Migration(2, "an outbox for the transactions of others", OUTBOX),
+    Migration(3, "logs that take over records from another one", RECEIVE),
 )
 VERSION = MIGRATIONS[-1].version
 """The one that this version of aquipu works with."""
