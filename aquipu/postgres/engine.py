@@ -30,6 +30,7 @@ from aquipu.postgres.calls import Call, Waiting, arguments_of
 from aquipu.postgres.confirming import Confirmer
 from aquipu.postgres.keeping import Keeping, LagMeter
 from aquipu.postgres.link.carrier import Carrier
+from aquipu.postgres.link.driver import settled
 from aquipu.postgres.link.leaving import leave
 from aquipu.postgres.log import Head, Log
 from aquipu.postgres.moving import Mover
@@ -306,6 +307,7 @@ class PostgresEngine(Keeping):
             await self._carrier.hang_up()
         finally:
             self.drop()
+            await settled()
             done(self._trouble)
 
     def drop(self) -> None:

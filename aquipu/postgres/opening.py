@@ -20,7 +20,7 @@ from aquipu.postgres.engine import PostgresEngine
 from aquipu.postgres.keeping import PostgresCursor, lags
 from aquipu.postgres.link.carrier import Carrier
 from aquipu.postgres.link.connections import Connections
-from aquipu.postgres.link.driver import module
+from aquipu.postgres.link.driver import module, settled
 from aquipu.postgres.log import Log
 from aquipu.postgres.read.reader import PostgresReader
 from aquipu.postgres.schema.versions import VERSION, refusal_of
@@ -177,6 +177,7 @@ class DatabaseReader(Readable, Closing):
     async def aclose(self) -> None:
         """Let go of the log and end its followers; do nothing the second time."""
         self.log.close()
+        await settled()
 
     def __repr__(self) -> str:
         return (

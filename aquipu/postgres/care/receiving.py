@@ -17,6 +17,7 @@ from aquipu.postgres.address import Address
 from aquipu.postgres.batches import Group, Rows, records_in
 from aquipu.postgres.engine import PostgresEngine
 from aquipu.postgres.link.carrier import Carrier
+from aquipu.postgres.link.driver import settled
 from aquipu.postgres.log import Head
 from aquipu.postgres.opening import open_engine
 from aquipu.postgres.read.rows import rows_of
@@ -88,6 +89,7 @@ class Receiver:
         await self._carrier.hang_up()
         self._carrier.drop()
         self._engine.drop()
+        await settled()
 
 
 def _groups_of(records: Sequence[Record], keys: Sequence[Key]) -> list[Group]:

@@ -5,7 +5,7 @@ asyncpg is imported when the first connection is made, so that a program without
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Future, ensure_future, shield
+from asyncio import CancelledError, Future, ensure_future, get_running_loop, shield, wait
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +18,8 @@ _SETTINGS = {
     "lock_timeout": "0",
     "search_path": "pg_catalog",
 }
+_SETTLING_SECONDS = 1.0
+_connecting: set[Future[Any]] = set()
 CONNECT_SECONDS = 5.0
 """Seconds until an attempt to connect is given up."""
 
@@ -57,6 +59,8 @@ async def connect(dsn: str, session: str, notice: Callable[[Any, Any], None] | N
             server_settings=_SETTINGS,
         )
     )
+    _connecting.add(connecting)
+    connecting.add_done_callback(_connecting.discard)
     try:
         connection = await shield(connecting)
     except CancelledError:
@@ -66,6 +70,17 @@ async def connect(dsn: str, session: str, notice: Callable[[Any, Any], None] | N
     if notice is not None:
         connection.add_log_listener(notice)
     return connection
+
+
+async def settled() -> None:
+    """Wait for connections that nobody wants any more, which are about to be let go of.
+
+    A loop that ends before would cut them short, and asyncpg leaves a future of its own then.
+    """
+    loop = get_running_loop()
+    under_way = [one for one in _connecting if one.get_loop() is loop]
+    if under_way:
+        await wait(under_way, timeout=_SETTLING_SECONDS)
 
 
 def _drop(connecting: Future[Any]) -> None:
