@@ -307,8 +307,10 @@ class PostgresEngine(Keeping):
             await self._carrier.hang_up()
         finally:
             self.drop()
-            await settled()
-            done(self._trouble)
+            try:
+                await settled()
+            finally:
+                done(self._trouble)
 
     def drop(self) -> None:
         """Let go of everything at once."""
