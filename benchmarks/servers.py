@@ -111,7 +111,7 @@ def standby(directory: Path, above: Sequence[Path], port: int) -> Iterator[Serve
 def postgresql_programs() -> Path:
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).parent
+        return Path(found).resolve().parent  # it may be a link, and the others none
     versions = sorted(_DEBIAN_POSTGRESQL.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not versions:
         raise LeftOut("PostgreSQL is not installed (Debian: apt-get install postgresql)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from sys import is_finalizing
 from threading import Event, Timer
 from time import monotonic
 from typing import NamedTuple, TypeVar
@@ -131,8 +132,10 @@ class Uploader:
     def finish(self, seconds: float) -> None:
         """Have `follow` archive what there is now, and end, after so many seconds at most.
 
-        From any thread.
+        From any thread; the second time nothing is changed.
         """
+        if self._is_last or is_finalizing():  # no thread begins any more: to start one hangs
+            return
         timer = Timer(seconds, self._stop.set)
         timer.daemon = True
         with suppress(RuntimeError):  # the program ends

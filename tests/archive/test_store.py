@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -210,6 +212,28 @@ async def test_nothing_is_purged_that_is_not_archived(
                 await store.append(bytes(4000))
                 await asyncio.sleep(0.01)
         assert [name for name in await store.holds() if name.startswith("archive.")]
+
+
+_DROPPED = """
+import asyncio, sys
+from aquipu import Archive, Store
+
+async def main(place):
+    global store
+    store = await Store.open(f"{place}/store", archive=Archive(f"file://{place}/elsewhere"))
+    await store.append(b"kept")
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_program_that_ends_and_leaves_its_store_open(tmp_path: Path) -> None:
+    """It ends, though no thread can be started any more, and its record is there."""
+    command = [sys.executable, "-c", _DROPPED, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, timeout=60, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert data_in(tmp_path / "store") == [b"kept"]
 
 
 @pytest.mark.asyncio

@@ -155,15 +155,16 @@ class _Load:
 
     async def _append(self) -> None:
         data, append = b"\x5a" * RECORD_BYTES, self._store.append
-        while True:
-            begun = perf_counter()
-            if begun >= self._end or self.records >= self._records_max:
-                return
+        begun = perf_counter()
+        while True:  # once at least, however busy the machine is
             for turn in range(self._timed):
                 await append(data)
                 if not turn:
                     self.waits.append(perf_counter() - begun)
             self.records += self._timed
+            begun = perf_counter()
+            if begun >= self._end or self.records >= self._records_max:
+                return
 
     async def _look(self) -> None:
         while True:
