@@ -69,6 +69,7 @@ README_WORDS_MAX = 1300
 SECONDS_MAX = 120.0
 
 SMALLER = {
+    "aquipu bench --quick": "aquipu bench --quick --help",
     "aquipu bench --quick --rate 50": "aquipu bench --help",
     "python -m benchmarks": "python -m benchmarks imports --smallest --no-servers",
     "python -m benchmarks --quick": "python -m benchmarks --quick --help",
