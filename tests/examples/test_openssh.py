@@ -73,12 +73,13 @@ def test_who_tried(store: Path) -> None:
     assert run("verify", store).returncode == 0
 
 
-def test_the_readme_names_what_is_there() -> None:
-    """Its commands read a log that is in the checkout, and what it tells to make there is ignored
-    by git.
+def test_the_documents_name_what_is_there() -> None:
+    """Their commands read a log that is in the checkout, and what they tell to make there is
+    ignored by git.
     """
     root = Path(__file__).parents[2]
-    readme = (root / "README.md").read_text()
+    texts = [(root / name).read_text() for name in ("README.md", "aquipu/cli/README.md")]
+    readme = "".join(texts)
     assert f"python -m aquipu.examples.store_sshd < {LOG.relative_to(root)}\n" in readme
     made = set(
         re.findall(

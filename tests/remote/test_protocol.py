@@ -269,7 +269,7 @@ def test_what_is_no_number(number: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [{}, {"stage": 0}, {"stage": 4}, {"stage": None}, {"stage": []}, {"stage": "SYNCED"}]
+    "head", [{}, {"stage": 0}, {"stage": 6}, {"stage": None}, {"stage": []}, {"stage": "SYNCED"}]
 )
 def test_what_is_no_stage(head: Head) -> None:
     with pytest.raises(WireError):

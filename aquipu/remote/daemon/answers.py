@@ -148,7 +148,7 @@ async def _outcome(store: Store, writer: bytes, number: int, floor: int) -> Stor
 
 
 async def _commit(store: Store, writer: bytes, request: Message) -> Answer:
-    stage = stage_in(request.head)
+    stage = _stage_asked(request)
     if not request.tail:
         await (store.sync() if stage is Stage.SYNCED else store.flush())
         return {"first": store.next_sequence, "time": 0, "stage": stage}, []
@@ -163,9 +163,17 @@ async def _commit(store: Store, writer: bytes, request: Message) -> Answer:
     return Stored(first.sequence, first.timestamp, first.stage)._asdict(), []
 
 
+def _stage_asked(request: Message) -> Stage:
+    """Return what an append is to wait for: a disk has no stage beyond SYNCED. Raises WireError."""
+    stage = stage_in(request.head)
+    if stage > Stage.SYNCED:
+        raise WireError(f"an append waits for {stage.name}, which a log on a disk has not")
+    return stage
+
+
 async def _append(store: Store, request: Message) -> Answer:
     """Store records if their key is new, at the sequence that is expected."""
-    stage, number = stage_in(request.head), number_in(request.head, "number")
+    stage, number = _stage_asked(request), number_in(request.head, "number")
     head = Arguments(request.head)
     expected = None if head["expect"] is None else number_in(request.head, "expect")
     payloads, of_each = commit_in(request.tail)
