@@ -24,6 +24,7 @@ def test_power_cuts_at_every_moment_of_a_store(policy: SyncPolicy) -> None:
     assert tally.counts["power cuts while a purge was under way"] > 100
     assert tally.counts["power cuts while a cursor was being saved"] > 100
     assert tally.counts["power cuts that left tables"] > 100
+    assert tally.counts["power cuts that left compressed segments"] > 20
     bound = crashes.loss_bound(policy)
     assert bound is None or max(lost) <= bound
     if isinstance(policy, EveryN):
