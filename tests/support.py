@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,13 @@ def flip(file: Path, offset: int, bit: int = 0) -> None:
     file.write_bytes(data)
 
 
+def _if_there(source: str, to: str) -> str:
+    """Copy a file, unless it has got another name meanwhile: the store may be at work."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, to)
+    return to
+
+
 def copy_of(path: Path, name: str) -> Path:
     """A copy of a store's directory beside it, under this name.
 
@@ -154,7 +162,8 @@ def copy_of(path: Path, name: str) -> Path:
     unnamed is left out.
     """
     unnamed = shutil.ignore_patterns(f"*.relations{UNNAMED}")
-    return Path(shutil.copytree(path, path.parent / name, ignore=unnamed))
+    copied = shutil.copytree(path, path.parent / name, ignore=unnamed, copy_function=_if_there)
+    return Path(copied)
 
 
 def put_back(kept: Path, path: Path) -> None:
