@@ -8,6 +8,7 @@ from collections import OrderedDict
 WHOLE_BYTES = 8 * 1024 * 1024
 """Size up to which an object is fetched whole."""
 _ALIGNED = 64 * 1024
+_TAIL = 256 * 1024
 _LEAST = 1024 * 1024
 _MOST = 8 * 1024 * 1024
 
@@ -38,6 +39,8 @@ class Cache:
         if size <= min(WHOLE_BYTES, self._room):
             return 0, size
         first = begin - begin % _ALIGNED
+        if end == size:  # the end of a footer, of which more will be wanted
+            first = min(first, max(size - _TAIL, 0))
         following, before = self._read_on.get(key, (-1, 0))
         more = min(2 * before, _MOST) if following - _ALIGNED <= begin <= following else _LEAST
         last = min(max(end, first + more), size)

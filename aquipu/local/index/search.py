@@ -144,7 +144,14 @@ class SegmentSearch:
         if low == high and self._is_only(place[0], bound):
             return [reader.frame_holding(sought, place)]  # of those before it the headers will do
         size = offsets[high + 1] if high + 1 < len(offsets) else None
-        return reader.frames_before(bound, place, size)
+        return reader.frames_before(self._needed(place[0], bound), place, size)
+
+    def _needed(self, start: int, stop: int) -> int:
+        """Return the end of what must be read from start up to stop, where something may stand."""
+        if stop > self._candidates.until:
+            return stop
+        last = self._candidates.positions[self._named(start, stop)[-1]]
+        return self._segment.first_sequence + last + 1
 
     def _may_hold(self, start: int, stop: int) -> bool:
         """Return whether sought records may stand from start up to stop."""
