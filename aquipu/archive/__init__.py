@@ -8,6 +8,7 @@
 `line`          the line of entries: read, claimed by one writer, gone on with
 `log`           what is carried, whoever writes it; `agreement`: whether that is the same history
 `uploader`      carries a log there, beside whatever writes it
+`purge`         its oldest segments are let go of
 `restore`       a store made of an archive
 `check`         whether a store could be made of it
 ==============  ==================================================================================
@@ -15,15 +16,21 @@
 **Two kinds of objects.** Each sealed segment is one object, never changed; its key says of which
 store it is, its first and next sequence and its SHA-256. What has happened stands in the line of
 numbered **entries**. An entry is a *fence*, with which a writer begins; a *young* part of the
-segment that is being written; or a *list* of all segments that are archived. Each of them says what
-is alive: the number of the last list, and the numbers of the young parts since. So whoever reads
-the last entry, that list and those parts, knows all.
+segment that is being written; a *list* of all segments that are archived; or the *bookmarks*, holds
+and cursors. Each of them says what is alive: the numbers of the last list and the last bookmarks,
+and of the young parts since. So whoever reads the last entry, and those, knows all.
 
 **One history.** An entry is put under the next number, and only if nothing has that number: of two
 writers, one gets it. A writer that finds the entry of another at its next number has lost the
 archive, and stops. Whoever begins puts a fence, which has a higher *epoch* than all before it; so
 the last one that has begun goes on. What makes a segment part of the archive is the list that names
 it, and that is an entry: a segment without is nothing but bytes.
+
+**A purge claims nothing.** It is a list with fewer segments, put under the next number, of the same
+epoch as the entry before: no writer but that of this epoch puts any other with it. The writer finds
+it at its next number, takes it over, and goes on behind it. The objects are removed afterwards, by
+the sequences in their names: all that end before the first one kept. The newest full segment is
+never let go of: the next one is known by its last check.
 
 **Nothing is believed in doubt.** "It exists already", a time-out, a cut connection: in each case
 the object is read back. If it is what was to be put, it has been; if it is another's, that says so;

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
-from aquipu.archive.format.pieces import header_in, last_record
+from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
 from aquipu.archive.format.plan import Local, Refused, apart, step
 from aquipu.archive.line import State, read_piece
+from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot, find
+
+_READ_BYTES = 256 * 1024  # of the young end: mostly there is less
 
 
 def sealed_in(view: Snapshot) -> list[Local]:
@@ -67,3 +70,27 @@ def read(view: Snapshot, path: str, offset: int = 0, size: int | None = None) ->
     disk = view.disk
     with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
         return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
+
+
+def part_in(
+    view: Snapshot,
+    segment: SegmentRef,
+    header: SegmentHeader,
+    begin: tuple[int, int],
+    stop: int,
+    most: int | None,
+) -> Part:
+    """Read the next frames of a segment: at most about so many bytes, or one; None: all.
+
+    Raises CorruptionError, UnsupportedFormatError and StoreUnavailableError.
+    """
+    size = _READ_BYTES
+    while True:
+        data = read(view, segment.path, begin[1], size)
+        part = part_of(segment.path, header, begin, data, stop)
+        if part.stop >= stop or (part.data and most is not None and size >= most):
+            return part
+        if len(data) < size:
+            end = begin[1] + len(part.data)
+            raise CorruptionError(segment.path, end, "the frames end too early")
+        size *= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
@@ -15,9 +16,9 @@ from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError
 from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.keys import SEGMENTS
 from aquipu.archive.format.pieces import check_segment, header_in, summary_of
-from aquipu.archive.line import State, read_entry, read_state
+from aquipu.archive.line import State, read_entry, read_object, read_state
 from aquipu.archive.restore import fetch_segment, fetch_young
-from aquipu.errors import CorruptionError
+from aquipu.errors import CorruptionError, RecordPurgedError
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.names import segment_name
@@ -123,7 +124,7 @@ class Checking:
         self._note(lambda: self._read(head, segment))
         table = segment.table_key(head.store_id)
         if table is not None:
-            self._note(lambda: self._bucket.get_object(table))
+            self._note(lambda: read_object(self._bucket, table))
         if self._store is not None:
             self._compare(self._store, head, segment)
 
@@ -171,7 +172,8 @@ class Checking:
 
     def _note(self, read: Callable[[], object]) -> None:
         try:
-            self._ask(read)
+            with suppress(RecordPurgedError):  # of the archive, meanwhile
+                self._ask(read)
         except (ArchiveDamagedError, CorruptionError) as error:
             if error.reason not in self._problems:
                 self._problems.append(error.reason)

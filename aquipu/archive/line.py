@@ -2,11 +2,15 @@
 
 An entry that is the newest is never removed, and neither is the first. A listing may lag behind,
 so it says only where to begin: from its last number on, entries are asked for one by one.
+
+A purge is an entry beside the writer: a list with fewer segments, of the same epoch. It claims
+nothing, so the writer, which finds it at its next number, takes it over and goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import time_ns
 from typing import NamedTuple
 
@@ -23,12 +27,14 @@ from aquipu.archive.format.entry import (
     Piece,
     Segment,
     decode,
+    decode_bookmarks,
     decode_list,
     encode,
+    encode_list,
 )
-from aquipu.archive.format.keys import ENTRIES, entry_key, entry_number
+from aquipu.archive.format.keys import ENTRIES, ObjectKey, entry_key, entry_number
 from aquipu.archive.format.plan import outdated
-from aquipu.errors import UnsupportedFormatError
+from aquipu.errors import AquipuError, RecordPurgedError, UnsupportedFormatError
 from aquipu.local.format.structure import Damage, Unsupported
 
 
@@ -67,6 +73,44 @@ def read_entry(bucket: Bucket, number: int) -> tuple[Head, bytes]:
     return found
 
 
+def read_object(bucket: Bucket, key: ObjectKey) -> bytes:
+    """Return the bytes of an object that a list names.
+
+    Raises RecordPurgedError when it was purged meanwhile, ArchiveDamagedError, and what a bucket
+    raises.
+    """
+    try:
+        return bucket.get_object(key)
+    except ArchiveDamagedError as damaged:
+        raise lost(bucket, key, damaged) from None
+
+
+def lost(bucket: Bucket, key: ObjectKey, damaged: ArchiveDamagedError) -> AquipuError:
+    """Return why an object is not there that a list has named: it was purged, or what was found.
+
+    Raises what `read_state` raises.
+    """
+    first = read_state(bucket).head.first_sequence
+    if key.next_sequence <= first:
+        return RecordPurgedError(bucket.url, key.first_sequence, first)
+    return damaged
+
+
+def read_bookmarks(bucket: Bucket, head: Head) -> dict[str, bytes]:
+    """Return the holds and cursors that are archived, the bytes of each by its file name.
+
+    Raises ArchiveDamagedError, UnsupportedFormatError, Doubt when a writer has just put others, and
+    what a bucket raises.
+    """
+    if head.marked is None:
+        return {}
+    found = _entry(bucket, head.marked)
+    if found is None:
+        raise Doubt(f"{entry_key(head.marked)} is not there any more")
+    with _supported(bucket, head.marked):
+        return decode_bookmarks(found[1])
+
+
 def read_piece(bucket: Bucket, piece: Piece) -> bytes:
     """Return the bytes of a young part. Raises as `read_entry`."""
     head, body = read_entry(bucket, piece.number)
@@ -75,8 +119,20 @@ def read_piece(bucket: Bucket, piece: Piece) -> bytes:
     return body
 
 
+class Overtaken(Exception):
+    """A purge came between: the line is as that has left it, and the entry was not put."""
+
+
 class _Gone(Exception):
     """An entry that was named is not there any more; the text is its name."""
+
+
+class _Other(Exception):
+    """The number has the entry of another: its head, and its body."""
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        super().__init__(head.number)
+        self.head, self.body = head, body
 
 
 def _segments(bucket: Bucket, head: Head) -> list[Segment]:
@@ -85,15 +141,25 @@ def _segments(bucket: Bucket, head: Head) -> list[Segment]:
     found = _entry(bucket, head.listed)
     if found is None:
         raise _Gone(entry_key(head.listed))
-    try:
-        segments = decode_list(found[1])
-    except Unsupported as unsupported:
-        raise UnsupportedFormatError(
-            f"{bucket.url}/{entry_key(head.listed)}", str(unsupported)
-        ) from None
     if found[0].kind is not EntryKind.LIST:
         raise ArchiveDamagedError(bucket.url, f"{entry_key(head.listed)} is no list")
-    return segments
+    return _listed(bucket, *found)
+
+
+def _listed(bucket: Bucket, head: Head, body: bytes) -> list[Segment]:
+    """Return the segments of the entry of a list."""
+    with _supported(bucket, head.number):
+        return decode_list(body)
+
+
+@contextmanager
+def _supported(bucket: Bucket, number: int) -> Iterator[None]:
+    """Name the entry of which something is not known here."""
+    try:
+        yield
+    except Unsupported as unsupported:
+        name = f"{bucket.url}/{entry_key(number)}"
+        raise UnsupportedFormatError(name, str(unsupported)) from None
 
 
 def _newest(bucket: Bucket) -> Head | None:
@@ -119,12 +185,10 @@ def _entry(bucket: Bucket, number: int) -> tuple[Head, bytes] | None:
         if data is None:
             return None
         try:
-            return decode(data, number)
+            with _supported(bucket, number):
+                return decode(data, number)
         except Damage as damage:
             fault = damage
-        except Unsupported as unsupported:
-            name = f"{bucket.url}/{entry_key(number)}"
-            raise UnsupportedFormatError(name, str(unsupported)) from None
     raise ArchiveDamagedError(bucket.url, f"{entry_key(number)}: {fault}")
 
 
@@ -145,10 +209,20 @@ class Line:
     def put(self, head: Head, body: bytes) -> None:
         """Put the next entry.
 
-        Raises ArchiveTakenError when another writer has it, and what a bucket raises. After Doubt,
-        the same entry is to be put again: it may be there.
+        Raises ArchiveTakenError when another writer has it, Overtaken, and what a bucket raises.
+        After Doubt, the same entry is to be put again: it may be there.
         """
-        _put(self.bucket, head, body)
+        try:
+            _put(self.bucket, head, body)
+        except _Other as other:
+            if other.head.epoch != head.epoch or other.head.kind is not EntryKind.LIST:
+                raise _taken(self.bucket, other.head) from None
+            self.segments = _listed(self.bucket, other.head, other.body)
+            self._put(other.head)
+            raise Overtaken from None
+        self._put(head)
+
+    def _put(self, head: Head) -> None:
         self.head = head
         self._numbers.add(head.number)
 
@@ -164,17 +238,21 @@ def _put(bucket: Bucket, head: Head, body: bytes) -> None:
     key, data = entry_key(head.number), encode(head, body)
     try:
         bucket.put_new(key, data)
-    except Different as different:
+    except Different:
         found = _entry(bucket, head.number)
         if found is None:
             raise Doubt(f"{key} was there, and is not any more") from None
         if found == decode(data, head.number):  # the answer was damaged, not the object
             return
-        raise _taken(bucket, found[0]) from different
+        raise _Other(*found) from None
 
 
 def _taken(bucket: Bucket, by: Head) -> ArchiveTakenError:
-    return ArchiveTakenError(bucket.url, f"its entry {by.number} is of {by.writer}")
+    return ArchiveTakenError(bucket.url, f"its {_whose(by)}")
+
+
+def _whose(head: Head) -> str:
+    return f"entry {head.number} is of {head.writer}"
 
 
 def claim(
@@ -210,10 +288,33 @@ def claim(
     )
     try:
         _put(bucket, fence, b"")
-    except ArchiveTakenError as taken:
-        raise Doubt(f"another writer was quicker: {taken.reason}") from None
+    except _Other as other:
+        raise Doubt(f"another was quicker: {_whose(other.head)}") from None
     numbers = [n for n in map(entry_number, bucket.list(ENTRIES)) if n is not None]
     return Line(bucket, State(fence, state.segments), numbers, writer)
+
+
+def put_purge(bucket: Bucket, state: State, gone: int, writer: str) -> State:
+    """Have the archive begin behind so many of its segments; return what it holds then.
+
+    Whoever carries the log goes on. Raises Doubt when an entry has come meanwhile: read the state
+    anew; and what a bucket raises.
+    """
+    kept = state.segments[gone:]
+    head = state.head
+    said = head._replace(
+        kind=EntryKind.LIST,
+        number=head.number + 1,
+        time=time_ns(),
+        writer=writer,
+        listed=head.number + 1,
+        first_sequence=kept[0].first_sequence,
+    )
+    try:
+        _put(bucket, said, encode_list(kept))
+    except _Other as other:
+        raise Doubt(f"another was quicker: {_whose(other.head)}") from None
+    return State(said, kept)
 
 
 def _first(store_id: bytes, first_sequence: int) -> Head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from hashlib import sha256
 from time import sleep
@@ -14,9 +15,10 @@ from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.history import History
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot
-from aquipu.local.retain.bookmarks import set_hold
+from aquipu.local.retain.bookmarks import encoded_bookmarks, set_hold
 from aquipu.local.retain.history import read_history
 
+_OF_ARCHIVE = re.compile(r"archive\.[0-9a-f]{12}\.hold")
 _PAUSE = 0.1  # seconds until a log is looked at again whose writer has been started anew
 
 
@@ -40,10 +42,26 @@ class Log(Protocol):
     def hold(self, name: str, sequence: int) -> bool:
         """Keep everything from a sequence on; False: try again in a moment."""
 
+    def bookmarks(self) -> dict[str, bytes]:
+        """Return the holds and cursors, the bytes of each by file name.
+
+        Raises StoreUnavailableError.
+        """
+
 
 def hold_name(url: str) -> str:
     """Return the name of the hold that keeps what is not archived at this place."""
     return f"archive.{sha256(url.encode()).hexdigest()[:12]}"
+
+
+def bookmarks_of(disk: Disk, path: str) -> dict[str, bytes]:
+    """Return the holds and cursors of a store that come along: all but those of archives.
+
+    Raises StoreUnavailableError.
+    """
+    with translate_os_errors(path, "read the holds and cursors of"):
+        found = encoded_bookmarks(disk, path)
+    return {name: data for name, data in found.items() if not _OF_ARCHIVE.fullmatch(name)}
 
 
 class CatalogLog(Log):
@@ -70,6 +88,9 @@ class CatalogLog(Log):
     def hold(self, name: str, sequence: int) -> bool:
         with reported(self._path, "set a hold in"):
             return set_hold(self._disk, self._path, name, sequence)
+
+    def bookmarks(self) -> dict[str, bytes]:
+        return bookmarks_of(self._disk, self._path)
 
     def look(self) -> Snapshot:
         while True:

@@ -24,7 +24,7 @@ from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.pieces import check_segment, cut
-from aquipu.archive.line import State, read_piece, read_state
+from aquipu.archive.line import State, read_bookmarks, read_object, read_piece, read_state
 from aquipu.errors import (
     BackupRefusedError,
     CorruptionError,
@@ -37,12 +37,14 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import reported, write_whole
 from aquipu.local.format.names import (
     ACKNOWLEDGED,
+    bookmark_of,
     first_sequence_of,
     relations_name,
     segment_name,
 )
 from aquipu.local.format.segment import SegmentHeader, SegmentSummary
 from aquipu.local.format.structure import Damage
+from aquipu.local.retain.bookmarks import write_encoded
 
 T = TypeVar("T")
 
@@ -97,10 +99,11 @@ def fetch_segment(
 ) -> tuple[bytes, SegmentSummary]:
     """Return the bytes of an archived segment, every frame checked, and what its footer says.
 
-    Raises ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
+    Raises RecordPurgedError when it was purged meanwhile, ArchiveDamagedError,
+    UnsupportedFormatError, and what a bucket raises.
     """
     key = segment.key(store_id)
-    data = bucket.get_object(key)
+    data = read_object(bucket, key)
     try:
         summary = check_segment(str(key), segment.header(store_id), data)
     except CorruptionError as error:
@@ -139,13 +142,17 @@ class Restoring:
         until: Until,
         stop: Event,
         progress: Callable[[int], object] = lambda size: None,
+        *,
+        bookmarks: bool = True,
     ) -> None:
+        """Prepare it; ``bookmarks`` says whether holds and cursors come along."""
         self._bucket = bucket
         self._disk = disk
         self._path = path
         self._until = until
         self._stop = stop
         self._progress = progress
+        self._wants_bookmarks = bookmarks
         self._bytes = self._fetched = 0
 
     def carry_out(self) -> Restored:
@@ -153,17 +160,20 @@ class Restoring:
 
         Raises NoArchiveError, ArchiveDamagedError, ArchiveUnavailableError,
         UnsupportedFormatError, RecordPurgedError or RecordNotWrittenError for a bound that is not
-        in the archive, BackupRefusedError and what `Destination` raises for the place,
-        StoreUnavailableError, for lack of space for example, and Stopped.
+        in the archive, RecordPurgedError also for a purge of it meanwhile, BackupRefusedError and
+        what `Destination` raises for the place, StoreUnavailableError, for lack of space for
+        example, and Stopped.
         """
         began = monotonic()
-        state = self._ask(lambda: read_state(self._bucket))
+        state, bookmarks = self._ask(self._read_state)
         self._check_bound(state.head)
         with reported(self._path, "restore to"):
             to = Destination(self._disk, self._path, state.head.store_id, self._check)
             try:
                 self._check_unfinished(to)
                 count, end = self._carry_out(to, state)
+                self._write_bookmarks(to, bookmarks)
+                to.finish(end)
             finally:
                 to.close()
         return Restored(
@@ -175,6 +185,11 @@ class Restoring:
             self._fetched,
             monotonic() - began,
         )
+
+    def _read_state(self) -> tuple[State, dict[str, bytes]]:
+        state = read_state(self._bucket)
+        wanted = self._wants_bookmarks
+        return state, read_bookmarks(self._bucket, state.head) if wanted else {}
 
     def _check_bound(self, head: Head) -> None:
         sequence, url = self._until.sequence, self._bucket.url
@@ -212,7 +227,6 @@ class Restoring:
         self._write(segment_name(header.first_sequence), data)
         self._count(len(data))
         to.disown(head.history())
-        to.finish(end)
         return count + 1, end
 
     def _clear(self, to: Destination, wanted: set[int]) -> None:
@@ -277,11 +291,18 @@ class Restoring:
         name = relations_name(segment.first_sequence)
         if key is not None and not self._disk.exists(f"{self._path}/{name}"):
             table = key
-            self._write(name, self._ask(lambda: self._bucket.get_object(table)))
+            self._write(name, self._ask(lambda: read_object(self._bucket, table)))
 
     def _write(self, name: str, data: bytes) -> None:
         self._check()
         write_whole(self._disk, f"{self._path}/{name}", data)
+
+    def _write_bookmarks(self, to: Destination, bookmarks: dict[str, bytes]) -> None:
+        """Set the holds and cursors, and no others, which one that was cut short may have left."""
+        for name in to.names() - bookmarks.keys():
+            if bookmark_of(name) is not None:
+                self._disk.remove(f"{self._path}/{name}")
+        write_encoded(self._disk, self._path, bookmarks)
 
     def _count(self, size: int) -> None:
         self._bytes += size

@@ -13,21 +13,19 @@ from threading import Event, Timer
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
-from aquipu.archive.agreement import check_same, header_of, read, sealed_in
+from aquipu.archive.agreement import check_same, header_of, part_in, read, sealed_in
 from aquipu.archive.bucket import Bucket, Different, insist
-from aquipu.archive.errors import (
-    ArchiveRefusedError,
+from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.format.entry import (
+    EntryKind,
+    Head,
+    Piece,
+    Segment,
+    encode_bookmarks,
+    encode_list,
 )
-from aquipu.archive.format.entry import EntryKind, Head, Piece, Segment, encode_list
 from aquipu.archive.format.keys import Kind, ObjectKey
-from aquipu.archive.format.pieces import (
-    Part,
-    check_segment,
-    described,
-    frames_in,
-    header_in,
-    part_of,
-)
+from aquipu.archive.format.pieces import check_segment, described, frames_in, header_in
 from aquipu.archive.format.plan import (
     PART_BYTES_MAX,
     Refused,
@@ -37,7 +35,7 @@ from aquipu.archive.format.plan import (
     step,
     young_end,
 )
-from aquipu.archive.line import Line, State, claim
+from aquipu.archive.line import Line, Overtaken, State, claim
 from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
@@ -48,13 +46,13 @@ from aquipu.errors import (
 from aquipu.local.backup.pace import Pace, Stopped
 from aquipu.local.compress.blocks import compressed
 from aquipu.local.format.names import relations_name
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
-from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.read.snapshot import Snapshot
 
 _PAUSE = 0.1  # seconds
-_READ_BYTES = 256 * 1024  # of the young end: mostly there is less
 _READS = 3  # how often the log is looked at anew when a purge was quicker
+_BOOKMARKS_SECONDS = 10.0
+"""Between two looks at the holds and cursors."""
 _LATE_TABLES = 8  # segments whose label index is looked for after they were archived
 
 T = TypeVar("T")
@@ -110,6 +108,8 @@ class Uploader:
         self._view: Snapshot | None = None
         self._pace = Pace(lambda: log.next_sequence, stop)
         self._seen: tuple[int, float] | None = None  # end of the log, when it was looked at
+        self._bookmarks: dict[str, bytes] | None = None  # that were put by this one
+        self._bookmarked = -_BOOKMARKS_SECONDS  # when they were looked at
         self.progress = Progress(covered=monotonic())
 
     def follow(self) -> None:
@@ -117,7 +117,7 @@ class Uploader:
         try:
             while True:
                 began, is_last = monotonic(), self._is_last
-                self._catch_up()
+                self._catch_up(is_last)
                 if is_last:
                     return
                 self._wake.wait(max(began + self._interval - monotonic(), 0))
@@ -150,10 +150,16 @@ class Uploader:
         ArchiveDamagedError, UnsupportedFormatError, CorruptionError and StoreUnavailableError for
         the log, and Stopped.
         """
-        self._catch_up()
+        self._catch_up(True)
         return self.progress.next_sequence
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, is_last: bool) -> None:
+        while True:
+            with suppress(Overtaken):  # the archive begins later now
+                self._carry(is_last)
+                return
+
+    def _carry(self, is_last: bool) -> None:
         view, end = self._look(), None
         line = self._line or self._claimed()
         while True:
@@ -180,6 +186,8 @@ class Uploader:
             view = self._look()
         self._keep(line.head.base)
         self._put_tables(line, view)
+        if is_last or monotonic() - self._bookmarked >= _BOOKMARKS_SECONDS:
+            self._put_bookmarks(line)
         self._insist(line.tidy)
         self._tell(next_sequence=line.head.next_sequence)
 
@@ -293,6 +301,20 @@ class Uploader:
         self._put_object(key, data)
         return named._replace(table_sha256=key.sha256, table_size=len(data))
 
+    def _put_bookmarks(self, line: Line) -> None:
+        """Put the holds and cursors, unless they are there."""
+        self._bookmarked = monotonic()
+        try:
+            found = self._log.bookmarks()
+        except StoreUnavailableError:  # the records matter more; they are looked at again
+            return
+        if found == self._bookmarks or not (found or line.head.marked):
+            return
+        head = self._next_head(line)
+        said = head._replace(kind=EntryKind.BOOKMARKS, marked=head.number)
+        self._insist(lambda: line.put(said, encode_bookmarks(found)))
+        self._bookmarks = found
+
     def _put_young(self, line: Line, view: Snapshot) -> None:
         head = self._next_head(line)
         segment, stop = view.holding(head.base)
@@ -302,7 +324,7 @@ class Uploader:
         if head.young and header.encode() != head.active:  # it was compressed: put it anew
             begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
         try:
-            part = self._part(view, segment, header, begin, stop, most)
+            part = part_in(view, segment, header, begin, stop, most)
         except CorruptionError:
             if header_of(view, segment) == header:
                 raise
@@ -323,27 +345,6 @@ class Uploader:
             last=part.last or head.last,
         )
         self._insist(lambda: line.put(said, part.data))
-
-    def _part(
-        self,
-        view: Snapshot,
-        segment: SegmentRef,
-        header: SegmentHeader,
-        begin: tuple[int, int],
-        stop: int,
-        most: int | None,
-    ) -> Part:
-        """Read the next frames of a segment: at most about so many bytes, or one; None: all."""
-        size = _READ_BYTES
-        while True:
-            data = read(view, segment.path, begin[1], size)
-            part = part_of(segment.path, header, begin, data, stop)
-            if part.stop >= stop or (part.data and most is not None and size >= most):
-                return part
-            if len(data) < size:
-                end = begin[1] + len(part.data)
-                raise CorruptionError(segment.path, end, "the frames end too early")
-            size *= 4
 
     def _put_object(self, key: ObjectKey, data: bytes) -> None:
         def put() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from aquipu.archive.archive import Archive
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveError
-from aquipu.archive.log import Log
+from aquipu.archive.log import Log, bookmarks_of
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.joined import Joined, JoinedReader
 from aquipu.archive.read.log import ArchivedLog
@@ -77,6 +77,9 @@ class _EngineLog(Log):
 
     def history(self) -> History | None:
         return self._engine.history
+
+    def bookmarks(self) -> dict[str, bytes]:
+        return bookmarks_of(self._engine.disk, self._engine.path)
 
     def hold(self, name: str, sequence: int) -> bool:
         return hold_beside_writer(self._engine.disk, self._engine.path, name, sequence)

@@ -53,6 +53,9 @@ class JournalLog(Log):
     def history(self) -> History | None:
         return None
 
+    def bookmarks(self) -> dict[str, bytes]:
+        return {}
+
     def hold(self, name: str, sequence: int) -> bool:
         return self.journal.set_hold(name, sequence)
 

@@ -29,7 +29,7 @@ HEADS = st.builds(
     NUMBERS,
     st.binary(min_size=16, max_size=16),
     NUMBERS,
-    st.text(),
+    st.text("a ü\n", max_size=8),
     st.none() | NUMBERS,
     NUMBERS,
     NUMBERS,
@@ -40,6 +40,7 @@ HEADS = st.builds(
     st.lists(st.builds(Generation, st.binary(min_size=8, max_size=8), NUMBERS), max_size=3).map(
         tuple
     ),
+    st.none() | NUMBERS,
 )
 SEGMENTS = st.builds(
     Segment,

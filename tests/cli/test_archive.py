@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from aquipu import Store
 from tests.cli.support import SAMPLE, run, well
 
 
@@ -66,6 +68,32 @@ def test_their_objects(url: str) -> None:
         *("read", "compared", "bytes", "problems"),
     ]
     assert checked["problems"] == []
+    purged = json.loads(well("archive", "purge", url, "--before", "5", "--dry-run", "--json"))
+    assert list(purged) == [
+        *("first_sequence_before", "first_sequence", "segments", "records", "bytes", "dry_run"),
+    ]
+
+
+def test_what_is_old_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full segments, of which the newest stays; whoever asks for it is told."""
+
+    async def fill() -> None:
+        async with Store.open("store", max_segment_bytes=4096) as store:
+            for _ in range(4):
+                await store.append(bytes(4000))
+
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(fill())
+    url = f"file://{tmp_path}/elsewhere"
+    well("archive", "store", url)
+    purge = ("archive", "purge", url, "--before")
+    begins = b"; %s begins at sequence " % url.encode()
+    assert well(*purge, "1d") == b"0 records in 0 full segments removed" + begins + b"0\n"
+    assert well(*purge, "100") == b"2 records in 2 full segments removed" + begins + b"2\n"
+    assert b"from 2 on" in well("archive", "check", url, "--all")
+    done = run("restore", url, "copy", "--until", "1")
+    assert done.returncode == 2
+    assert b"it was purged" in done.stderr
 
 
 def test_damage_is_an_exit_code(store: Path, url: str) -> None:

@@ -5,19 +5,23 @@
 12  4  bytes of the head, little-endian
 16 32  SHA-256 of all that follows
 48     the head, JSON: the fields of `Head`
-       the body: the bytes of a young part, or a list of segments as JSON; a fence has none
+       the body: the bytes of a young part; a list of segments, or holds and cursors, as JSON; a
+       fence has none
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
 
 from aquipu.archive.format.keys import Kind, ObjectKey
+from aquipu.local.format.bookmark import BOOKMARK_BYTES
 from aquipu.local.format.history import Generation, History
+from aquipu.local.format.names import bookmark_of
 from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.format.structure import Damage, Unsupported
 
@@ -35,6 +39,7 @@ class EntryKind(StrEnum):
     FENCE = "fence"
     YOUNG = "young"
     LIST = "list"
+    BOOKMARKS = "bookmarks"
 
 
 class Piece(NamedTuple):
@@ -90,6 +95,8 @@ class Head(NamedTuple):
     """None without any part."""
     generations: tuple[Generation, ...] = ()
     """Those of the store, the oldest first: see `local.format.history`; none: not known."""
+    marked: int | None = None
+    """Number of the entry with the holds and cursors; None: there is none yet."""
 
     def history(self) -> History | None:
         """Return the history of the store, as far as it is archived."""
@@ -213,3 +220,21 @@ def decode_list(body: bytes) -> list[Segment]:
         if segment.encoding not in _ENCODINGS:
             raise Unsupported(f"the encoding {segment.encoding!r} is not known here")
     return segments
+
+
+def encode_bookmarks(bookmarks: Mapping[str, bytes]) -> bytes:
+    """Return the body of an entry of holds and cursors, by their file names."""
+    found = {name: data.hex() for name, data in sorted(bookmarks.items())}
+    return json.dumps(found, separators=(",", ":")).encode()
+
+
+def decode_bookmarks(body: bytes) -> dict[str, bytes]:
+    """Return the holds and cursors of an entry, by their file names. Raises Unsupported."""
+    try:
+        found = {name: bytes.fromhex(data) for name, data in json.loads(body).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unsupported(f"its bookmarks are not known here: {type(error).__name__}") from None
+    for name, data in found.items():
+        if bookmark_of(name) is None or len(data) > BOOKMARK_BYTES:
+            raise Unsupported(f"{name!r:.100} is no hold or cursor that is known here")
+    return found

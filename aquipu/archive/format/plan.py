@@ -107,7 +107,7 @@ def outdated(head: Head, numbers: Iterable[int]) -> list[int]:
 
     The first one stays: by it an archive is known, also when a listing lags.
     """
-    alive = {0, head.listed, *(piece.number for piece in head.young)}
+    alive = {0, head.listed, head.marked, *(piece.number for piece in head.young)}
     return [
         number for number in numbers if number <= head.number - KEPT_NUMBERS and number not in alive
     ]

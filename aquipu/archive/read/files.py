@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.format.keys import ObjectKey
+from aquipu.archive.line import lost
 from aquipu.archive.read.cache import Cache
 from aquipu.errors import StoreClosedError
 from aquipu.local.backup.pace import Stopped
@@ -113,7 +115,9 @@ class ObjectDisk(Disk):
         try:
             return self.ask(lambda: self.bucket.ranges(key, [(first, last)]))[0]
         except FileNotFoundError:
-            raise ArchiveDamagedError(self.bucket.url, f"{key} is missing") from None
+            damaged = ArchiveDamagedError(self.bucket.url, f"{key} is missing")
+        named = ObjectKey.parse(key)
+        raise damaged if named is None else self.ask(lambda: lost(self.bucket, named, damaged))
 
     def _file(self, descriptor: int) -> InBucket | bytes:
         try:

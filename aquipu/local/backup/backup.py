@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from threading import Event
 from typing import BinaryIO, NamedTuple
 
@@ -16,26 +15,17 @@ from aquipu.local.backup.destination import Destination, check_apart
 from aquipu.local.backup.pace import Pace, Stopped
 from aquipu.local.backup.plan import Copied, Held, Place, Plan, Refused, apart, plan
 from aquipu.local.backup.segment_copy import Copier, Moved
-from aquipu.local.disk.disk import Disk, opened
-from aquipu.local.disk.durable import reported, sync_directory, write_whole
+from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.durable import reported, sync_directory
 from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.disk.system import process_id
-from aquipu.local.format.bookmark import BOOKMARK_BYTES
 from aquipu.local.format.frame import HEADER_BYTES, header_at
-from aquipu.local.format.names import (
-    UNNAMED,
-    bookmark_in_the_making,
-    bookmark_of,
-    relations_name,
-    segment_name,
-)
+from aquipu.local.format.names import UNNAMED, relations_name, segment_name
 from aquipu.local.read.held_segment import hold
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
+from aquipu.local.retain.bookmarks import encoded_bookmarks, write_encoded
 from aquipu.local.retain.history import read_history
 from aquipu.record import Backup
-
-_numbers = count(1)
 
 
 class Overtaken(Exception):
@@ -79,9 +69,7 @@ class Making:
         if not self._wish.bookmarks:
             return
         with translate_os_errors(store, "read the holds and cursors of"):
-            for name in sorted(filter(bookmark_of, disk.list(store))):
-                with suppress(FileNotFoundError), opened(disk, f"{store}/{name}") as descriptor:
-                    self._bookmarks[name] = disk.read(descriptor, BOOKMARK_BYTES + 1, 0)
+            self._bookmarks = encoded_bookmarks(disk, store)
 
     def carry_out(self, view: Snapshot) -> Backup:
         """Copy what may be seen now, all of it synced.
@@ -107,7 +95,7 @@ class Making:
             self._begin(to, segments, decided)
             self._copy_segments(to, segments, decided, held, view.stop)
             self._copy_tables(to, segments)
-        self._write_bookmarks(to)
+        write_encoded(self._disk, to.path, self._bookmarks)
         end = max(here[view.segments[-1].first_sequence].next_sequence, view.stop)
         to.finish(end)
         return Backup(to.path, decided.first_sequence, end, len(decided.copied), *self._moved)
@@ -204,11 +192,6 @@ class Making:
                     self._made(f"{to.path}/{name}") as made,
                 ):
                     self._count(copier.copy(f"{self._store}/{name}", made))
-
-    def _write_bookmarks(self, to: Destination) -> None:
-        for name, data in self._bookmarks.items():
-            made = f"{to.path}/{bookmark_in_the_making(name, process_id(), next(_numbers))}"
-            write_whole(self._disk, f"{to.path}/{name}", data, unnamed=made)
 
     @contextmanager
     def _made(self, path: str) -> Iterator[str]:

@@ -137,10 +137,10 @@ class Destination:
     # what is written
 
     def begin(self, first: SegmentHeader) -> None:
-        """Make it a store, without a record yet, if it is none."""
-        if self.manifest is None:
+        """Make it a store that begins there, without a record yet, if it is none."""
+        number = first.first_sequence
+        if self.manifest is None or self.manifest.first_sequence != number:
             self.name_empty(first)
-            number = first.first_sequence
             self.manifest = Manifest(self._store_id, number, number)
             write_manifest(self._disk, self.path, self.manifest)
 

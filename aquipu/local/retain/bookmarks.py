@@ -25,7 +25,7 @@ by the purge.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import ESTALE
 from itertools import count
@@ -194,6 +194,22 @@ def bookmark_names(disk: Disk, path: str, kind: BookmarkKind) -> list[str]:
     """Return the names of all bookmarks of one kind, sound or damaged, in order."""
     bookmarks = filter(None, map(bookmark_of, disk.list(path)))
     return sorted(name for its_kind, name in bookmarks if its_kind is kind)
+
+
+def encoded_bookmarks(disk: Disk, path: str) -> dict[str, bytes]:
+    """Return the bytes of all bookmarks, sound or damaged, by file name. Raises OSError."""
+    found: dict[str, bytes] = {}
+    for name in sorted(filter(bookmark_of, disk.list(path))):
+        with suppress(FileNotFoundError), opened(disk, f"{path}/{name}") as descriptor:
+            found[name] = disk.read(descriptor, BOOKMARK_BYTES + 1, 0)
+    return found
+
+
+def write_encoded(disk: Disk, path: str, bookmarks: Mapping[str, bytes]) -> None:
+    """Set bookmarks durably, the bytes of each by file name. Raises OSError or OutcomeUnknown."""
+    for name, data in bookmarks.items():
+        made = f"{path}/{bookmark_in_the_making(name, process_id(), next(_numbers))}"
+        write_whole(disk, f"{path}/{name}", data, unnamed=made)
 
 
 def remove_bookmark(disk: Disk, path: str, kind: BookmarkKind, name: str) -> bool:

@@ -129,12 +129,12 @@ async def _put(path: str, archive: Archive, follow: bool) -> int:
             with until_signalled(lambda number: uploader.finish(_LAST_SECONDS)):
                 await anyio.to_thread.run_sync(uploader.follow)
             return uploader.progress.next_sequence
-        return await _until_stopped(lambda stop: making(stop=stop, patience=PATIENCE).catch_up())
+        return await until_stopped(lambda stop: making(stop=stop, patience=PATIENCE).catch_up())
     finally:
         catalog.close()
 
 
-async def _until_stopped(call: Callable[[Event], T]) -> T:
+async def until_stopped(call: Callable[[Event], T]) -> T:
     """Run something on a thread, which is told to stop by a signal: that is its end."""
     stop, signalled = Event(), list[int]()
 
@@ -214,7 +214,7 @@ def check_command(
             count = None if everything else sample
             return Checking(archive.bucket(), Disk(), path, stop, count).carry_out()
 
-        done = anyio.run(_until_stopped, check)
+        done = anyio.run(until_stopped, check)
         if json_object:
             write_line(output, as_json(done._asdict()))
         else:
@@ -253,13 +253,18 @@ def restore_command(
             help="Only what lies before: '2026-11-28 10:00', '5 minutes ago', 1h, or a sequence.",
         ),
     ] = None,
+    bookmarks: Annotated[
+        bool,
+        typer.Option("--bookmarks/--no-bookmarks", help="Take holds and cursors along."),
+    ] = True,
     option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
     """Make a store of an archive.
 
     Each byte is checked. Cut short, it goes on the next time. What was appended at once is restored
-    at once: with --until, the last record is that of the last commit before.
+    at once: with --until, the last record is that of the last commit before. Holds and cursors are
+    as they were some seconds before the end of the archive.
 
     \b
     With --json, one object:
@@ -278,9 +283,10 @@ def restore_command(
             to = checked_place(place)
 
         def restore(stop: Event) -> Restored:
-            return Restoring(archive.bucket(), Disk(), to, bound, stop).carry_out()
+            restoring = Restoring(archive.bucket(), Disk(), to, bound, stop, bookmarks=bookmarks)
+            return restoring.carry_out()
 
-        done = anyio.run(_until_stopped, restore)
+        done = anyio.run(until_stopped, restore)
         write_line(output, as_json(done._asdict()) if json_object else _restored_text(done))
 
 
