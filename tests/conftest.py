@@ -94,11 +94,12 @@ def _postgresql(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[None]:
     """All workers of a run share a PostgreSQL, which the first one starts that needs it."""
-    from tests.postgres import server
+    from tests.postgres import pair, server
 
     root = tmp_path_factory.getbasetemp()
     server.begin_session(root.parent if hasattr(request.config, "workerinput") else root)
     yield
+    pair.end_session()
     server.end_session()
 
 

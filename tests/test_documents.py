@@ -57,6 +57,7 @@ DOCUMENTS = (
     "benchmarks/README.md",
     "tests/data/README.md",
     "tests/faults/README.md",
+    "tests/postgres/README.md",
 )
 LONG = {
     "aquipu/contrib/README.md",
@@ -87,6 +88,7 @@ SMALLER = {
     "python -m tests.services --kills 20": "python -m tests.services --help",
     "python -m tests.archive": "python -m tests.archive --help",
     "python -m tests.backups": "python -m tests.backups --help",
+    "python -m tests.postgres": "python -m tests.postgres --help",
     "python -m tests.remote.daemon.keys kills": "python -m tests.remote.daemon.keys kills --help",
     "python -m tests.remote.daemon.keys race": "python -m tests.remote.daemon.keys race --help",
     "python -m tests.remote.daemon.restarts --kills 20 --client-kills 6": (

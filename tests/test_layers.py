@@ -72,6 +72,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"words", "local/format", "local/disk", "local/read", "local/index", "local/preload"}
         | {"local", "local/backup", "archive", "archive/format", "reading", "runtime"}
     ),
+    "local/copying": frozenset(
+        {"words", "engine", "reading", "local", "local/backup", "local/format", "local/disk"}
+        | {"local/read"}
+    ),
     "local/preload": frozenset({"local/index", "words", "runtime"}),
     "local": frozenset(
         {"words", "local/format", "local/disk", "local/retain", "local/read", "local/write"}
@@ -162,7 +166,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         | {"reader", "local/read", "local/check/diagnosis", "cli/forms", "cli/forms/diagnosis"}
     ),
     "cli/commands/records": COMMANDS,
-    "cli/commands/upkeep": COMMANDS | {"archive", "local/backup"},
+    "cli/commands/upkeep": COMMANDS | {"archive", "archive/read", "local/backup", "local/copying"},
     "cli/commands/service": COMMANDS | {"remote/daemon", "contrib/web"},
     "cli/commands": frozenset(),
     "cli/main": frozenset(

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.face.faces import FACES
+from tests.face.faces import FACES, params_of
 from tests.remote.conftest import it, nothing_forgotten, store
 from tests.remote.daemon.served import KIND, Served
 
 __all__ = ["it", "nothing_forgotten", "store"]
 
 
-@pytest.fixture(autouse=True, params=list(FACES.values()), ids=list(FACES))
+@pytest.fixture(autouse=True, params=params_of(FACES))
 def face(request: pytest.FixtureRequest) -> Iterator[type[Served]]:
     """A store opened alone, shared as the one that writes, shared as another, connected to a
-    daemon, without a loop, and in a database.
+    daemon, without a loop, and in a database, without a standby and with one.
     """
     before = KIND.set(request.param)
     yield request.param

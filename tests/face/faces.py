@@ -17,6 +17,7 @@ import pytest
 from aquipu import Reader, Record, Store
 from aquipu.postgres.engine import PostgresEngine
 from aquipu.runtime.closing import Opening
+from tests.postgres.pair import shared_pair
 from tests.postgres.server import log_name, shared
 from tests.remote.daemon.served import TIMEOUT, Served, Shared
 from tests.support import engine_of
@@ -91,6 +92,14 @@ class Database(Alone):
             return [record.data async for record in reader.scan()]
 
 
+class Replicated(Database):
+    """A log in a PostgreSQL database with a synchronous standby."""
+
+    @property
+    def address(self) -> str:
+        return shared_pair().log(log_name(self.path))
+
+
 FACES: dict[str, type[Served]] = {
     "alone": Alone,
     "writer": Writer,
@@ -98,15 +107,28 @@ FACES: dict[str, type[Served]] = {
     "daemon": Served,
     "sync": Synchronous,
     "postgresql": Database,
+    "standby": Replicated,
 }
+_SAME = {"postgresql": ("standby",)}
+"""What one does not have, others do not have either."""
+_OF_PROOF = {"standby"}
+
+
+def params_of(faces: dict[str, type[Served]]) -> list[Any]:
+    """The faces as parameters of a test; some belong to the proof alone."""
+    return [
+        pytest.param(face, id=name, marks=[pytest.mark.proof] if name in _OF_PROOF else [])
+        for name, face in faces.items()
+    ]
 
 
 def not_for(*names: str, why: str) -> Callable[[F], F]:
     """Keep a statement from these faces; ``why`` says what of it they do not have."""
     assert why
-    left = {name: face for name, face in FACES.items() if name not in names}
-    assert len(left) + len(names) == len(FACES), names
-    return pytest.mark.parametrize("face", list(left.values()), indirect=True, ids=list(left))
+    assert FACES.keys() >= set(names), names
+    without = {*names, *(same for name in names for same in _SAME.get(name, ()))}
+    left = {name: face for name, face in FACES.items() if name not in without}
+    return pytest.mark.parametrize("face", params_of(left), indirect=True)
 
 
 def of_a_loop(statement: F) -> F:

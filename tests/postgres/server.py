@@ -14,14 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from random import Random
 from tempfile import mkdtemp
 from time import monotonic, sleep
 
 from aquipu.postgres.address import address_of
 from aquipu.postgres.schema.migrating import migrate
 from benchmarks.servers import free_port, postgresql_programs, said, user_for_postgresql
+from tests.postgres.unsynced import library, roll_back
 
 _START_SECONDS = 60.0
+ASKED = "ada"
+"""The role whom servers ask for its password; they trust all others."""
 _SETTINGS = {
     "fsync": "on",
     "shared_buffers": "16MB",
@@ -43,6 +47,8 @@ class Server:
         self.programs = postgresql_programs()
         self.user = "postgres" if os.geteuid() == 0 else None
         self.process: subprocess.Popen[bytes] | None = None
+        self.notes: Path | None = None
+        """Where it notes what it has not synced, for `cut`; see `unsynced`."""
 
     @classmethod
     def made(cls) -> Server:
@@ -53,6 +59,8 @@ class Server:
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         said([str(server.programs / "initdb"), "-D", str(place / "files"), *options], server.user)
         server.configure(**_SETTINGS)
+        rules = server.files / "pg_hba.conf"
+        rules.write_text(f"host all {ASKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         return server
 
     def standby(self, name: str = "one") -> Server:
@@ -98,6 +106,7 @@ class Server:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 cwd="/",
+                env=self._environment(),
                 user=self.user,
                 group=self.user,
                 extra_groups=None if self.user is None else (),
@@ -108,6 +117,11 @@ class Server:
             assert self.process.poll() is None, (self.place / "errors").read_text()[-2000:]
             assert monotonic() < deadline, "it did not start"
             sleep(0.05)
+
+    def _environment(self) -> dict[str, str]:
+        if self.notes is None:
+            return dict(os.environ)
+        return {**os.environ, "LD_PRELOAD": str(library()), "AQUIPU_UNSYNCED": str(self.notes)}
 
     def _is_ready(self) -> bool:
         """Whether it says so in its file: its process, and in the eighth line how it is."""
@@ -132,11 +146,32 @@ class Server:
         self.process.kill()
         self.process.wait(30)
         self.process = None
-        lock = self.files / "postmaster.pid"
+        self._wait_for_children()
+
+    def halt(self) -> None:
+        """Have all of its processes stand still."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        for pid in _children_of(self.files):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def cut(self, random: Random) -> int:
+        """Cut its power; return of how many files that has taken what was not synced."""
+        assert self.process is not None
+        assert self.notes is not None, "it was started without notes"
+        self.halt()
+        for pid in _children_of(self.files):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.kill()
+        return roll_back(self.files, self.notes, random)
+
+    def _wait_for_children(self) -> None:
         deadline = monotonic() + 30
         while _children_of(self.files) and monotonic() < deadline:
             sleep(0.02)
-        lock.unlink(missing_ok=True)
+        (self.files / "postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         self.stop()

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
-import asyncpg
 import pytest
 
 from aquipu import Always, OutcomeUnknownError, Reader, Store, StoreUnavailableError
+from tests.postgres.runs import ended, name_in
 from tests.postgres.server import Server
 from tests.remote.daemon.served import soon, until
 
@@ -119,42 +119,13 @@ async def test_a_server_that_is_away_for_too_long(server: Server, address: str) 
     assert (await data_of(address))[-1] == b"4"
 
 
-@pytest.mark.parametrize("rounds", [8, pytest.param(200, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(60, marks=pytest.mark.proof)])
 async def test_backends_that_are_ended(server: Server, address: str, rounds: int) -> None:
     """Cancelled or terminated at any moment: each record is there once, in the order of its
-    caller, at the sequence of its receipt.
+    caller, at the sequence of its receipt. 200 times: ``python -m tests.postgres``.
     """
-    random = Random(rounds)
-    admin = await asyncpg.connect(server.url)
-    stop = asyncio.Event()
-    receipts: dict[bytes, int] = {}
-
-    async def caller(store: Store, who: int) -> None:
-        number = 0
-        while not stop.is_set():
-            data = b"%d %d" % (who, number)
-            key = (f"caller-{who}", number) if who % 4 == 0 else None
-            receipts[data] = (await store.append(data, key=key)).sequence
-            number += 1
-
-    async with Store.open(address, sync_policy=Always()) as store:
-        callers = [asyncio.ensure_future(caller(store, who)) for who in range(8)]
-        for _ in range(rounds):
-            await asyncio.sleep(random.random() * 0.03)
-            how = random.choice(("pg_cancel_backend", "pg_terminate_backend"))
-            await admin.execute(
-                f"SELECT {how}(pid) FROM pg_stat_activity WHERE application_name = 'aquipu'"
-                " AND query LIKE '%aquipu.append(%'"
-            )
-        stop.set()
-        await soon(asyncio.gather(*callers))
-    await admin.close()
-    stored = await data_of(address)
-    assert sorted(stored) == sorted(receipts)
-    assert all(stored[sequence] == data for data, sequence in receipts.items())
-    for who in range(8):
-        own = [int(data.split()[1]) for data in stored if data.split()[0] == b"%d" % who]
-        assert own == list(range(len(own)))
+    counts = await ended(server, name_in(address), rounds)
+    assert counts["ended calls"] >= rounds
 
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(100, marks=pytest.mark.proof)])
@@ -202,6 +173,42 @@ async def _dropping(proxy: Proxy) -> None:
 
 async def _half_closing(proxy: Proxy) -> None:
     proxy.half_close()
+
+
+async def test_callers_that_try_again_while_a_server_stands_still(
+    server: Server, address: str
+) -> None:
+    """What is in memory stays within the buffer; who has given up before there was room has
+    written nothing.
+    """
+    async with proxied(server, address) as (proxy, through):
+        bounds: dict[str, Any] = {"buffer_records": 16, "buffer_bytes": 4096}
+        async with Store.open(
+            through, sync_policy=Always(), max_record_bytes=4096, **bounds
+        ) as store:
+            proxy.passes.clear()
+            given_up = 0
+            for turn in range(20):
+                plain = [asyncio.ensure_future(store.append(bytes(100))) for _ in range(20)]
+                keyed = [
+                    asyncio.ensure_future(store.append(bytes(100), key=(f"p{number}", turn)))
+                    for number in range(20)
+                ]
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                seen = store.statistics()
+                assert (seen.buffered_records, seen.buffered_bytes) <= (16, 4096)
+                room: Any = store._room
+                assert (room.records, room.size) <= (16, 4096)
+                assert len(store._handed_over) <= 16
+                for task in (*plain, *keyed):
+                    given_up += task.cancel()
+                await asyncio.wait([*plain, *keyed])
+            assert not store._group.waiting
+            assert not room._line
+            proxy.passes.set()
+        assert given_up == 800
+    assert 0 < len(await data_of(address)) <= 32
 
 
 async def test_a_number_that_comes_too_late(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import asyncpg
@@ -22,7 +23,7 @@ from aquipu import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
-from tests.postgres.server import Server
+from tests.postgres.server import ASKED, Server
 from tests.remote.daemon.served import soon
 
 pytestmark = pytest.mark.asyncio
@@ -216,6 +217,20 @@ async def test_a_server_that_is_not_there(unused_tcp_port: int) -> None:
     with pytest.raises(StoreUnavailableError) as refused:
         await Store.open(url, lock_timeout=0.05)
     assert "s3cret" not in f"{refused.value!r} {refused.value} {refused.value.__cause__!r}"
+
+
+async def test_a_wrong_password(server: Server, address: str) -> None:
+    """It is said at once, and neither it nor the right one is shown."""
+    await run(server, f"CREATE ROLE {ASKED} LOGIN PASSWORD 'r1ght'")
+    for opened in (Store.open, Reader.open):
+        wrong = address.replace("//postgres@", f"//{ASKED}:wr0ng@")
+        with pytest.raises(StoreUnavailableError, match="refuses the user or the pass") as refused:
+            await opened(wrong)
+        shown = "".join(traceback.format_exception(refused.value)) + repr(refused.value)
+        assert "wr0ng" not in shown
+        right = address.replace("//postgres@", f"//{ASKED}:r1ght@")
+        with pytest.raises(StoreUnavailableError, match="permission denied"):
+            await opened(right)
 
 
 async def test_no_right_to_the_tables(server: Server, address: str) -> None:

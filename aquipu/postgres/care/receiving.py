@@ -39,10 +39,21 @@ class Receiver:
         self._number = 0
 
     @classmethod
-    async def open(cls, address: Address, seconds: float = 20.0) -> Receiver:
-        """Open the log at an address; it is made if it is not there. Raises as `Store.open`."""
+    async def open(cls, address: Address, first: int, seconds: float = 20.0) -> Receiver:
+        """Open the log at an address; it is made if it is not there.
+
+        One in which nothing was ever stored begins with the sequence ``first``. Raises as
+        `Store.open`.
+        """
         options = Options(Always(), 1 << 26, 1 << 24, 65_536, 1 << 26, seconds)
-        return cls(await open_engine(address, options), address, seconds)
+        self = cls(await open_engine(address, options), address, seconds)
+        try:
+            if first and (await self.head()).next_sequence == 0:
+                await self._begin_at(first)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
 
     async def head(self) -> Head:
         """Return how far it reaches."""
@@ -53,8 +64,7 @@ class Receiver:
         rows = await rows_of(self._engine.log, record.sequence, record.sequence + 1)
         return any(record == one for row in rows for one in records_in(row, self.path))
 
-    async def begin_at(self, sequence: int) -> None:
-        """Have a log in which nothing was ever stored begin with this sequence."""
+    async def _begin_at(self, sequence: int) -> None:
         log = self._engine.log
         await log.asking.ask(
             lambda connection: connection.execute(
@@ -64,9 +74,10 @@ class Receiver:
         )
 
     async def bring(self, records: Sequence[Record], keys: Sequence[Key]) -> None:
-        """Store records at their sequences, synced; ``keys`` by the index of their first records.
+        """Store records at their sequences, synced, whose times never decrease.
 
-        Raises ConflictError when the log does not end where they begin, and what `append` raises.
+        ``keys``: by the index of their first records. Raises ConflictError when the log does not
+        end where they begin, and what `append` raises.
         """
         groups = list(_groups_of(records, keys))
         self._number += 1

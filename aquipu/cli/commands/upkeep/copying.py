@@ -1,16 +1,24 @@
-"""The command that brings a log from a directory into a database: copy."""
+"""The command that brings a log from a directory into a database, or back: copy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import anyio
 import typer
 
 from aquipu.cli.app import EPILOG, Purpose, app, exit_codes, usage
-from aquipu.cli.arguments import DirectoryArgument, JsonOption, database_of, directory
+from aquipu.cli.arguments import JsonOption, OptionsOption
+from aquipu.cli.commands.upkeep.ends import (
+    Ends,
+    Origin,
+    Target,
+    ends_of,
+    keep,
+    kept_in,
+    origin_of,
+    target_of,
+)
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import (
     Advance,
@@ -21,146 +29,115 @@ from aquipu.cli.streams.console import (
     write_line,
 )
 from aquipu.errors import BackupRefusedError, RecordPurgedError
-from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.os_errors import translate_os_errors
-from aquipu.local.read.catalog import Catalog
-from aquipu.local.read.snapshot import Snapshot, find
-from aquipu.record import PRODUCERS, Key, Record
-
-if TYPE_CHECKING:
-    from aquipu.postgres.care.receiving import Receiver
-
-_RECORDS = 1024
-_BYTES = 1 << 20
+from aquipu.local.copying.pieces import ascending
 
 
 class Copied(NamedTuple):
     """What a copy has come to."""
 
     path: str
-    """The address of the database, without a password."""
+    """Where the copy is: a directory, or an address without its password."""
     first_sequence: int
     next_sequence: int
     copied: int
     """Records that were brought this time."""
+    cursors: int
+    holds: int
 
 
 @app.command("copy", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def copy_command(
-    store: DirectoryArgument,
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE",
+            help="The directory of the store, postgresql://HOST/DATABASE?log=NAME, or the place of"
+            " an archive.",
+        ),
+    ],
     to: Annotated[
         str,
-        typer.Argument(metavar="TO", help="The log: postgresql://HOST/DATABASE?log=NAME."),
+        typer.Argument(
+            metavar="TO", help="The log: postgresql://HOST/DATABASE?log=NAME, or a directory."
+        ),
     ],
+    cursors: Annotated[
+        bool, typer.Option("--cursors", help="Bring cursors and holds as well.")
+    ] = False,
+    option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
-    """Bring a log from a directory into a database.
+    """Bring a log from a directory, or an archive, into a database; or from a database back.
 
-    Sequences, times, labels and keys are kept. It works also while a service writes the directory:
-    then it brings what is acknowledged now, and the next time what has come since. Cut short, it
-    goes on where it was. Nobody else may write the log there meanwhile.
+    Sequences, times, labels and keys are kept. It works also while a service writes the log: then
+    it brings what is acknowledged now, and the next time what has come since. Cut short, it goes on
+    where it was. Nobody else may write the copy meanwhile.
+
+    With --cursors, consumers go on there where they are here: give it the last time, when nothing
+    consumes any more.
 
     \b
     With --json, one object:
-      path            the address, without a password
+      path            the directory, or the address without a password
       first_sequence  of the first record there
       next_sequence   one past the last record there
       copied          how many were brought this time
+      cursors         how many were set there
+      holds           how many were set there
     """
-    path = directory(store)
-    if database_of(to) is None:
-        raise typer.BadParameter("a copy goes to a log in a database", param_hint="TO")
+    ends = ends_of(store, to, option)
+    if cursors and ends.archive is not None:
+        raise typer.BadParameter("an archive keeps no cursors", param_hint="--cursors")
     let_interrupt_kill()
     with exit_codes():
         output = standard_output()
-        with bar(None, counts_records=True) as advance, usage("TO"):
-            done = anyio.run(_copy, path, to, advance)
+        with bar(None, counts_records=True) as advance, usage():
+            done = anyio.run(_copy, ends, cursors, advance)
         write_line(output, as_json(done._asdict()) if json_object else _text(done))
 
 
-async def _copy(path: str, to: str, advance: Advance) -> Copied:
-    from aquipu.postgres.address import address_of
-    from aquipu.postgres.care.receiving import Receiver
-
-    with closing(Catalog(Disk(), path)) as catalog:
-        view = catalog.look()
-        receiver = await Receiver.open(address_of(to))
-        try:
-            head = await receiver.head()
-            if head.next_sequence == 0 and view.start > 0:
-                await receiver.begin_at(view.start)
-                head = await receiver.head()
-            start = head.next_sequence
-            if start < view.start:
-                raise RecordPurgedError(path, start, view.start)
-            with translate_os_errors(path, "read"):
-                await _check_same(receiver, view, start)
-            with translate_os_errors(path, "read"):
-                for records, keys in _pieces(view, start):
-                    await receiver.bring(records, keys)
-                    advance(sum(len(record.data) for record in records), len(records))
-            head = await receiver.head()
-            return Copied(
-                receiver.path,
-                head.first_sequence,
-                head.next_sequence,
-                head.next_sequence - start,
-            )
-        finally:
-            await receiver.aclose()
+async def _copy(ends: Ends, cursors: bool, advance: Advance) -> Copied:
+    # before the log is looked at: no cursor is beyond what is copied
+    kept = await kept_in(ends) if cursors else None
+    async with origin_of(ends) as origin, target_of(ends, origin.start) as target:
+        done = await _bring(origin, target, advance)
+    if kept is None:
+        return done
+    await keep(ends, kept)
+    return done._replace(cursors=len(kept.cursors), holds=len(kept.holds))
 
 
-async def _check_same(receiver: Receiver, view: Snapshot, start: int) -> None:
+async def _bring(origin: Origin, target: Target, advance: Advance) -> Copied:
+    start = (await target.head()).next_sequence
+    if start < origin.start:
+        raise RecordPurgedError(origin.path, start, origin.start)
+    await _check_same(origin, target, start)
+    async for records, keys in origin.pieces(start):
+        for part in ascending(records, keys):
+            await target.bring(*part)
+        advance(sum(len(record.data) for record in records), len(records))
+    head = await target.head()
+    return Copied(
+        *(target.path, head.first_sequence, head.next_sequence, head.next_sequence - start),
+        *(0, 0),
+    )
+
+
+async def _check_same(origin: Origin, target: Target, start: int) -> None:
     """Raise BackupRefusedError unless the log there ends with a record of this one."""
     reason = None
-    if start > view.stop:
-        reason = f"it has {start - view.stop} records more"
-    elif start > view.start and not await receiver.has(
-        find(view._replace(start=start - 1, stop=start))
-    ):
+    if start > origin.stop:
+        reason = f"it has {start - origin.stop} records more"
+    elif start > origin.start and not await target.has(await origin.record(start - 1)):
         reason = f"its record {start - 1} is another one"
     if reason is not None:
-        raise BackupRefusedError(receiver.path, reason)
-
-
-def _pieces(view: Snapshot, start: int) -> Iterator[tuple[list[Record], list[Key]]]:
-    """Yield the records from a sequence on, some whole frames at a time, with their keys."""
-    records: list[Record] = []
-    keys: list[Key] = []
-    for more, its in _frames(view, start):
-        keys += [key._replace(first=key.first + len(records)) for key in its]
-        records += more
-        if len(records) >= _RECORDS or sum(len(record.data) for record in records) >= _BYTES:
-            yield records, keys
-            records, keys = [], []
-    if records:
-        yield records, keys
-
-
-def _frames(view: Snapshot, start: int) -> Iterator[tuple[list[Record], list[Key]]]:
-    for segment in view.segments:
-        end = view.end_of(segment)
-        first = max(start, segment.first_sequence)
-        if first >= end:
-            continue
-        with segment.open(view.disk) as reader:
-            for frame in reader.frames_before(end, reader.place_before(first)):
-                records = [record for record in frame.records() if first <= record.sequence < end]
-                if not records:
-                    continue
-                skipped = records[0].sequence - frame.header.first_sequence
-                yield (
-                    records,
-                    [
-                        key._replace(first=key.first - skipped)
-                        for key in frame.commit_keys()
-                        if key.number & PRODUCERS and key.first >= skipped
-                    ],
-                )
+        raise BackupRefusedError(target.path, reason)
 
 
 def _text(done: Copied) -> str:
     records = done.next_sequence - done.first_sequence
     which = f", {done.first_sequence} to {done.next_sequence - 1}" if records else ""
     there = f"{done.path} has {counted(records, 'record')}{which}"
+    if done.cursors or done.holds:
+        there += f"; {counted(done.cursors, 'cursor')} and {counted(done.holds, 'hold')} set there"
     return f"{counted(done.copied, 'record')} copied; {there}"
