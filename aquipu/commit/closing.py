@@ -67,6 +67,7 @@ class Closable(Committer):
             [pending.waiter for pending in self._group.waiting], StoreClosedError(self._path)
         )
         self._group.waiting.clear()
+        self._room.close(lambda: StoreClosedError(self._path))
         if self._cut_short:
             self._loop.call_soon(self._tick)
         elif self._group.under_way is None and not self._scheduled:

@@ -30,6 +30,7 @@ from typing import TypeAlias, TypeVar
 
 from aquipu.commit.group import GroupCommit
 from aquipu.commit.resume import resumable, resume
+from aquipu.commit.room import Room
 from aquipu.engine import Commit, CommitResult, Engine, Limits
 from aquipu.errors import (
     AquipuError,
@@ -85,6 +86,7 @@ class Committer(Owned, Closing):
         self._ending = False  # everything accepted is written
         # what the engine itself decides on: closing waits for it
         self._handed_over: set[Task[list[Receipt]]] = set()
+        self._room = Room(loop, self._group)
 
     # the way of a commit
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Future, Task, wait
 from collections.abc import Mapping
+from functools import partial
 from time import time_ns
 from typing import Any, TypeVar
 
@@ -239,10 +240,17 @@ class Guarding(Closable):
 
     async def _hand_over(self, batch: Guarded) -> list[Receipt]:
         """Have the engine decide, in a task of its own: cancelled, it goes on."""
-        accepted = time_ns()
-        task = self._loop.create_task(self._engine.append_guarded(batch))
+        room = len(batch.payloads), _size_of(batch)
+        await self._room.take(*room)
+        try:
+            self._check()
+            accepted = time_ns()
+            task = self._loop.create_task(self._engine.append_guarded(batch))
+        except BaseException:
+            self._room.give(*room)
+            raise
         self._handed_over.add(task)
-        task.add_done_callback(self._handed_back)
+        task.add_done_callback(partial(self._handed_back, room))
         try:
             await wait([task])
         except CancelledError:
@@ -257,8 +265,9 @@ class Guarding(Closable):
         self._counters.acknowledged([accepted], sum(map(len, batch.payloads)), time_ns())
         return receipts
 
-    def _handed_back(self, task: Task[list[Receipt]]) -> None:
+    def _handed_back(self, room: tuple[int, int], task: Task[list[Receipt]]) -> None:
         self._handed_over.discard(task)
+        self._room.give(*room)
         _hear(task)
         if self._closed is not None:
             self._go_on_soon()
