@@ -1,4 +1,9 @@
-"""A log in PostgreSQL with a synchronous standby, beside a transaction for each append."""
+"""A log in PostgreSQL with a synchronous standby, beside a transaction for each append; several
+processes that write one log; and what others' own transactions lose beside one.
+
+``python -m benchmarks.postgres append ADDRESS CALLERS SECONDS`` is one of the processes that append
+(`processes`), and ``transact URL SECONDS`` the one with transactions of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,13 @@ from typing import Any
 from aquipu import Always, Store
 from benchmarks import servers
 from benchmarks.contender import Opener, at, callers_named, scratch, store_opener, throughput_of
-from benchmarks.measure import Progress, Rounds, interleaved
-from benchmarks.report import Report, Table, Target, count, times
+from benchmarks.measure import Contender, Progress, Rounds, Sample, interleaved
+from benchmarks.processes import begin as let_go_on
+from benchmarks.processes import figures, play, started, together, when_told
+from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
 from benchmarks.settings import CALLERS, Settings
-from benchmarks.workload import Append
+from benchmarks.workload import Append, latencies
 
 _APPENDS = "appends/s"
 _POOL = 32
@@ -26,6 +33,12 @@ _SECONDS = 30.0
 DATABASE = "aquipu, PostgreSQL with a synchronous standby"
 POOL = f"a transaction for each append, a pool of {_POOL}, the same servers"
 DIRECTORY = "aquipu, a directory"
+PROCESSES = 4
+_TOGETHER = f"{PROCESSES} processes of {CALLERS[-1] // PROCESSES} callers"
+_ALONE = f"one process of {CALLERS[-1]:,} callers"
+_USERS = 8
+_PACE = 50_000
+_PACES = {"alone": 0.0, f"beside a log at {_PACE:,}/s or as many as it can": float(_PACE)}
 
 
 def run(settings: Settings, progress: Progress) -> Report:
@@ -53,8 +66,22 @@ def run(settings: Settings, progress: Progress) -> Report:
             for callers in CALLERS
             for name, opener in openers.items()
         }
+        logs = numbers()
+        contenders |= {
+            _TOGETHER: _processes(settings, url, logs, PROCESSES),
+            _ALONE: _processes(settings, url, logs, 1),
+        }
+        contenders |= {
+            f"transactions {name}": _transactions(settings, url, logs, pace)
+            for name, pace in _PACES.items()
+        }
         rounds = interleaved(contenders, settings.rounds, progress)
-    return Report("postgres", tables=[_table(rounds)], targets=_targets(rounds), rounds=rounds)
+    return Report(
+        "postgres",
+        tables=[_table(rounds), _table_of_processes(rounds), _table_of_transactions(rounds)],
+        targets=_targets(rounds),
+        rounds=rounds,
+    )
 
 
 @contextmanager
@@ -106,6 +133,88 @@ async def _open_pool(package: Any, url: str, directory: Path) -> AsyncIterator[A
         yield append
 
 
+# processes that write one log
+
+
+def _processes(settings: Settings, url: str, logs: Iterator[int], count: int) -> Contender:
+    def contender() -> Sample:
+        address = f"{url}?log=together{next(logs)}"
+        words = (address, CALLERS[-1] // count, 0, settings.seconds)
+        with ExitStack() as stack:
+            return together(
+                [
+                    stack.enter_context(started("benchmarks.postgres", "append", *words))
+                    for _ in range(count)
+                ]
+            )
+
+    return contender
+
+
+async def append(address: str, callers: str, pace: str, seconds: str) -> Sample:
+    """Append beside the others, at most so many a second if that is not 0."""
+    async with Store.open(address, sync_policy=Always()) as store:
+        await when_told()
+        call = _paced(store.append, float(pace)) if float(pace) else store.append
+        return (await latencies(call, int(callers), float(seconds))).sample(float(seconds))
+
+
+def _paced(call: Append, pace: float) -> Append:
+    """Have each call wait for its turn, of so many a second."""
+    loop = asyncio.get_running_loop()
+    turns = numbers()
+    begun = loop.time()
+
+    async def paced(data: bytes) -> object:
+        await asyncio.sleep(begun + next(turns) / pace - loop.time())
+        return await call(data)
+
+    return paced
+
+
+# transactions of others
+
+
+def _transactions(settings: Settings, url: str, logs: Iterator[int], pace: float) -> Contender:
+    def contender() -> Sample:
+        address = f"{url}?log=beside{next(logs)}"
+        seconds = settings.seconds
+        with ExitStack() as stack:
+            users = stack.enter_context(started("benchmarks.postgres", "transact", url, seconds))
+            beside = []
+            if pace:
+                # a little longer than the others, so that these are never without it
+                words = (address, CALLERS[-1], pace, 1.2 * seconds)
+                beside = [stack.enter_context(started("benchmarks.postgres", "append", *words))]
+            for process in (*beside, users):
+                let_go_on(process)
+            sample = figures(users)
+            rates = [figures(process)[_APPENDS] for process in beside]
+            return {**sample, "log": sum(rates)}
+
+    return contender
+
+
+async def transact(url: str, seconds: str) -> Sample:
+    """Commit transactions of two rows in tables of one's own, from a pool."""
+    package = import_module("asyncpg")
+    async with package.create_pool(url, min_size=_USERS, max_size=_USERS) as pool:
+        await pool.execute("CREATE TABLE IF NOT EXISTS orders (number serial, item bytea)")
+        await pool.execute("CREATE TABLE IF NOT EXISTS lines (number integer, item bytea)")
+
+        async def order(data: bytes) -> None:
+            async with pool.acquire() as connection, connection.transaction():
+                query = "INSERT INTO orders (item) VALUES ($1) RETURNING number"
+                number = await connection.fetchval(query, data)
+                await connection.execute("INSERT INTO lines VALUES ($1, $2)", number, data)
+
+        await when_told()
+        return (await latencies(order, _USERS, float(seconds))).sample(float(seconds))
+
+
+# what is shown
+
+
 def _table(rounds: Rounds) -> Table:
     rows = []
     for name in (DATABASE, POOL, DIRECTORY):
@@ -123,7 +232,46 @@ def _table(rounds: Rounds) -> Table:
     return Table(title, columns, rows)
 
 
+def _table_of_processes(rounds: Rounds) -> Table:
+    rows = [
+        [
+            name,
+            count(rounds.median(name, _APPENDS)),
+            times(rounds.ratio(name, _ALONE, _APPENDS)),
+            *(milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99")),
+        ]
+        for name in (_TOGETHER, _ALONE)
+    ]
+    title = "Appends of 256 bytes to one log, by several processes and by one"
+    return Table(title, ["", _APPENDS, f"of {_ALONE}", "median", "99 %"], rows)
+
+
+def _table_of_transactions(rounds: Rounds) -> Table:
+    alone, *_ = names = [f"transactions {name}" for name in _PACES]
+    rows = [
+        [
+            name,
+            count(rounds.median(name, _APPENDS)),
+            times(rounds.ratio(name, alone, _APPENDS)),
+            *(milliseconds(rounds.median(name, quantity)) for quantity in ("p50", "p99")),
+            count(rounds.median(name, "log")),
+        ]
+        for name in names
+    ]
+    title = f"Transactions of others in the same database, from {_USERS} connections"
+    return Table(title, ["", "transactions/s", "of the first", "median", "99 %", _APPENDS], rows)
+
+
 def _targets(rounds: Rounds) -> list[Target]:
     most = CALLERS[-1]
     ratio = rounds.ratio(at(DATABASE, most), at(POOL, most), _APPENDS)
-    return [Target(f"a log ÷ a transaction for each append, {most:,} callers", ratio, 10.0, "×")]
+    alone, beside = (f"transactions {name}" for name in _PACES)
+    return [
+        Target(f"a log ÷ a transaction for each append, {most:,} callers", ratio, 10.0, "×"),
+        Target(f"{_TOGETHER}, of {_ALONE}", rounds.ratio(_TOGETHER, _ALONE, _APPENDS), 0.8, "×"),
+        Target(f"{beside}, of those alone", rounds.ratio(beside, alone, _APPENDS), 0.9, "×"),
+    ]
+
+
+if __name__ == "__main__":
+    play({"append": append, "transact": transact})
