@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aquipu.postgres.address import address_of
 from aquipu.postgres.schema.migrating import migrate
 from tests.postgres import runs
+from tests.postgres.pair import Pair
 from tests.postgres.server import Server
 
 
@@ -36,11 +37,11 @@ def main() -> None:
             ),
         )
     if wanted.take_overs:
-        _said("the primary killed", asyncio.run(runs.takeovers(wanted.take_overs, wanted.seed)))
+        _with_pair("the primary killed", runs.takeovers, wanted.take_overs, wanted.seed)
     if wanted.cuts:
-        _said("the power cut", asyncio.run(runs.cuts(wanted.cuts, wanted.seed)))
+        _with_pair("the power cut", runs.cuts, wanted.cuts, wanted.seed)
     if wanted.standbys:
-        _said("the standby stopped", asyncio.run(runs.standbys(wanted.standbys, wanted.seed)))
+        _with_pair("the standby stopped", runs.standbys, wanted.standbys, wanted.seed)
     if wanted.ends:
         _with_server(
             "backends ended",
@@ -64,6 +65,20 @@ def _with_server(what: str, run: Callable[[Server, Path], runs.Counts]) -> None:
             _said(what, run(server, Path(directory)))
     finally:
         server.remove()
+
+
+def _with_pair(
+    what: str, run: Callable[[Pair, int, int], Awaitable[runs.Counts]], turns: int, seed: int
+) -> None:
+    pair = Pair.made(noting=run is runs.cuts)
+
+    async def counted() -> runs.Counts:
+        return await run(pair, turns, seed)
+
+    try:
+        _said(what, asyncio.run(counted()))
+    finally:
+        pair.remove()
 
 
 def _said(what: str, counts: runs.Counts) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
@@ -14,11 +14,13 @@ from aquipu.postgres.schema.migrating import migrate
 from tests.postgres.server import Server
 
 
-class Pair(NamedTuple):
+class Pair:
     """Two servers, each of which may be the other's standby."""
 
-    primary: Server
-    standby: Server
+    def __init__(self, primary: Server) -> None:
+        """Begin with a primary that runs; see `made`."""
+        self.primary = primary
+        self.standby = self._new_standby()
 
     @classmethod
     def made(cls, *, noting: bool = False) -> Pair:
@@ -29,12 +31,12 @@ class Pair(NamedTuple):
                 primary.notes = primary.place / "notes"
             primary.start()
             _run(migrate(address_of(primary.url, needs_log=False)))
-            return cls(primary, primary)._with_standby()
+            return cls(primary)
         except BaseException:
             primary.remove()
             raise
 
-    def _with_standby(self) -> Pair:
+    def _new_standby(self) -> Server:
         standby = self.primary.standby()
         try:
             if self.primary.notes is not None:
@@ -44,11 +46,15 @@ class Pair(NamedTuple):
         except BaseException:
             standby.remove()
             raise
-        return Pair(self.primary, standby)
+        return standby
+
+    @property
+    def both(self) -> tuple[Server, Server]:
+        return self.primary, self.standby
 
     def log(self, name: str) -> str:
         """The address of a log, on whichever of them takes writes."""
-        ports = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"
+        ports = ",".join(f"127.0.0.1:{server.port}" for server in self.both)
         return f"postgresql://postgres@{ports}/postgres?log={name}"
 
     def take_over(self) -> None:
@@ -57,14 +63,15 @@ class Pair(NamedTuple):
         self.standby.configure(synchronous_standby_names="")
         self.standby.promote()
 
-    def renewed(self) -> Pair:
-        """The one that has taken over, and a new standby in the place of the one that was lost."""
+    def renew(self) -> None:
+        """Give the one that has taken over a new standby, in the place of the one that was lost."""
         self.primary.remove()
-        return Pair(self.standby, self.standby)._with_standby()
+        self.primary = self.standby
+        self.standby = self._new_standby()
 
     def remove(self) -> None:
-        self.standby.remove()
-        self.primary.remove()
+        for server in self.both:
+            server.remove()
 
 
 async def names(server: Server, value: str | None = None) -> str:

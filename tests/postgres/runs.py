@@ -150,28 +150,25 @@ async def check(address: str, receipts: dict[bytes, int]) -> None:
     assert sorted(stored.values()) == list(range(len(stored)))
 
 
-async def takeovers(turns: int, seed: int = 5) -> Counts:
+async def takeovers(pair: Pair, turns: int, seed: int = 5) -> Counts:
     """Kill the primary under load and promote the standby, again and again."""
     random = Random(seed)
-    pair = await asyncio.to_thread(Pair.made)
     receipts: dict[bytes, int] = {}
     longest = 0.0
-    try:
-        for turn in range(turns):
-            async with Store.open(pair.log("log"), sync_policy=Always(), lock_timeout=60) as store:
-                load = Load(store, str(turn))
-                await load.more(_CALLERS)
-                await asyncio.sleep(random.random())
-                load.longest = 0.0
-                await asyncio.to_thread(pair.take_over)
-                await load.more(2 * _CALLERS)
-                await load.end()
-            receipts |= load.receipts
-            longest = max(longest, load.longest)
-            await check(pair.log("log"), receipts)
-            pair = await asyncio.to_thread(pair.renewed)
-    finally:
-        pair.remove()
+    for turn in range(turns):
+        address = pair.log("taken-over")
+        async with Store.open(address, sync_policy=Always(), lock_timeout=60) as store:
+            load = Load(store, str(turn))
+            await load.more(_CALLERS)
+            await asyncio.sleep(random.random())
+            load.longest = 0.0
+            await asyncio.to_thread(pair.take_over)
+            await load.more(2 * _CALLERS)
+            await load.end()
+        receipts |= load.receipts
+        longest = max(longest, load.longest)
+        await check(address, receipts)
+        await asyncio.to_thread(pair.renew)
     return {
         "take-overs": turns,
         "acknowledged": len(receipts),
@@ -180,34 +177,30 @@ async def takeovers(turns: int, seed: int = 5) -> Counts:
     }
 
 
-async def cuts(turns: int, seed: int = 5) -> Counts:
+async def cuts(pair: Pair, turns: int, seed: int = 5) -> Counts:
     """Cut the power of a primary and its standby at once, under load, again and again."""
     random = Random(seed)
-    pair = await asyncio.to_thread(lambda: Pair.made(noting=True))
     files, longest, loose = 0, 0.0, 0
-    try:
-        async with (
-            Store.open(pair.log("log"), sync_policy=Always(), lock_timeout=60) as store,
-            Store.open(pair.log("loose"), sync_policy=OsManaged(), lock_timeout=60) as other,
-        ):
-            load = Load(store, "cut")
-            for turn in range(turns):
-                await load.more(_CALLERS)
-                await asyncio.sleep(random.random())
-                load.longest = 0.0
-                told = other.next_sequence
-                for number in range(50):
-                    told = (await other.append(f"{turn} {number}".encode())).sequence + 1
-                files += _cut(pair, random)
-                await asyncio.to_thread(_start, pair)
-                await load.more(2 * _CALLERS)
-                longest = max(longest, load.longest)
-                async with Reader.open(pair.log("loose")) as reader:
-                    loose += max(told - reader.next_sequence, 0)
-            await load.end()
-        await check(pair.log("log"), load.receipts)
-    finally:
-        pair.remove()
+    address, beside = pair.log("cut"), pair.log("loose")
+    async with (
+        Store.open(address, sync_policy=Always(), lock_timeout=60) as store,
+        Store.open(beside, sync_policy=OsManaged(), lock_timeout=60) as other,
+    ):
+        load = Load(store, "cut")
+        for turn in range(turns):
+            await load.more(_CALLERS)
+            await asyncio.sleep(random.random())
+            load.longest = 0.0
+            for number in range(50):
+                told = await other.append(f"{turn} {number}".encode())
+            files += _cut(pair, random)
+            await asyncio.to_thread(_start, pair)
+            await load.more(2 * _CALLERS)
+            longest = max(longest, load.longest)
+            async with Reader.open(beside) as reader:
+                loose += max(told.sequence + 1 - reader.next_sequence, 0)
+        await load.end()
+    await check(address, load.receipts)
     return {
         "cuts": turns,
         "files rolled back": files,
@@ -220,41 +213,37 @@ async def cuts(turns: int, seed: int = 5) -> Counts:
 
 def _cut(pair: Pair, random: Random) -> int:
     """Cut the power of both; nothing of them moves between the one and the other."""
-    for server in pair:
+    for server in pair.both:
         server.halt()
-    return sum(server.cut(random) for server in pair)
+    return sum(server.cut(random) for server in pair.both)
 
 
 def _start(pair: Pair) -> None:
-    for server in pair:
+    for server in pair.both:
         server.start()
 
 
-async def standbys(turns: int, seed: int = 5) -> Counts:
+async def standbys(pair: Pair, turns: int, seed: int = 5) -> Counts:
     """Stop the only standby under load and start it, again and again."""
-    random = Random(seed)
-    pair = await asyncio.to_thread(Pair.made)
+    random, address = Random(seed), pair.log("without")
     held, longest = 0, 0.0
-    try:
-        async with Store.open(pair.log("log"), sync_policy=Always(), lock_timeout=60) as store:
-            load = Load(store, "load")
-            for _ in range(turns):
-                await load.more(_CALLERS)
-                await asyncio.sleep(random.random() * 0.2)
-                await asyncio.to_thread(pair.standby.stop)
-                await _left_waiting(pair.primary)
-                seen = len(load.receipts)
-                await asyncio.sleep(random.random() * 0.5)
-                assert len(load.receipts) == seen, "acknowledged, and no standby has it"
-                held += store.statistics().buffered_records
-                load.longest = 0.0
-                await asyncio.to_thread(pair.standby.start)
-                await load.more(2 * _CALLERS)
-                longest = max(longest, load.longest)
-            await load.end()
-        await check(pair.log("log"), load.receipts)
-    finally:
-        pair.remove()
+    async with Store.open(address, sync_policy=Always(), lock_timeout=60) as store:
+        load = Load(store, "load")
+        for _ in range(turns):
+            await load.more(_CALLERS)
+            await asyncio.sleep(random.random() * 0.2)
+            await asyncio.to_thread(pair.standby.stop)
+            await _left_waiting(pair.primary)
+            seen = len(load.receipts)
+            await asyncio.sleep(random.random() * 0.5)
+            assert len(load.receipts) == seen, "acknowledged, and no standby has it"
+            held += store.statistics().buffered_records
+            load.longest = 0.0
+            await asyncio.to_thread(pair.standby.start)
+            await load.more(2 * _CALLERS)
+            longest = max(longest, load.longest)
+        await load.end()
+    await check(address, load.receipts)
     return {
         "standby stopped": turns,
         "acknowledged": len(load.receipts),
