@@ -16,14 +16,14 @@ called on the thread of the loop. What an engine has to say of itself, it says t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aquipu.errors import AquipuError, StoreFailedError
 from aquipu.policy import Stage, SyncPolicy
-from aquipu.record import Guarded, Key, Lag, Purged, Receipt, labels_size, plain_size
+from aquipu.record import Guarded, Key, Lag, Purged, Receipt, plain_size
 
 if TYPE_CHECKING:
     from aquipu.reading import Cursor, Face, LogReader
@@ -82,11 +82,11 @@ class Commit(Generic[Waiter]):
         self.payloads: list[bytes] = []
         self.timestamps: list[int] = []
         self.accepted = self.timestamps
-        """When its records were accepted: their timestamps, but for those that are levelled."""
+        """When its records were accepted: their timestamps, unless these were levelled or given."""
         self.since = 0
         """When the first of them was, by the monotonic clock."""
         self.time = 0
-        """Of the last record; no later one of the commit is earlier."""
+        """When the last of them was accepted; no later one of the commit is earlier."""
         self.labels: dict[int, tuple[str, ...]] = {}
         """By the index of those records that have any."""
         self.label_bytes = 0
@@ -169,38 +169,6 @@ class Commit(Generic[Waiter]):
         """Let no record of it be earlier than this."""
         self.timestamps = [max(timestamp, time) for timestamp in self.timestamps]
         self.time = self.timestamps[-1]
-
-    def keep(self, indexes: Sequence[int]) -> None:
-        """Let go of all records but these; of a batch all are kept, or none."""
-        places = {index: place for place, index in enumerate(indexes)}
-        payloads = [self.payloads[index] for index in indexes]
-        times = [self.timestamps[index] for index in indexes]
-        waiters = [self.waiters[index] for index in indexes]
-        labels = {places[index]: its for index, its in self.labels.items() if index in places}
-        batches = {places[first]: n for first, n in self.batches.items() if first in places}
-        keys = [key._replace(first=places[key.first]) for key in self.keys if key.first in places]
-        expected = {places[first]: n for first, n in self.expected.items() if first in places}
-        label_bytes = sum(map(labels_size, labels.values()))
-        size = sum(map(len, payloads)) + label_bytes
-        # without a call in between, so an interrupt does not leave it in pieces
-        self.payloads, self.timestamps, self.accepted = payloads, times, times
-        self.waiters, self.labels, self.batches = waiters, labels, batches
-        self.keys, self.expected, self.label_bytes, self.size = keys, expected, label_bytes, size
-
-    def square(self) -> None:
-        """Take back what was accepted in part: its caller was interrupted, and does not wait."""
-        count = min(len(self.payloads), len(self.timestamps), len(self.waiters))
-        for first, records in list(self.batches.items()):
-            if first + records > count:
-                count = first
-                del self.batches[first]
-        for column in (self.payloads, self.timestamps, self.waiters):
-            del column[count:]
-        self.labels = {index: labels for index, labels in self.labels.items() if index < count}
-        self.keys = [key for key in self.keys if key.first < count]
-        self.expected = {first: n for first, n in self.expected.items() if first < count}
-        self.label_bytes = sum(map(labels_size, self.labels.values()))
-        self.size = sum(map(len, self.payloads)) + self.label_bytes
 
     def everyone(self) -> Iterator[Waiter]:
         """Yield everything that waits for this commit."""
@@ -345,6 +313,11 @@ class Engine(ABC):
     @abstractmethod
     def progress(self) -> Progress:
         """Return how far the log reaches; from any thread."""
+
+    @property
+    def last_time(self) -> int | None:
+        """Time of the last record written; None where records cannot be given times."""
+        return None
 
     @property
     @abstractmethod

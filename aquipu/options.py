@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from aquipu.local.retain.retention import Duration, Retention, check_age
@@ -204,6 +204,31 @@ PAGE_RECORDS_MAX = 1000
 def check_limit(limit: object) -> None:
     """Raise TypeError or ValueError for what cannot be the number of records of a page."""
     _check_size("limit", limit, 1, PAGE_RECORDS_MAX)
+
+
+class TimeRefusedError(ValueError):
+    """The record with this ``index`` in its batch cannot have the time that it was given."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index, self.reason = index, reason
+
+    def __str__(self) -> str:
+        return f"the time of record {self.index} of the batch is {self.reason}; nothing was written"
+
+
+def check_times(times: Sequence[int], last: int, now: int) -> None:
+    """Raise TimeRefusedError for a time before the one before it, before the last one, or to come.
+
+    All in nanoseconds since the epoch.
+    """
+    for index, time in enumerate(times):
+        if time < last:
+            before = "the record before it" if index else "the last record of the store"
+            raise TimeRefusedError(index, f"before that of {before}")
+        if time > now:
+            raise TimeRefusedError(index, "in the future")
+        last = time
 
 
 def check_sequence(sequence: object, name: str) -> None:

@@ -329,10 +329,10 @@ async def test_records_that_are_old_enough_are_synced(
         assert [
             call.args[0]
             for call in later.call_args_list
-            if call.args[1] == engine_of(store)._sync_aged
+            if call.args[1] == engine_of(store)._age.due
         ] == [1800]
         assert store.synced_sequence == 0
-        engine_of(store)._sync_aged()
+        engine_of(store)._age.due()
         await store.flush()  # behind what was asked for
         assert store.synced_sequence == 1
 

@@ -63,6 +63,28 @@ def opening_for_append(
     return connecting(store, seconds)
 
 
+def opening_alone(store: str, sync_policy: str | None, seconds: float) -> Opening[Store]:
+    """Return what opens a directory for this process alone, which gives records their times.
+
+    A usage error for any other place.
+    """
+    elsewhere = None
+    if database_of(store) is not None:
+        elsewhere = "a log in a database: import into a directory, and `aquipu copy` that there"
+    elif address_in(store) is not None:
+        elsewhere = "a daemon: end it, and import into its directory"
+    if elsewhere is not None:
+        raise typer.BadParameter(
+            f"times of the original are not kept by {elsewhere}", param_hint="--time"
+        )
+    return Store.open(
+        absolute(store),
+        sync_policy=sync_policy_of(sync_policy or "every:64"),
+        max_record_bytes=LINE_BYTES_MAX,
+        lock_timeout=seconds,
+    )
+
+
 def _opening_database(
     store: str, sync_policy: str | None, seconds: float, mode: int | None, group: str | None
 ) -> Opening[Store]:

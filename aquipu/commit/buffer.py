@@ -36,11 +36,13 @@ class Pending(Generic[Waiter]):
         batch: bool,
         key: tuple[bytes, int] | None = None,
         expected: int | None = None,
+        times: Sequence[int] | None = None,
     ) -> None:
         """Keep what is to be appended; ``labels`` by the index of those records that have any.
 
         ``key``: writer and number, by which a batch that is sent again can be recognised.
-        ``expected``: the sequence that a batch must get.
+        ``expected``: the sequence that a batch must get. ``times``: of the records of a batch, none
+        before `Buffer.last_time`; without, that of the acceptance.
         """
         self.payloads = payloads
         self.size = size
@@ -50,6 +52,7 @@ class Pending(Generic[Waiter]):
         self.batch = batch
         self.key = key
         self.expected = expected
+        self.times = times
 
 
 class Buffer(Generic[Waiter]):
@@ -88,6 +91,12 @@ class Buffer(Generic[Waiter]):
         """Bytes of the `buffered_records`, with their labels."""
         forming = self.forming
         return self._full_bytes if forming is None else self._full_bytes + forming.size
+
+    @property
+    def last_time(self) -> int:
+        """Time of the newest record that is accepted and not yet complete; 0 without any."""
+        commits = (self.under_way, *self._queue)
+        return max((one.timestamps[-1] for one in commits if one and one.timestamps), default=0)
 
     @property
     def waiting_records(self) -> int:
@@ -166,7 +175,7 @@ class Buffer(Generic[Waiter]):
 
     def _put_batch(self, pending: Pending[Waiter], now: int) -> None:
         count = len(pending.payloads)
-        commit = self._open()
+        commit = self._open(alone=pending.times is not None)
         first = len(commit.payloads)
         commit.batches[first] = count
         if pending.key is not None:
@@ -183,7 +192,9 @@ class Buffer(Generic[Waiter]):
         commit.stage = max(commit.stage, pending.stage)
         commit.time = max(commit.time, now)
         commit.payloads += pending.payloads
-        commit.timestamps += repeat(commit.time, count)
+        if pending.times is not None:
+            commit.accepted = [commit.time] * count
+        commit.timestamps += pending.times or repeat(commit.time, count)
         commit.waiters += chain((pending.waiter,), repeat(None, count - 1))
         commit.size += pending.size
 
@@ -233,16 +244,25 @@ class Buffer(Generic[Waiter]):
 
     # room
 
-    def _open(self) -> Commit[Waiter]:
-        """Return the commit that still takes records."""
-        if self.forming is None or self.forming.size >= COMMIT_BYTES:
-            if self.forming is not None:
-                self._leave_behind(self.forming)
-            self.forming = Commit()
-            self._queue.append(self.forming)
-        if not self.forming.payloads:
-            self.forming.since = self._elapsed()
-        return self.forming
+    def _open(self, *, alone: bool = False) -> Commit[Waiter]:
+        """Return the commit that still takes records; ``alone``: one that has none.
+
+        Records that were given times have a commit to themselves.
+        """
+        forming = self.forming
+        if forming is not None and (
+            forming.size >= COMMIT_BYTES
+            or forming.accepted is not forming.timestamps
+            or (alone and forming.payloads)
+        ):
+            self._leave_behind(forming)
+            forming = None
+        if forming is None:
+            self.forming = forming = Commit()
+            self._queue.append(forming)
+        if not forming.payloads:
+            forming.since = self._elapsed()
+        return forming
 
     def _leave_behind(self, commit: Commit[Waiter]) -> None:
         """Have the forming commit take no more."""

@@ -24,12 +24,13 @@ finishes what comes behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from aquipu.commit.buffer import Buffer, Waiter
 from aquipu.engine import Commit, CommitResult
 from aquipu.policy import Stage, SyncPolicy
+from aquipu.record import labels_size
 
 E = TypeVar("E")
 
@@ -201,7 +202,7 @@ class GroupCommit(Buffer[Waiter]):
             if (waiter := commit.waiters[index]) is not None
         ]
         records, size = len(commit), commit.size
-        commit.keep([index for index in range(records) if index not in reasons])
+        keep(commit, [index for index in range(records) if index not in reasons])
         self._full_records -= records - len(commit)
         self._full_bytes -= size - commit.size
         return failed
@@ -236,7 +237,7 @@ class GroupCommit(Buffer[Waiter]):
                 for index in range(first, first + commit.batches[first])
             }
             if left_out:
-                commit.keep([index for index in range(len(commit)) if index not in left_out])
+                keep(commit, [index for index in range(len(commit)) if index not in left_out])
         return commits
 
     def holds(self, waiter: Waiter) -> bool:
@@ -253,7 +254,7 @@ class GroupCommit(Buffer[Waiter]):
             queue.append(forming)
         self.close_to_all()
         for commit in queue:
-            commit.square()
+            square(commit)
         left = [
             commit
             for commit in (self.under_way, *queue)
@@ -269,3 +270,42 @@ class GroupCommit(Buffer[Waiter]):
         self._full_records -= len(commit)
         self._full_bytes -= commit.size
         return commit
+
+
+def keep(commit: Commit[Waiter], indexes: Sequence[int]) -> None:
+    """Let a commit go of all records but these; of a batch all are kept, or none."""
+    places = {index: place for place, index in enumerate(indexes)}
+    payloads = [commit.payloads[index] for index in indexes]
+    times = [commit.timestamps[index] for index in indexes]
+    waiters = [commit.waiters[index] for index in indexes]
+    labels = {places[index]: its for index, its in commit.labels.items() if index in places}
+    batches = {places[first]: n for first, n in commit.batches.items() if first in places}
+    keys = [key._replace(first=places[key.first]) for key in commit.keys if key.first in places]
+    expected = {places[first]: n for first, n in commit.expected.items() if first in places}
+    label_bytes = sum(map(labels_size, labels.values()))
+    size = sum(map(len, payloads)) + label_bytes
+    # without a call in between, so an interrupt does not leave it in pieces
+    commit.payloads, commit.timestamps, commit.accepted = payloads, times, times
+    commit.waiters, commit.labels, commit.batches = waiters, labels, batches
+    commit.keys, commit.expected, commit.label_bytes, commit.size = (
+        keys,
+        expected,
+        label_bytes,
+        size,
+    )
+
+
+def square(commit: Commit[Waiter]) -> None:
+    """Take back what was accepted in part: its caller was interrupted, and does not wait."""
+    count = min(len(commit.payloads), len(commit.timestamps), len(commit.waiters))
+    for first, records in list(commit.batches.items()):
+        if first + records > count:
+            count = first
+            del commit.batches[first]
+    for column in (commit.payloads, commit.timestamps, commit.waiters):
+        del column[count:]
+    commit.labels = {index: labels for index, labels in commit.labels.items() if index < count}
+    commit.keys = [key for key in commit.keys if key.first < count]
+    commit.expected = {first: n for first, n in commit.expected.items() if first < count}
+    commit.label_bytes = sum(map(labels_size, commit.labels.values()))
+    commit.size = sum(map(len, commit.payloads)) + commit.label_bytes

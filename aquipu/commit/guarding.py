@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Future, Task, wait
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import time_ns
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from aquipu.commit.keys import Do, Keys
 from aquipu.engine import Engine
 from aquipu.errors import (
     BatchTooLargeError,
+    BufferFullError,
     ConflictError,
     RecordTooLargeError,
     StaleKeyError,
@@ -298,16 +299,20 @@ class Guarding(Closable):
         stage: Stage,
         key: tuple[bytes, int] | None = None,
         expected: int | None = None,
+        times: Sequence[int] | None = None,
     ) -> list[Receipt]:
         """Store records as one commit; the labels by the index of their records.
 
         With a key it is the commit of a client, which has a buffer of its own: see `append_commit`.
+        With times, which must be right now, it does not wait for room: BufferFullError.
         """
         size = sum(map(len, payloads)) + sum(map(labels_size, labels.values()))
         self._check_size(payloads, size, alone=key is not None)
         self._check_expected(expected)
         waiter: Future[list[Receipt]] = self._loop.create_future()
-        batch: Pending[Waiter] = Pending(payloads, size, labels, stage, waiter, True, key, expected)
+        batch: Pending[Waiter] = Pending(
+            payloads, size, labels, stage, waiter, True, key, expected, times
+        )
         try:
             has_room = self._accept_batch(batch)
         except BaseException:
@@ -330,11 +335,15 @@ class Guarding(Closable):
 
     def _accept_batch(self, batch: Pending[Waiter]) -> bool:
         """Accept a batch, or without room for it have it wait; return whether there was room."""
-        has_room = self._group.add_batch(batch, time_ns())
+        group = self._group
+        has_room = group.add_batch(batch, time_ns())
         if has_room:
             self._schedule()
+        elif batch.times is not None:
+            full = BufferFullError(self._path, group.buffered_records, group.buffered_bytes)
+            raise self._refused(full)
         else:
-            self._group.wait(batch)
+            group.wait(batch)
         return has_room
 
     async def _in_line(self, pending: Pending[Waiter], waiter: Future[T]) -> T:

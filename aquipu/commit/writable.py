@@ -7,7 +7,7 @@ An append checks its record, takes a place in the commit that is forming, and a 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, CancelledError, Future
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import get_ident
 from time import time_ns
 
@@ -18,7 +18,7 @@ from aquipu.commit.host import StoreHost
 from aquipu.commit.resume import Kept
 from aquipu.engine import Engine
 from aquipu.errors import BufferFullError, RecordTooLargeError, StoreClosedError
-from aquipu.options import check_sequence
+from aquipu.options import check_sequence, check_times
 from aquipu.policy import Stage
 from aquipu.record import (
     Guarded,
@@ -193,6 +193,29 @@ class Writable(Guarding):
             return []
         of_each = dict.fromkeys(range(len(payloads)), labels) if labels else {}
         return await self._append_batch(payloads, of_each, stage)
+
+    async def append_dated(
+        self, payloads: list[bytes], labels: Sequence[tuple[str, ...]], times: Sequence[int]
+    ) -> list[Receipt]:
+        """Store records with the times that they had elsewhere, as one commit: for an import.
+
+        Labels and times, in nanoseconds since the epoch, are those of each record. Only the
+        embedded engine can (`Engine.last_time`); any other is a TypeError. Raises TimeRefusedError
+        for a time that is before the one before it, before that of the last record, or in the
+        future, and BufferFullError when there is no room now; nothing is written. Otherwise as
+        `append_many`.
+        """
+        self._check()
+        last = self._engine.last_time
+        if last is None:
+            raise TypeError(f"{self._path} gives each record its time itself")
+        check_times(times, max(last, self._group.last_time), time_ns())
+        of_each = {index: its for index, its in enumerate(map(checked_relations, labels)) if its}
+        if not len(payloads) == len(labels) == len(times):
+            raise ValueError("each record has a time and labels")
+        if not payloads:
+            return []
+        return await self._append_batch(payloads, of_each, self._stage, times=times)
 
     async def flush(self) -> None:
         """Wait until everything accepted so far is FLUSHED: a process crash takes none of it.

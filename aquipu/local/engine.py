@@ -7,7 +7,7 @@ commits.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -31,7 +31,7 @@ from aquipu.local.format.history import check_survived
 from aquipu.local.lag import LagMeter
 from aquipu.local.log import LocalReader
 from aquipu.local.opening import Opened, indexing, open_files
-from aquipu.local.reaching import Reaching, check_stage
+from aquipu.local.reaching import AgeTimer, Reaching, check_stage
 from aquipu.local.read.follow import Followed
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.requests import Requests
@@ -87,8 +87,8 @@ class LocalEngine(Engine):
         self._host = Host()
         self._failure: StoreFailedError | None = None
         self._is_closing = False
-        self._sync_timer: TimerHandle | None = None
         self._reaching = Reaching(loop)
+        self._age = AgeTimer(loop, self._sync_aged)
         self._publisher = Publisher(loop, journal, page, report.next_sequence)
         self._lags = LagMeter(disk, journal, self._publisher)
         self._worker = Worker(journal, lock, loop, handoff, self.policy.worker_patience)
@@ -134,7 +134,9 @@ class LocalEngine(Engine):
         self.handoff.settled()
         self._indexer.look(self._journal.segments)
         self._reaching.advance(self.synced_sequence)
-        self._watch_age()
+        is_over = self._failure is not None or self._is_closing
+        is_safe = is_over or self.next_sequence == self.synced_sequence
+        self._age.watch(self.policy.loop_patience, is_safe=is_safe)
 
     def fail(self, failure: StoreFailedError) -> None:
         self._failure = failure
@@ -152,22 +154,8 @@ class LocalEngine(Engine):
             self.synced_sequence = max(synced_sequence, self.synced_sequence)
             self._reaching.advance(self.synced_sequence)
 
-    def _watch_age(self) -> None:
-        """Keep a timer while there are acknowledged records that are not synced, if need be."""
-        is_over = self._failure is not None or self._is_closing
-        if is_over or self.next_sequence == self.synced_sequence:
-            self._stop_timer()
-        elif self.policy.loop_patience is not None and self._sync_timer is None:
-            self._sync_timer = self._loop.call_later(self.policy.loop_patience, self._sync_aged)
-
     def _sync_aged(self) -> None:
-        self._sync_timer = None
         self._host.sync_soon()
-
-    def _stop_timer(self) -> None:
-        if self._sync_timer is not None:
-            self._sync_timer.cancel()
-            self._sync_timer = None
 
     # the end
 
@@ -176,7 +164,7 @@ class LocalEngine(Engine):
         self._worker.expect_end()
         self._indexer.stop()
         self.finder.close(StoreClosedError(self.path))
-        self._stop_timer()
+        self._age.stop()
 
     def close(self, done: Callable[[CommitResult | AquipuError | None], None]) -> None:
         """Have the journal closed, when nothing is being built beside it any more."""
@@ -242,6 +230,10 @@ class LocalEngine(Engine):
     def first_sequence(self) -> int:
         """Sequence of the first record kept."""
         return self._journal.segments[0].first_sequence
+
+    @property
+    def last_time(self) -> int:
+        return self._journal.last_time
 
     @property
     def generation(self) -> bytes:

@@ -1,8 +1,9 @@
-"""Callers that wait until the log is synced up to a record, and ask for no sync themselves."""
+"""What waits for a sync, and asks for none: callers, and acknowledged records that grow older."""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, TimerHandle
+from collections.abc import Callable
 
 from aquipu.errors import AquipuError, copy_error
 from aquipu.policy import Stage
@@ -41,3 +42,30 @@ class Reaching:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(copy_error(error))
+
+
+class AgeTimer:
+    """Has what is acknowledged synced before it is older than the policy allows."""
+
+    def __init__(self, loop: AbstractEventLoop, sync: Callable[[], None]) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._timer: TimerHandle | None = None
+
+    def watch(self, patience: float | None, *, is_safe: bool) -> None:
+        """Ask for a sync so many seconds after this is first called with records that need one."""
+        if is_safe:
+            self.stop()
+        elif patience is not None and self._timer is None:
+            self._timer = self._loop.call_later(patience, self.due)
+
+    def due(self) -> None:
+        """Ask for it now."""
+        self._timer = None
+        self._sync()
+
+    def stop(self) -> None:
+        """Ask for none."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

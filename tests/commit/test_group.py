@@ -637,3 +637,29 @@ def test_a_loop_that_is_gone() -> None:
     assert [(commit.waiters, commit.sync) for commit in left] == [(["b"], True), (["c"], True)]
     assert not group.is_forming
     assert group.remaining() == []
+
+
+def test_records_with_times_of_their_own_have_a_commit_to_themselves() -> None:
+    """They keep them; when they were accepted is known beside that, and what comes before and
+    behind has the times of its acceptance.
+    """
+    group = group_of(Always())
+    add(group, "a", now=7)
+    group.open_to_all()
+    batch = batch_of("old", b"1", b"2")
+    batch.times = [3, 4]
+    assert group.last_time == 7
+    assert group.add_batch(batch, 9)
+    assert taken(group, "b", now=9) == []
+    add(group, "c", now=9)
+    found = []
+    for _ in range(3):
+        commit = submitted(group)
+        found.append((commit.payloads, commit.timestamps, commit.accepted, commit.time))
+        complete(group)
+    assert found == [
+        ([b"a"], [7], [7], 7),
+        ([b"1", b"2"], [3, 4], [9, 9], 9),
+        ([b"c"], [9], [9], 9),
+    ]
+    assert group.last_time == 0

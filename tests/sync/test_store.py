@@ -39,7 +39,7 @@ from tests.support import data_in
 from tests.sync.support import PATIENCE, data_of
 
 OF_THE_LOOP = {"aclose", "open", "connect"}
-FOR_DAEMONS = {"append_commit", "find_commit", "append_guarded"}
+FOR_DAEMONS = {"append_commit", "find_commit", "append_guarded", "append_dated"}
 
 
 @pytest.fixture

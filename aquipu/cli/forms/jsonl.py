@@ -1,4 +1,4 @@
-"""JSON lines as records: each is checked, and its labels are read from its fields. Pure."""
+"""JSON lines as records: each is checked, labels and time are read from its fields. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from re import fullmatch
 from typing import Any, NamedTuple
 
+from aquipu.cli.forms.jsontime import ExactFloat, TimePlace
 from aquipu.labels import label
+from aquipu.record import checked_relations
 
 
 class BadLineError(ValueError):
@@ -49,18 +51,31 @@ class LabelPlace(NamedTuple):
                 yield label(f"{self.name}:{one if isinstance(one, str) else json.dumps(one)}")
 
 
-def labels_of(line: bytes, places: Sequence[LabelPlace]) -> tuple[str, ...]:
-    """Return the labels of a line, each once; ValueError for what is no JSON."""
+class Entry(NamedTuple):
+    """What a line is stored with."""
+
+    labels: tuple[str, ...]
+    time: int | None
+    """The time that it says, in nanoseconds since the epoch, if it is asked for."""
+
+
+def entry_of(line: bytes, places: Sequence[LabelPlace], time: TimePlace | None = None) -> Entry:
+    """Return the labels of a line, each once, and its time; ValueError for what is no JSON.
+
+    Also for labels that no record carries, and for what is no time.
+    """
+    exact = None if time is None else ExactFloat
     try:
-        value = json.loads(line, parse_constant=_refuse)
-        found = [one for place in places for one in place.labels_in(value)]
+        value = json.loads(line, parse_constant=_refuse, parse_float=exact)
+        found = dict.fromkeys(one for place in places for one in place.labels_in(value))
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no UTF-8 from its byte {error.start + 1} on") from None
     except RecursionError:
         raise ValueError("its parts stand too deep in each other") from None
-    return tuple(dict.fromkeys(found))
+    labels = checked_relations(tuple(found))
+    return Entry(labels, None if time is None else time.time_in(value))
 
 
 def _refuse(constant: str) -> None:
