@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquipu import Reader, Store
+from aquipu import Reader, Stage, Store
 from aquipu.cli.top.drawing import Frame, Part, rows, sparkline
 from aquipu.cli.top.samples import Behind, Sample, WriterSeen
 from aquipu.cli.top.screen import drawn
@@ -445,7 +445,9 @@ def test_no_terminal(store: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def watching(store: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
+def watching(
+    store: Path | str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
     """The command on a terminal of its own, which also has its keys."""
     with terminal() as (screen, near):
         termios.tcsetwinsize(near, (24, 80))
@@ -462,6 +464,26 @@ def watching(store: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
             process.kill()
             process.wait()
             os.close(near)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", ["directory", "daemon"])
+async def test_a_writer_does_not_notice_a_view_that_is_stopped(tmp_path: Path, place: str) -> None:
+    """Stopped while it asks, or killed: appends, rolls, purges and the end go on."""
+    path = tmp_path / "store"
+    async with Store.open(path) as store, Daemon.open(store, tmp_path / "socket"):
+        await store.append(b"one")
+        asked = path if place == "directory" else f"unix:{tmp_path}/socket"
+        with watching(asked) as (process, screen):
+            await asyncio.to_thread(screen.wait_for, b"q quits")
+            for number in (SIGSTOP, SIGKILL):
+                process.send_signal(number)
+                async with asyncio.timeout(60):
+                    for _ in range(20):
+                        await store.append_many([bytes(1000)] * 50, durability=Stage.SYNCED)
+                    await store.roll()
+                    await store.purge(before=store.next_sequence)
+    assert store.first_sequence == store.next_sequence == 2001
 
 
 @pytest.mark.parametrize("end", ["key", "interrupt"])
