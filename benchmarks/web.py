@@ -3,7 +3,8 @@ how long the page takes in a large log.
 
 ``python -m benchmarks.web view PORT`` is a page that is looked at; ``python -m benchmarks.web
 follow PORT COUNT`` are so many clients of the stream of records. It gives, at its end, the moment
-at which each record came to each of them, on the clock that all processes share.
+at which each record came to each of them, on the clock that all processes share. ``python -m
+benchmarks.web paced COUNT SECONDS`` measures so many clients alone.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic_ns, perf_counter, sleep
 from typing import Any
 
@@ -27,7 +30,7 @@ from benchmarks.latency import Latencies
 from benchmarks.measure import Contender, Progress, Rounds, Sample, in_loop, interleaved
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
-from benchmarks.settings import RECORD, Settings
+from benchmarks.settings import RECORD, Settings, full
 from benchmarks.workload import throughput
 
 _CALLERS = 1024
@@ -126,7 +129,8 @@ def _paced(settings: Settings, clients: int) -> Sample:
             following = stack.enter_context(_client("follow", str(port), str(clients), str(total)))
         began, used = perf_counter(), _cpu_seconds(pid)
         taken, acknowledged = in_loop(settings, lambda: measured(path))
-        share = (_cpu_seconds(pid) - used) / (perf_counter() - began)
+        spent = _cpu_seconds(pid) - used
+        share = spent / (perf_counter() - began)
         delays = Latencies()
         if following is not None:
             came = array("q")
@@ -140,6 +144,7 @@ def _paced(settings: Settings, clients: int) -> Sample:
         "append p99": taken.percentile(99),
         "CPU": share,
         **({f"delay p{one}": delays.percentile(one) for one in (50, 99)} if clients else {}),
+        **({"CPU each": spent / clients / total} if clients else {}),
     }
 
 
@@ -335,11 +340,18 @@ def _delay_table(rounds: Rounds) -> Table:
             *(["delay p50", "delay p99"] * (name == _FOLLOWED)),
         ]
         shown = [milliseconds(rounds.median(name, quantity)) for quantity in quantities]
-        rows.append([name, *shown, *[""] * (4 - len(shown)), f"{rounds.median(name, 'CPU'):.0%}"])
+        each = ""
+        if name == _FOLLOWED:
+            each = f"{rounds.median(name, 'CPU each') * 1e6:.1f} µs"
+        share = f"{rounds.median(name, 'CPU'):.0%}"
+        rows.append([name, *shown, *[""] * (4 - len(shown)), share, each])
     title = (
         f"Server-sent events of `aquipu web` at {_RATE} appends/s, from acknowledgement to client"
     )
-    columns = ["", "append, median", "append, 99 %", "delay, median", "delay, 99 %", "CPU"]
+    columns = [
+        *("", "append, median", "append, 99 %", "delay, median", "delay, 99 %", "CPU"),
+        "of it, an event and client",
+    ]
     return Table(title, columns, rows)
 
 
@@ -378,6 +390,12 @@ def _main(arguments: Sequence[str]) -> Any:
     what, *numbers = arguments
     if what == "view":
         return asyncio.run(view(int(numbers[0])))
+    if what == "paced":
+        clients, seconds = map(int, numbers)
+        with TemporaryDirectory(prefix="benchmarks-", dir=".") as directory:
+            settings = replace(full(Path(directory), servers=True), following_seconds=2 * seconds)
+            sys.stdout.write(f"{_paced(settings, clients)}\n")
+            return None
     return asyncio.run(follow(*map(int, numbers)))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 from weakref import WeakKeyDictionary
 
 from aquipu import AquipuError, Record, Store
+from aquipu.contrib.streaming.places import Labels, Place, framed
 from aquipu.contrib.streaming.shown import event, shown
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ PIECE_BYTES = 32 * 1024
 """How much is sent at once, in bytes of events, unless one alone is larger."""
 _RING_BYTES = 1024 * 1024
 _RING_RECORDS = 2048
+_ALIKE = 64  # pieces
 _TAKEN_RECORDS = 256  # between two turns of the loop
-_PAUSE_A_CLIENT = 40e-6  # seconds that events gather, so that sending them does not take it all
+_PAUSE_A_CLIENT = 25e-6  # seconds that events gather, so that sending them does not take it all
 _PAUSE_MAX = 0.02
 
 
@@ -44,17 +46,14 @@ def ready(record: Record) -> Ready:
     return Ready(record.relations, event(None, record.sequence, shown(record)))
 
 
-class Labels(NamedTuple):
-    """The labels of the records that a client wants."""
+class Piece(NamedTuple):
+    """Events that are sent at once."""
 
-    every: frozenset[str]
-    any_of: frozenset[str]
-
-    def fit(self, carried: tuple[str, ...]) -> bool:
-        """Return whether a record with these labels is wanted."""
-        return self.every.issubset(carried) and (
-            not self.any_of or not self.any_of.isdisjoint(carried)
-        )
+    text: bytes
+    following: int
+    """Sequence behind the last record that they stand for."""
+    travelling: bytes
+    """As `Place.write` takes it; empty when there is nothing to send."""
 
 
 class Live:
@@ -73,7 +72,8 @@ class Live:
         self._begun = Signal()
         self._task: Task[None] | None = None
         self._beat: TimerHandle | None = None
-        self._same: tuple[int, int, Labels, tuple[bytes, int]] | None = None  # what was asked last
+        self._places: dict[Place, None] = {}  # of clients that are written to directly
+        self._alike: dict[tuple[int, Labels], Piece] = {}  # what was asked since the last record
 
     @contextmanager
     def joined(self, store: AnyLog) -> Iterator[None]:
@@ -105,17 +105,34 @@ class Live:
         """Wait until it is known where the log ends."""
         await self._begun.wait()
 
-    async def news(self, sequence: int) -> bool:
-        """Wait for records from here on, or the end; False when none came for `HEARTBEAT`."""
-        if not (self.has_ended or self.is_over):
-            await self._news.wait()
-        return self.next > sequence or self.has_ended or self.is_over
+    async def news(self, place: Place) -> bool:
+        """Wait for what a client has not been sent, or the end; False: none for `HEARTBEAT`.
 
-    def after(self, sequence: int, wanted: Labels) -> tuple[bytes, int]:
-        """Return the events from a sequence on, some at a time, and where to go on behind them."""
-        same = self._same
-        if same is not None and same[:3] == (sequence, self.next, wanted):
-            return same[3]
+        Meanwhile it is sent what comes, if it can be written to directly and takes it.
+        """
+        if self.has_ended or self.is_over:
+            return True
+        if place.write is None:
+            await self._news.wait()
+        else:
+            self._places[place] = None
+            try:
+                await place.wait()
+            finally:
+                del self._places[place]
+        is_more = self.next > place.next or self.first > place.next
+        return place.written or is_more or self.has_ended or self.is_over
+
+    def after(self, sequence: int, wanted: Labels) -> Piece:
+        """Return the events from a sequence on, some at a time."""
+        piece = self._alike.get((sequence, wanted))
+        if piece is None:
+            if len(self._alike) >= _ALIKE:
+                self._alike.clear()
+            piece = self._alike[sequence, wanted] = self._piece(sequence, wanted)
+        return piece
+
+    def _piece(self, sequence: int, wanted: Labels) -> Piece:
         texts: list[bytes] = []
         size, at = 0, sequence
         for labels, text in self._ring[sequence - self.first :]:
@@ -125,9 +142,22 @@ class Live:
                 texts.append(text)
                 size += len(text)
             at += 1
-        found = b"".join(texts), at
-        self._same = sequence, self.next, wanted, found
-        return found
+        text = b"".join(texts)
+        return Piece(text, at, framed(text) if text else b"")
+
+    def _write(self) -> None:
+        """Write what has come to the clients that are written to directly."""
+        for place in self._places:
+            while self.first <= place.next < self.next:
+                piece = self.after(place.next, place.wanted)
+                if piece.travelling:
+                    assert place.write is not None
+                    if not place.write(piece.travelling):
+                        break
+                    place.written = True
+                place.next = piece.following
+            if place.next != self.next:
+                place.wake()
 
     async def _run(self, store: AnyLog) -> None:
         try:
@@ -155,7 +185,9 @@ class Live:
         self.next += len(made)
         if self._bytes > _RING_BYTES or len(self._ring) > _RING_RECORDS:
             self._drop()
-        self._tell()
+        self._alike.clear()
+        self._write()
+        self._signal()
 
     def _heartbeat(self) -> None:
         if self._beat is not None:
@@ -164,6 +196,12 @@ class Live:
         self._tell()
 
     def _tell(self) -> None:
+        """Let all clients go on."""
+        self._signal()
+        for place in self._places:
+            place.wake()
+
+    def _signal(self) -> None:
         self._news.set()
         self._news = Signal()
 
@@ -181,7 +219,8 @@ class Live:
 
     def _forget(self, sequence: int) -> None:
         self.first = self.next = sequence
-        self._ring, self._bytes, self._same = [], 0, None
+        self._ring, self._bytes = [], 0
+        self._alike.clear()
 
 
 _live: WeakKeyDictionary[AnyLog, Live] = WeakKeyDictionary()

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from starlette.applications import Starlette
 
+from aquipu.contrib.streaming.places import EXTENSION
+
 if TYPE_CHECKING:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
 else:
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
@@ -57,6 +59,26 @@ class Bounded(Protocol):
         if self._look_at is not None:
             self._look_at.cancel()
         super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request; a stream that answers it may be written to directly."""
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: self.write_directly}  # type: ignore[dict-item]
+
+    def write_directly(self, piece: bytes) -> bool:
+        """Send a piece of the response under way, as `streaming.places` says."""
+        cycle = self.cycle
+        if (
+            cycle is None
+            or not (cycle.response_started and cycle.chunked_encoding)
+            or cycle.response_complete
+            or cycle.disconnected
+            or self.flow.write_paused
+            or self.transport.is_closing()
+        ):
+            return False
+        self.transport.write(piece)
+        return True
 
     @property
     def is_idle(self) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -25,7 +26,7 @@ from aquipu.contrib import sse
 from aquipu.contrib.streaming.live import live_of
 from aquipu.contrib.web import api, server
 from aquipu.contrib.web.app import app
-from aquipu.contrib.web.server import address_of, listening, serve
+from aquipu.contrib.web.server import Bounded, address_of, listening, serve
 from tests.callers import tick
 from tests.cli.support import COMMAND, run
 
@@ -138,6 +139,54 @@ async def test_a_follower_that_takes_nothing_is_dropped(
             while live_of(store).clients:
                 await store.append_many([bytes(10_000)] * 100)
         writer.close()
+
+
+@pytest.mark.asyncio
+async def test_clients_that_are_written_to_directly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets what it wants, in order, without a gap or a double, however often it takes no more
+    for a moment and its own task has to go on.
+    """
+    written, tries = [], count()
+    direct = Bounded.write_directly
+
+    def fickle(self: Bounded, piece: bytes) -> bool:
+        is_sent = next(tries) % 3 != 1 and direct(self, piece)
+        written.append(is_sent)
+        return is_sent
+
+    monkeypatch.setattr(Bounded, "write_directly", fickle)
+    async with Store.open(tmp_path / "store") as store, served(store) as port:
+        targets = ["/api/events?start=earliest", "/api/events?start=earliest&relation=odd"]
+        clients = [await following(port, target) for target in targets * 2]
+        for number in range(20):
+            await store.append(b"%d" % number, relations=["odd"] * (number % 2))
+            await asyncio.sleep(0)
+        for (reader, writer), step in zip(clients, (1, 2, 1, 2), strict=True):
+            assert await ids_until(reader, 19) == list(range(step - 1, 20, step))
+            writer.close()
+    assert {True, False} == set(written)
+
+
+async def following(port: int, target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client of the stream of records, whose stream has begun."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    await asyncio.wait_for(reader.readuntil(b"retry: 1000\n\n\r\n"), 20)
+    return reader, writer
+
+
+async def ids_until(reader: asyncio.StreamReader, last: int) -> list[int]:
+    """The ids of the events, piece by piece as HTTP has them, up to this one."""
+    found: list[int] = []
+    async with asyncio.timeout(20):
+        while not found or found[-1] < last:
+            size = int(await reader.readline(), 16)
+            text = await reader.readexactly(size + 2)
+            assert text.endswith(b"\n\n\r\n")
+            found += [int(line[4:]) for line in text.split(b"\n") if line.startswith(b"id: ")]
+    return found
 
 
 @pytest.mark.asyncio

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import Future, get_running_loop
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -95,7 +96,8 @@ def web_command(
         )
     wish = _Wish(host, port, token, write, allow_host or None)
     with exit_codes():
-        number = anyio.run(_show, store, wish)
+        options = {"use_uvloop": find_spec("uvloop") is not None}  # which is faster
+        number = anyio.run(_show, store, wish, backend_options=options)
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)
 
 
