@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import Future, get_running_loop
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -96,9 +95,17 @@ def web_command(
         )
     wish = _Wish(host, port, token, write, allow_host or None)
     with exit_codes():
-        options = {"use_uvloop": find_spec("uvloop") is not None}  # which is faster
-        number = anyio.run(_show, store, wish, backend_options=options)
+        number = anyio.run(_show, store, wish, backend_options={"use_uvloop": _has_uvloop()})
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)
+
+
+def _has_uvloop() -> bool:
+    """Return whether there is the faster loop."""
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _token(file: str | None) -> str | None:
