@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from time import monotonic, sleep
 from aquipu.postgres.address import address_of
 from aquipu.postgres.schema.migrating import migrate
 from benchmarks.servers import free_port, postgresql_programs, said, user_for_postgresql
-from tests.postgres.unsynced import library, roll_back
+from tests.postgres.unsynced import end_process, for_this_process, library, roll_back
 
 _START_SECONDS = 60.0
 ASKED = "ada"
@@ -56,8 +57,7 @@ class Server:
         place = Path(mkdtemp(prefix="aquipu-postgresql-", dir="/tmp"))
         user_for_postgresql(place, [place])
         server = cls(place, free_port())
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        said([str(server.programs / "initdb"), "-D", str(place / "files"), *options], server.user)
+        said(["cp", "-a", str(_new_files()), str(server.files)])
         server.configure(**_SETTINGS)
         rules = server.files / "pg_hba.conf"
         rules.write_text(f"host all {ASKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
@@ -178,6 +178,17 @@ class Server:
         shutil.rmtree(self.place, ignore_errors=True)
 
 
+@cache
+def _new_files() -> Path:
+    """The files of a server without data, which others copy: making them takes a second or two."""
+    place = for_this_process("aquipu-postgresql-")
+    server = Server(place, 0)
+    user_for_postgresql(place, [place])
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+    said([str(server.programs / "initdb"), "-D", str(server.files), *options], server.user)
+    return server.files
+
+
 def _children_of(files: Path) -> list[int]:
     """The processes whose working directory these files are: a server and its backends."""
     found = []
@@ -214,6 +225,7 @@ def shared() -> Server:
 
 def end_session() -> None:
     """Let go of the server of this run; the last worker that does so ends it."""
+    end_process()
     if not _shared:
         return
     server, users = _shared.pop()

@@ -12,6 +12,8 @@ system that journals them in order; and what libraries write by themselves (stdi
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -26,10 +28,27 @@ _NOTE = Struct("<IIQQQQ")
 _SECTOR = 512
 
 
+_places: list[Path] = []
+
+
+def for_this_process(prefix: str) -> Path:
+    """A new directory, which is removed at the end of this process."""
+    place = Path(mkdtemp(prefix=prefix, dir="/tmp"))
+    _places.append(place)
+    return place
+
+
+@atexit.register
+def end_process() -> None:
+    """Remove these directories."""
+    while _places:
+        shutil.rmtree(_places.pop(), ignore_errors=True)
+
+
 @cache
 def library() -> Path:
     """The library, compiled; any user may load it."""
-    place = Path(mkdtemp(prefix="aquipu-unsynced-", dir="/tmp"))
+    place = for_this_process("aquipu-unsynced-")
     place.chmod(0o755)
     made = place / "unsynced.so"
     command = ["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(made), str(_SOURCE)]
