@@ -124,8 +124,10 @@ def test_from_an_archive(tmp_path: Path, address: str) -> None:
 
 
 def test_a_clock_that_was_set_back(tmp_path: Path, address: str) -> None:
-    """Times are kept as they were, also where one is earlier than the one before."""
-    times = [500, 501, 90, 95, 600, 601, 602, 3, 3, 700]
+    """Times are kept as they were, also where one is earlier than the one before: more often than a
+    store would follow its clock, and where a batch begins and ends with the same time.
+    """
+    times = [500, 501, 90, 95, 600, 601, 602, 3, 3, 700, *range(460, 410, -2), 700]
     records = [
         Record(40 + place, 10**18 + time * 10**10, b"%d" % place)
         for place, time in enumerate(times)
