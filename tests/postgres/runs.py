@@ -51,10 +51,10 @@ async def same(one: str | Path, other: str | Path) -> int:
     count = 0
     async with Reader.open(one) as left, Reader.open(other) as right:
         assert left.next_sequence == right.next_sequence
-        records = right.scan()
-        async for record in left.scan():
-            assert record == await anext(records)
-            count += 1
+        async with right.scan() as records:
+            async for record in left.scan():
+                assert record == await anext(records)
+                count += 1
     return count
 
 
