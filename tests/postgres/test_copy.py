@@ -195,8 +195,8 @@ def test_an_archive_has_no_cursors(tmp_path: Path, address: str) -> None:
 @pytest.mark.proof
 def test_copies_that_are_killed(tmp_path: Path, server: Server) -> None:
     """There and back they come out the same; a million records: ``python -m tests.postgres``."""
-    counts = copies(tmp_path, server, 30_000, 4, 1.5)
-    assert counts["records"] == 30_000
+    counts = copies(tmp_path, server, 10_000, 2, 1.5)
+    assert counts["records"] == 10_000
 
 
 def test_a_copy_that_is_cut_short(
