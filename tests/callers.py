@@ -188,40 +188,47 @@ POLICIES = pytest.mark.parametrize(
 
 class OracleDisk(Disk):
     """Knows by itself, from the frames' headers and the calls of the system, which sequences were
-    written and synced.
+    written and synced: a sync covers the file that it is of, and no other.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.written = 0
         """One past the last record written."""
-        self.synced = 0
-        """Everything below was covered by a sync that has returned."""
         self.syncs = 0
+        """Syncs that have returned, of any file."""
+        self._unsynced: dict[int, int] = {}  # descriptor: first sequence that no sync has covered
+
+    @property
+    def synced(self) -> int:
+        """Everything below was covered by a sync that has returned."""
+        return min(self._unsynced.values(), default=self.written)
 
     def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
         super().write(descriptor, buffers, offset)
-        self._note(buffers)
+        self._note(descriptor, buffers)
 
     def write_synced(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> bool:
-        covers_all = self.synced == self.written
+        is_alone = descriptor not in self._unsynced
         if not super().write_synced(descriptor, buffers, offset):
             return False
-        self._note(buffers)
+        self._note(descriptor, buffers)
         self.syncs += 1
-        if covers_all:
-            self.synced = self.written
+        if is_alone:
+            self._unsynced.pop(descriptor, None)
         return True
 
     def sync(self, descriptor: int) -> None:
-        covered = self.written
+        before = self._unsynced.get(descriptor), self.written
         super().sync(descriptor)
         self.syncs += 1
-        self.synced = covered
+        if before == (self._unsynced.get(descriptor), self.written):
+            self._unsynced.pop(descriptor, None)
 
-    def _note(self, buffers: Sequence[bytes]) -> None:
+    def _note(self, descriptor: int, buffers: Sequence[bytes]) -> None:
         if buffers[0].startswith(MAGIC):
             _, _, records, _, first = struct.unpack_from("<4sIIIQ", buffers[0])
+            self._unsynced.setdefault(descriptor, first)
             self.written = first + records
 
 
