@@ -17,6 +17,7 @@ from anyio import fail_after, to_thread
 from aquipu.cli.top.samples import Behind, Sample, WriterSeen
 from aquipu.errors import AquipuError, NotAStoreError
 from aquipu.local.check.diagnosis.diagnose import writer_at
+from aquipu.local.disk.directory import check_there
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import SCHEME, address_in, is_shared
@@ -209,8 +210,7 @@ class DirectorySource:
 
 def _store_id(disk: Disk, path: str) -> bytes:
     """Return the id of the store that must be there. Raises NotAStoreError."""
-    if not disk.exists(path):
-        raise NotAStoreError(path, "there is nothing of this name")
+    check_there(disk, path)
     with translate_os_errors(path, "read"):
         try:
             return read_manifest(disk, path).store_id

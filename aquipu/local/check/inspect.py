@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aquipu.errors import CorruptionError, NotAStoreError, StoreLockedError
+from aquipu.local.disk.directory import check_there
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.lock import Lock, holder_of
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -99,8 +100,7 @@ def hold_at_rest(disk: Disk, path: str) -> Iterator[None]:
 
     Raises NotAStoreError and StoreLockedError.
     """
-    if not disk.exists(path):
-        raise NotAStoreError(path, "there is nothing of this name")
+    check_there(disk, path)
     with suppress(
         CorruptionError
     ):  # of the manifest: that is what `examined` and `verify_all` are there to say

@@ -41,6 +41,7 @@ from aquipu.errors import (
 from aquipu.local.check.actions import RepairAction, Step, firsts_in
 from aquipu.local.check.plan import plan, store_id_of
 from aquipu.local.check.rights import keep_rights
+from aquipu.local.disk.directory import check_there
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import OutcomeUnknown, put_aside, sync_directory, write_whole
 from aquipu.local.disk.lock import Lock, holder_of
@@ -107,8 +108,7 @@ def repairing(disk: Disk, path: str, progress: OnProgress = lambda size: None) -
     CorruptionError for damage that cannot be repaired here. ``progress`` is called with the
     number of bytes that were read.
     """
-    if not disk.exists(path):
-        raise NotAStoreError(path, "there is nothing of this name")
+    check_there(disk, path)
     with suppress(CorruptionError):  # that is what we are here for
         check_place(disk, path)
     with translate_os_errors(path, "lock"):

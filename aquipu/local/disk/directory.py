@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic_ns, time_ns
 
+from aquipu.errors import NotAStoreError
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.os_errors import is_nowhere
+from aquipu.local.disk.os_errors import is_nowhere, translate_os_errors
 from aquipu.local.disk.pins import Pin
 
 _TICK = 50_000_000
@@ -82,3 +83,10 @@ class Directory:
         if now is None:
             return "the directory was removed or replaced while it was open"
         return f"the path leads no longer to the directory that was opened: that is now {now}"
+
+
+def check_there(disk: Disk, path: str) -> None:
+    """Raise NotAStoreError when nothing has this path, StoreUnavailableError if nobody can say."""
+    with translate_os_errors(path, "look at"):
+        if not disk.exists(path):
+            raise NotAStoreError(path, "there is nothing of this name")

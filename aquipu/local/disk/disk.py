@@ -15,10 +15,11 @@ from socket import socket
 from typing import BinaryIO
 
 from aquipu.local.disk.open_files import Stream, open_files
+from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.pins import Pin, Pins
 from aquipu.local.disk.rights import Rights
 from aquipu.local.disk.sockets import listen
-from aquipu.local.disk.system import is_marked, machine_life, mark
+from aquipu.local.disk.system import is_marked, machine_life, mark, try_flock
 
 _NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
 _NO_DIRECTORY_LOCKS = _NOT_OFFERED | {EBADF, EISDIR, ENOLCK}  # NFS locks only what may be written
@@ -116,11 +117,18 @@ class Disk:
             open_files.close(descriptor)
 
     def exists(self, path: str) -> bool:
-        """Return whether anything has this name, also a link that leads nowhere."""
+        """Return whether anything has this name, also a link that leads nowhere.
+
+        OSError when the system does not say.
+        """
         try:
             with self._pins.within(path) as (within, name):
                 os.stat(name, dir_fd=within, follow_symlinks=False)
-        except (OSError, ValueError):
+        except OSError as error:
+            if is_nowhere(error):
+                return False
+            raise
+        except ValueError:  # no name at all
             return False
         return True
 
@@ -344,7 +352,7 @@ class Disk:
         while True:
             descriptor = self._open(path, access)
             try:
-                if not self._flock(descriptor, exclusive=not shared):
+                if not try_flock(descriptor, exclusive=not shared):
                     open_files.close(descriptor)
                     return None
                 with suppress(FileNotFoundError):
@@ -363,7 +371,7 @@ class Disk:
         """
         descriptor = self._directory(path)
         try:
-            if self._flock(descriptor, exclusive=not shared):
+            if try_flock(descriptor, exclusive=not shared):
                 return descriptor
         except OSError as error:
             if error.errno in _NO_DIRECTORY_LOCKS:
@@ -373,19 +381,12 @@ class Disk:
         open_files.close(descriptor)
         return None
 
-    def _flock(self, descriptor: int, *, exclusive: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
     def try_hold(self, descriptor: int, *, exclusive: bool = False) -> bool:
         """Hold an open file, without waiting, while the descriptor is open; False if impossible.
 
         Several may hold it, or one ``exclusive``. `try_remove` leaves a file that is held.
         """
-        return self._flock(descriptor, exclusive=exclusive)
+        return try_flock(descriptor, exclusive=exclusive)
 
     def try_remove(self, path: str) -> bool:
         """Remove a file unless it is held; False then."""

@@ -45,6 +45,15 @@ def is_marked(descriptor: int) -> bool:
     return bool(found != fcntl.F_UNLCK)
 
 
+def try_flock(descriptor: int, *, exclusive: bool) -> bool:
+    """Lock an open file, without waiting; False when another holder has it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def machine_life() -> bytes:
     """Return 16 bytes that change when the machine boots; zeros where the system has none."""
     try:

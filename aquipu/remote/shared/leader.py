@@ -16,6 +16,7 @@ import anyio
 
 from aquipu.errors import AquipuError, StoreLockedError, StoreUnavailableError
 from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.sockets import listen_alone
 from aquipu.local.disk.system import network_file_system, process_id
 from aquipu.local.format.names import MANIFEST, SOCKET
@@ -88,7 +89,9 @@ class Leader:
                 f"it lies on a network file system ({kind}), where processes of other machines "
                 "cannot reach its socket",
             )
-        if self._is_known and not self._disk.exists(f"{self._path}/{MANIFEST}"):
+        with translate_os_errors(self._path, "go on with"):
+            is_there = not self._is_known or self._disk.exists(f"{self._path}/{MANIFEST}")
+        if not is_there:
             raise StoreUnavailableError(
                 self._path, "go on with", "the directory of the store was removed or replaced"
             )

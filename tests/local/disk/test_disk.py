@@ -447,6 +447,26 @@ def test_a_link_to_nowhere_exists(disk: Disk, tmp_path: Path) -> None:
     assert disk.exists(str(tmp_path / "link"))
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.EBADF, errno.ESTALE])
+def test_a_name_of_which_the_system_says_nothing(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """It is not taken for one that is missing: exists raises."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(OSError, match=os.strerror(error)):
+        disk.exists(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["missing", "file/below", "x" * 300, "\0"])
+def test_a_name_that_nothing_has(disk: Disk, file: int, tmp_path: Path, name: str) -> None:
+    """A path that leads nowhere, for whatever reason, does not exist."""
+    assert not disk.exists(f"{tmp_path}/{name}")
+
+
 def test_a_file_is_cut_and_lengthened(disk: Disk, file: int) -> None:
     """truncate sets the size; what it adds is zeros."""
     disk.write(file, [b"abcdef"], 0)

@@ -28,6 +28,7 @@ from aquipu import (
     StoreUnavailableError,
 )
 from aquipu.local.disk.system import file_system, network_file_system
+from aquipu.local.format.names import MANIFEST
 from aquipu.remote.shared.leader import socket_of
 from tests.disk import FailingDisk
 from tests.remote.daemon.served import soon, until
@@ -261,6 +262,20 @@ async def test_the_directory_was_removed(path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="removed or replaced"):
         await soon(second.aclose())
     assert not is_there(path)
+
+
+async def test_nobody_can_say_whether_the_directory_is_there(path: Path) -> None:
+    """Whoever would take over says what the system says, and not that the directory is gone."""
+    disk = FailingDisk()
+    first = await Store.open(path, shared=True)
+    second = await Store.open(path, shared=True, disk=disk, lock_timeout=0.2)
+    await second.append(b"x")
+    disk.fail("exists", EIO, forever=True, of=MANIFEST)
+    await first.aclose()
+    with pytest.raises(StoreUnavailableError, match=r"go on with.*Input/output error"):
+        await soon(second.append(b"y"))
+    with pytest.raises(StoreUnavailableError, match="Input/output error"):
+        await soon(second.aclose())
 
 
 # who may not

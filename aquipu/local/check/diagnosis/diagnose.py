@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from time import time_ns
 
-from aquipu.errors import AquipuError, CorruptionError, NotAStoreError
+from aquipu.errors import AquipuError, CorruptionError
 from aquipu.local.check.actions import RepairAction, firsts_in
 from aquipu.local.check.at_work import verify_at_work
 from aquipu.local.check.diagnosis.facts import (
@@ -26,6 +26,7 @@ from aquipu.local.check.diagnosis.segments import Log, segments_of
 from aquipu.local.check.inspect import TornTail, Writer, examined, iso_time, sizes_of, torn_tail_of
 from aquipu.local.check.plan import plan, store_id_of
 from aquipu.local.check.verify import Damage, damages_of, verify_all
+from aquipu.local.disk.directory import check_there
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import holder_of
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -68,8 +69,7 @@ def diagnose(
     Raises NotAStoreError, UnsupportedFormatError and StoreUnavailableError. What is damaged is in
     the diagnosis.
     """
-    if not disk.exists(path):
-        raise NotAStoreError(path, "there is nothing of this name")
+    check_there(disk, path)
     with suppress(CorruptionError):  # of the manifest: it is in the diagnosis
         check_place(disk, path)
     with translate_os_errors(path, "read"):
