@@ -11,7 +11,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, get_running_loop, sleep
 from functools import partial
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
 from aquipu.local.cursor import LocalCursor, hold_beside_writer, lags
@@ -24,6 +24,7 @@ from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.read.tail import Windows
+from aquipu.local.retain.bookmarks import holds
 from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
 from aquipu.record import Lag
 from aquipu.runtime.closing import Closing, Opening
@@ -32,8 +33,7 @@ from aquipu.runtime.handoff import Handoff
 if TYPE_CHECKING:
     from aquipu.archive.archive import Archive
     from aquipu.archive.read.joined import Joined
-    from aquipu.archive.read.reader import ArchiveReader
-    from aquipu.postgres.opening import DatabaseReader
+    from aquipu.postgres.address import Address
 
 _PAUSE = 0.001  # seconds between two looks at the progress page, growing
 _PAUSE_GROWS = 1.25
@@ -45,6 +45,44 @@ Only a writer that found none makes another.
 """
 
 
+class Source(Protocol):
+    """A log that is read and not written: files, an archive, or tables of a database."""
+
+    @property
+    def path(self) -> str:
+        """What it is called in errors."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    @property
+    def first_sequence(self) -> int:
+        """Sequence of the first record kept."""
+
+    @property
+    def next_sequence(self) -> int:
+        """One past the last acknowledged record."""
+
+    @property
+    def generation(self) -> bytes:
+        """Generation that it is in."""
+
+    def reader(self, face: Face) -> LogReader:
+        """Return what can be read; it keeps the face."""
+
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
+        """Return the place of a consumer; see `Reader.cursor`."""
+
+    async def cursors(self) -> dict[str, Lag]:
+        """Return how far each cursor is behind, by name."""
+
+    async def holds(self) -> dict[str, int]:
+        """Return the holds by name."""
+
+    async def aclose(self) -> None:
+        """Let go of the log and end its followers; do nothing the second time."""
+
+
 class Reader(Readable, Closing):
     """A log for reading, in any process.
 
@@ -54,14 +92,10 @@ class Reader(Readable, Closing):
     What it sees has been acknowledged, and is never a commit under way.
     """
 
-    def __init__(
-        self, path: str, disk: Disk, loop: AbstractEventLoop, handoff: Handoff, segments: Catalog
-    ) -> None:
+    def __init__(self, source: Source, loop: AbstractEventLoop) -> None:
         """Prepare a reader; not called by users: `Reader.open` does."""
-        super().__init__(path, loop)
-        self._files = _Files(path, disk, handoff, segments)
-        self._closed = False
-        self._joined: Joined | None = None  # with an archive
+        super().__init__(source.path, loop)
+        self._source = source
 
     @staticmethod
     def open(
@@ -85,8 +119,7 @@ class Reader(Readable, Closing):
         address of a daemon.
         """
         if is_archive(path):
-            place = cast("str | Archive", path)
-            return cast("Opening[Reader]", _opening_archive(place))  # its calls are the same
+            return Opening(partial(_open_archive, cast("str | Archive", path)))
         path = cast("StrPath", path)
         address = address_in(path)
         if address is not None:
@@ -96,28 +129,32 @@ class Reader(Readable, Closing):
             )
         database = database_in(path)
         if database is not None:
-            return cast("Opening[Reader]", _opening_database(database))  # its calls are the same
+            return _opening_database(database)
         disk = Disk() if disk is None else disk
         return Opening(partial(_open, absolute(path), disk, archive))
 
     @property
     def first_sequence(self) -> int:
-        """Sequence of the first record kept."""
-        return self._files.catalog.first_sequence
+        """Sequence of the first record kept, as far as it was looked."""
+        return self._source.first_sequence
 
     @property
     def next_sequence(self) -> int:
-        """One past the last acknowledged record."""
-        return self._files.next_sequence
+        """One past the last acknowledged record, as far as it was looked."""
+        return self._source.next_sequence
+
+    @property
+    def generation(self) -> str:
+        """The generation of the log: see `Store.generation`."""
+        return self._source.generation.hex()
 
     def cursor(self, name: str, *, hold: bool = False) -> Cursor:
         """Return the place of a consumer, kept under this name: see `Cursor`.
 
         Its file, and that of its ``hold``, are the only ones that a Reader ever writes. TypeError
-        or ValueError for what is no name.
+        or ValueError for what is no name; ValueError for an archive, which keeps none.
         """
-        files, check = self._files, self._check_readable
-        return LocalCursor(name, files, files.catalog.store_id, check, hold=hold)
+        return self._source.cursor(name, self._face, hold=hold)
 
     async def cursors(self) -> dict[str, Lag]:
         """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`.
@@ -125,31 +162,26 @@ class Reader(Readable, Closing):
         A cursor that does not check is left out. Raises what reading raises.
         """
         self._check_readable()
-        return await self._files.lags()
+        return await self._source.cursors()
 
-    @property
-    def generation(self) -> str:
-        """The generation of the log: see `Store.generation`."""
-        return self._files.catalog.generation.hex()
+    async def holds(self) -> dict[str, int]:
+        """Return the holds by name: see `Store.holds`. Raises what that raises."""
+        self._check_readable()
+        return await self._source.holds()
 
     async def aclose(self) -> None:
-        """Let go of the store and end its followers; do nothing the second time."""
-        if not self._closed:
-            self._closed = self._files.is_closed = True
-            self._files.finder.close(StoreClosedError(self._path))
-            if self._joined is not None:
-                self._joined.close()
-            self._files.catalog.close()
+        """Let go of the log and end its followers; do nothing the second time."""
+        await self._source.aclose()
 
     def __repr__(self) -> str:
         return (
-            f"<Reader {self._path!r} {'closed' if self._closed else 'open'}"
+            f"<Reader {self._path!r} {'closed' if self._source.is_closed else 'open'}"
             f" next_sequence={self.next_sequence}>"
         )
 
     def _check_readable(self) -> None:
         self._check_owner()
-        if self._closed:
+        if self._source.is_closed:
             raise StoreClosedError(self._path)
 
     @property
@@ -158,11 +190,7 @@ class Reader(Readable, Closing):
 
     @property
     def _reader(self) -> LogReader:
-        if self._joined is not None:
-            from aquipu.archive.read.joined import JoinedReader
-
-            return JoinedReader(self._files, self._face, self._joined)
-        return LocalReader(self._files, self._face)
+        return self._source.reader(self._face)
 
 
 class _Files:
@@ -175,14 +203,36 @@ class _Files:
         self.catalog = catalog
         self.finder = Finder()
         self.windows = Windows()
+        self.joined: Joined | None = None  # with an archive
         self.is_closed = False
+
+    def reader(self, face: Face) -> LogReader:
+        if self.joined is not None:
+            from aquipu.archive.read.joined import JoinedReader
+
+            return JoinedReader(self, face, self.joined)
+        return LocalReader(self, face)
+
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
+        return LocalCursor(name, self, self.catalog.store_id, face.check_readable, hold=hold)
+
+    async def cursors(self) -> dict[str, Lag]:
+        seen, store_id = await self.snapshot(), self.catalog.store_id
+        return await self.handoff.run(lags, self.path, store_id, seen, time_ns())
+
+    async def holds(self) -> dict[str, int]:
+        return await self.handoff.run(holds, self.disk, self.path, self.catalog.store_id)
+
+    async def aclose(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self.finder.close(StoreClosedError(self.path))
+            if self.joined is not None:
+                self.joined.close()
+            self.catalog.close()
 
     async def snapshot(self) -> Snapshot:
         return await self.handoff.run(self.catalog.look)
-
-    async def lags(self) -> dict[str, Lag]:
-        seen, store_id = await self.snapshot(), self.catalog.store_id
-        return await self.handoff.run(lags, self.path, store_id, seen, time_ns())
 
     def followed(self, face: Face) -> Followed:
         return _Watch(self, face)
@@ -287,29 +337,34 @@ class _Watch(Followed):
         self._left = True
 
 
-def _opening_database(database: str) -> Opening[DatabaseReader]:
+def _opening_database(database: str) -> Opening[Reader]:
     from aquipu.postgres.address import address_of  # here: a local store needs none of it
-    from aquipu.postgres.opening import open_reader
 
-    return Opening(partial(open_reader, address_of(database)))
+    return Opening(partial(_open_database, address_of(database)))
 
 
-def _opening_archive(place: str | Archive) -> Opening[ArchiveReader]:
+async def _open_database(address: Address) -> Reader:
+    from aquipu.postgres.opening import open_source
+
+    return Reader(await open_source(address), get_running_loop())
+
+
+async def _open_archive(place: str | Archive) -> Reader:
     from aquipu.archive.archive import Archive  # here: a local store needs none of it
-    from aquipu.archive.read.reader import open_archive
+    from aquipu.archive.read.source import open_source
 
     archive = place if isinstance(place, Archive) else Archive(place)
-    return Opening(partial(open_archive, archive))
+    return Reader(await open_source(archive), get_running_loop())
 
 
 async def _open(path: str, disk: Disk, archive: Archive | None) -> Reader:
     loop = get_running_loop()
     handoff = Handoff(loop)
     await load(handoff)
-    reader = Reader(path, disk, loop, handoff, await handoff.run(Catalog, disk, path))
+    files = _Files(path, disk, handoff, await handoff.run(Catalog, disk, path))
     if archive is not None:
         from aquipu.archive.read.joined import Joined
         from aquipu.archive.read.log import opened
 
-        reader._joined = Joined(reader._files, partial(opened, archive))
-    return reader
+        files.joined = Joined(files, partial(opened, archive))
+    return Reader(files, loop)

@@ -108,7 +108,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "reader": frozenset(
         {"words", "reading", "runtime", "local", "local/disk", "local/read", "local/index"}
-        | {"local/preload", "postgres"}
+        | {"local/preload", "local/retain", "postgres"}
         | {"archive", "archive/read"}
     ),
     "store": frozenset(

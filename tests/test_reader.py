@@ -39,7 +39,7 @@ from aquipu import (
     UnsupportedFormatError,
     WrongLoopError,
 )
-from aquipu.local.format.names import ACKNOWLEDGED, MANIFEST
+from aquipu.local.format.names import ACKNOWLEDGED, MANIFEST, BookmarkKind, bookmark_name
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.read import progress_reader
 from tests import follow_child
@@ -213,6 +213,21 @@ async def test_what_a_reader_offers(tmp_path: Path) -> None:
         assert await take(reader.follow(0), 20) == records
         assert "next_sequence=20" in repr(reader)
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.asyncio
+async def test_holds_beside_the_writer(tmp_path: Path) -> None:
+    """A Reader says what is held, also by other processes; one that does not check is an error."""
+    async with Store.open(tmp_path) as store, Reader.open(tmp_path) as reader:
+        await store.append_many([b"x"] * 5)
+        assert await reader.holds() == {}
+        await store.hold("audit", 3)
+        assert await reader.holds() == {"audit": 3}
+        flip(tmp_path / bookmark_name(BookmarkKind.HOLD, "audit"), 20)
+        with pytest.raises(CorruptionError, match="audit"):
+            await reader.holds()
+    with pytest.raises(StoreClosedError):
+        await reader.holds()
 
 
 @pytest.mark.asyncio

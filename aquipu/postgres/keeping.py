@@ -61,11 +61,7 @@ class Keeping(Engine):
         return done != "DELETE 0"
 
     async def holds(self) -> dict[str, int]:
-        query = "SELECT name, sequence FROM aquipu.holds WHERE log = $1 ORDER BY name"
-        rows = await self.log.asking.ask(
-            lambda connection: connection.fetch(query, self.log.number)
-        )
-        return dict(map(tuple, rows))
+        return await holds(self.log)
 
     def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
         return PostgresCursor(self.log, face, name, hold=hold)
@@ -87,6 +83,13 @@ async def hold(log: Log, name: str, sequence: int) -> None:
         raise RecordPurgedError(log.path, sequence, first)
     if sequence > following:
         raise RecordNotWrittenError(log.path, sequence, following)
+
+
+async def holds(log: Log) -> dict[str, int]:
+    """Return the holds by name."""
+    query = "SELECT name, sequence FROM aquipu.holds WHERE log = $1 ORDER BY name"
+    rows = await log.asking.ask(lambda connection: connection.fetch(query, log.number))
+    return dict(map(tuple, rows))
 
 
 async def lags(log: Log) -> dict[str, Lag]:

@@ -9,7 +9,6 @@ from uuid import uuid4
 from aquipu.engine import Limits
 from aquipu.errors import (
     NotAStoreError,
-    StoreClosedError,
     StoreUnavailableError,
     UnsupportedFormatError,
 )
@@ -17,16 +16,15 @@ from aquipu.options import Options
 from aquipu.policy import Always
 from aquipu.postgres.address import Address
 from aquipu.postgres.engine import PostgresEngine
-from aquipu.postgres.keeping import PostgresCursor, lags
+from aquipu.postgres.keeping import PostgresCursor, holds, lags
 from aquipu.postgres.link.carrier import Carrier
 from aquipu.postgres.link.connections import Connections
 from aquipu.postgres.link.driver import module, settled
 from aquipu.postgres.log import Log
 from aquipu.postgres.read.reader import PostgresReader
 from aquipu.postgres.schema.versions import VERSION, refusal_of
-from aquipu.reading import Cursor, Face, LogReader, Readable
-from aquipu.record import Lag
-from aquipu.runtime.closing import Closing
+from aquipu.reading import Cursor, Face, LogReader
+from aquipu.record import Lag, Record
 
 SERVER_MIN = 140000
 """The earliest server, as ``server_version_num`` has it."""
@@ -139,67 +137,51 @@ def _reading(
     return Connections(address.readers, "any", address.shown, loop, seconds)
 
 
-class DatabaseReader(Readable, Closing):
-    """A log in a database for reading: the face of a `Reader`.
-
-    Made by `Reader.open`; belongs to the event loop that opened it.
-    """
+class DatabaseSource:
+    """A log in a database, as far as it may be read."""
 
     def __init__(self, log: Log) -> None:
-        """Prepare a reader; not called by users: `Reader.open` does."""
-        super().__init__(log.path, log.loop)
         self.log = log
+        self.path = log.path
+
+    @property
+    def is_closed(self) -> bool:
+        return self.log.is_closed
 
     @property
     def first_sequence(self) -> int:
-        """Sequence of the first record kept, as the server said last."""
         return self.log.progress.first_sequence
 
     @property
     def next_sequence(self) -> int:
-        """One past the last acknowledged record, as the server said last."""
         return self.log.progress.next_sequence
 
     @property
-    def generation(self) -> str:
-        """The generation of the log: see `Store.generation`."""
-        return self.log.generation.hex()
+    def generation(self) -> bytes:
+        return self.log.generation
 
-    def cursor(self, name: str, *, hold: bool = False) -> Cursor:
-        """Return the place of a consumer, kept under this name: see `Cursor`."""
-        return PostgresCursor(self.log, self._face, name, hold=hold)
+    def reader(self, face: Face) -> LogReader:
+        return PostgresReader(self.log, face)
+
+    async def get(self, sequence: int) -> Record:
+        """Return one record, to whoever has the source for itself. Raises as `Reader.get`."""
+        return await self.reader(Face(lambda: None, lambda: None)).get(sequence)
+
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
+        return PostgresCursor(self.log, face, name, hold=hold)
 
     async def cursors(self) -> dict[str, Lag]:
-        """Return how far each consumer is behind, by the name of its cursor."""
-        self._check_readable()
         return await lags(self.log)
 
+    async def holds(self) -> dict[str, int]:
+        return await holds(self.log)
+
     async def aclose(self) -> None:
-        """Let go of the log and end its followers; do nothing the second time."""
         self.log.close()
         await settled()
 
-    def __repr__(self) -> str:
-        return (
-            f"<Reader {self._path!r} {'closed' if self.log.is_closed else 'open'}"
-            f" next_sequence={self.next_sequence}>"
-        )
 
-    def _check_readable(self) -> None:
-        self._check_owner()
-        if self.log.is_closed:
-            raise StoreClosedError(self._path)
-
-    @property
-    def _face(self) -> Face:
-        return Face(self._check_owner, self._check_readable)
-
-    @property
-    def _reader(self) -> LogReader:
-        return PostgresReader(self.log, self._face)
-
-
-async def open_reader(address: Address, seconds: float = 20.0) -> DatabaseReader:
+async def open_source(address: Address, seconds: float = 20.0) -> DatabaseSource:
     """Open a log for reading; see `Reader.open`. Raises as that does."""
     module()
     loop = get_running_loop()
@@ -222,4 +204,4 @@ async def open_reader(address: Address, seconds: float = 20.0) -> DatabaseReader
     except BaseException:
         asking.close() if log is None else log.close()
         raise
-    return DatabaseReader(log)
+    return DatabaseSource(log)

@@ -128,6 +128,8 @@ class _SyncLog:
     """Return the place of a consumer: see `Store.cursor`."""
     cursors = _waiting(Store.cursors)
     """Return how far each consumer is behind, by the name of its cursor: see `Store.cursors`."""
+    holds = _waiting(Store.holds)
+    """Return the holds by name: see `Store.holds`."""
 
     @property
     def path(self) -> str:
@@ -244,8 +246,6 @@ class SyncStore(_SyncLog):
     """Keep everything from a sequence on: see `Store.hold`."""
     release = _waiting(Store.release)
     """Remove a hold: see `Store.release`."""
-    holds = _waiting(Store.holds)
-    """Return the holds by name: see `Store.holds`."""
     statistics = _at_once(Store.statistics)
     """Return a snapshot without waiting: see `Store.statistics`."""
     health = _at_once(Store.health)

@@ -80,6 +80,8 @@ async def test_it_reads_as_the_store_does(objects: MemoryBucket, tmp_path: Path)
                 found = [one async for one in archive.scan(**asked, reverse=reverse)]
                 assert found == [one async for one in store.scan(**asked, reverse=reverse)]
         assert await archive.relations() == await store.relations()
+        assert isinstance(archive, Reader)
+        assert (await archive.holds(), await archive.cursors()) == ({}, {})
         assert (await archive.page(limit=10)).records == every[:-11:-1]
         with pytest.raises(RecordNotWrittenError):
             await archive.get(RECORDS)
@@ -89,12 +91,12 @@ async def test_it_reads_as_the_store_does(objects: MemoryBucket, tmp_path: Path)
 async def test_few_requests(objects: MemoryBucket) -> None:
     """Opening looks into no segment, and what was fetched is not fetched again."""
     async with Reader.open(Kept(objects)) as archive:
-        opened = archive.requests  # type: ignore[attr-defined]
+        opened = len(objects.asked)
         assert opened <= 5
         for _ in range(2):
             assert len([one async for one in archive.scan(relation="rare")]) == 5
             segments = sum(ObjectKey.parse(key) is not None for key in objects.objects)
-            assert archive.requests - opened <= segments  # type: ignore[attr-defined]
+            assert len(objects.asked) - opened <= segments
 
 
 @pytest.mark.asyncio
@@ -103,7 +105,7 @@ async def test_it_follows(
 ) -> None:
     """What is archived later comes, also over the end of a segment; it ends with the reader."""
     monkeypatch.setattr(log_file, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("aquipu.archive.read.reader.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("aquipu.archive.read.source.LOOK_SECONDS", 0.001)
     async with Reader.open(Kept(objects)) as archive:
         async with archive.follow(start=RECORDS - 5) as records:
             for number in range(RECORDS - 5, RECORDS):

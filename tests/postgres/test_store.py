@@ -20,6 +20,7 @@ from aquipu import (
     Reader,
     Stage,
     Store,
+    StoreClosedError,
     StoreUnavailableError,
     UnsupportedFormatError,
 )
@@ -66,8 +67,13 @@ async def test_several_write_one_log(address: str) -> None:
         for who in (b"0", b"1", b"2"):
             numbers = [int(record.data[2:]) for record in seen if record.data[:1] == who]
             assert numbers == sorted(numbers)
+        await one.hold("audit", 50)
         async with Reader.open(address) as reader:
+            assert isinstance(reader, Reader)
             assert [record async for record in reader.scan()] == seen
+            assert await reader.holds() == {"audit": 50}
+        with pytest.raises(StoreClosedError):
+            await reader.holds()
 
 
 async def test_keys_and_expectations_hold_between_them(address: str) -> None:

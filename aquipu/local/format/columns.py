@@ -104,10 +104,7 @@ class Decoder:
     def records_carrying(self, label: str) -> list[Record]:
         """Return the records that carry a label."""
         count = len(self._lengths)
-        carriers = 0 if self._labels is None else self._labels.count(label.encode())
-        if not carriers:
-            return []
-        if 5 * carriers < count:
+        if self._labels is None or 5 * self._labels.count(label.encode()) < count:
             return self.records_at(indices) if (indices := self.carrying(label)) else []
         # where many do, it is cheaper to read the labels of all
         numbers = range(self._first_sequence, self._first_sequence + count)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aquipu.local.index.finder import Finder
 
 _FIRST_BYTES = 64 * 1024
-_MOST_BYTES = 4 * 1024 * 1024
+_MOST_BYTES = 1024 * 1024
 """Bytes that are read at a time: few at first, for those who want the first records alone."""
 
 

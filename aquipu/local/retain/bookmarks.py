@@ -33,7 +33,7 @@ from itertools import count
 from aquipu.errors import CorruptionError, RecordPurgedError, UnsupportedFormatError
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import sync_directory, write_over, write_whole
-from aquipu.local.disk.os_errors import is_no_space
+from aquipu.local.disk.os_errors import is_no_space, translate_os_errors
 from aquipu.local.disk.system import process_id
 from aquipu.local.format.bookmark import BOOKMARK_BYTES, Bookmark
 from aquipu.local.format.names import (
@@ -188,6 +188,15 @@ def list_bookmarks(disk: Disk, path: str, store_id: bytes, kind: BookmarkKind) -
     return {
         name: bookmark.sequence for name, bookmark in found.items() if bookmark is not None
     }  # None: removed meanwhile
+
+
+def holds(disk: Disk, path: str, store_id: bytes) -> dict[str, int]:
+    """Return all holds by their names; may be called from any thread.
+
+    Raises CorruptionError, UnsupportedFormatError or StoreUnavailableError.
+    """
+    with translate_os_errors(path, "read the holds of"):
+        return list_bookmarks(disk, path, store_id, BookmarkKind.HOLD)
 
 
 def bookmark_names(disk: Disk, path: str, kind: BookmarkKind) -> list[str]:

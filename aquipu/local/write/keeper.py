@@ -15,7 +15,7 @@ from aquipu.errors import AquipuError, StoreFailedError
 from aquipu.local.disk.os_errors import is_passing, translate_os_errors
 from aquipu.local.format.names import BookmarkKind
 from aquipu.local.format.segment import TIME_END
-from aquipu.local.retain.bookmarks import exclusive, list_bookmarks, remove_bookmark, set_hold
+from aquipu.local.retain.bookmarks import exclusive, holds, remove_bookmark, set_hold
 from aquipu.local.retain.clock import HOUR, SECOND, ClockAlarm, elapsed_ns
 from aquipu.local.retain.manifest import write_manifest
 from aquipu.local.retain.retention import (
@@ -193,9 +193,7 @@ class Keeper:
         Raises CorruptionError or UnsupportedFormatError.
         """
         files = self._files
-        with translate_os_errors(files.path, "read the holds of"):
-            store_id = files.manifest.store_id
-            return list_bookmarks(files.disk, files.path, store_id, BookmarkKind.HOLD)
+        return holds(files.disk, files.path, files.manifest.store_id)
 
     # the decision
 

@@ -8,8 +8,7 @@ from typing import Any
 from aquipu.errors import CorruptionError
 from aquipu.postgres.address import Address
 from aquipu.postgres.batches import records_in
-from aquipu.postgres.log import Log
-from aquipu.postgres.opening import DatabaseReader, open_reader
+from aquipu.postgres.opening import DatabaseSource, open_source
 from aquipu.postgres.read.rows import raise_missing, rows_of
 from aquipu.record import PRODUCERS, Key, Record
 
@@ -25,21 +24,21 @@ class Giver:
     One record is never given without the others that have its key.
     """
 
-    def __init__(self, reader: DatabaseReader) -> None:
-        """Give what the reader sees now; it is closed with this."""
-        self._reader = reader
-        self._log: Log = reader.log
+    def __init__(self, source: DatabaseSource) -> None:
+        """Give what the source has now; it is closed with this."""
+        self._source = source
+        self._log = source.log
         self.path = self._log.path
         self.start, self.stop, _ = self._log.progress
 
     @classmethod
     async def open(cls, address: Address) -> Giver:
         """Open the log at an address. Raises as `Reader.open`."""
-        return cls(await open_reader(address))
+        return cls(await open_source(address))
 
     async def record(self, sequence: int) -> Record:
         """Return one record. Raises as `Reader.get`."""
-        return await self._reader.get(sequence)
+        return await self._source.get(sequence)
 
     async def pieces(self, start: int) -> AsyncIterator[tuple[list[Record], list[Key]]]:
         """Yield the records from a sequence on, with the keys by the index of their first records.
@@ -90,7 +89,7 @@ class Giver:
 
     async def aclose(self) -> None:
         """Let go of the log."""
-        await self._reader.aclose()
+        await self._source.aclose()
 
 
 def _end_of(key: Any) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from aquipu.errors import CorruptionError
 from aquipu.postgres.address import Address
 from aquipu.postgres.batches import COLUMNS, records_in
+from aquipu.postgres.keeping import holds
 from aquipu.postgres.log import Log
-from aquipu.postgres.opening import open_reader
+from aquipu.postgres.opening import open_source
 from aquipu.record import moment
 
 _ROWS = 64
@@ -78,18 +80,13 @@ class DatabaseVerdict(NamedTuple):
 
 async def look_into(address: Address) -> DatabaseInfo:
     """Return what a log holds. Raises as `Reader.open`."""
-    async with await open_reader(address) as reader:
-        log = reader.log
+    async with aclosing(await open_source(address)) as source:
+        log = source.log
         row = await log.asking.ask(lambda connection: connection.fetchrow(_INFO, log.number))
         first, following, synced, generation, partitions, size, server, version, standbys = row
-        holds = await log.asking.ask(
-            lambda connection: connection.fetch(
-                "SELECT name, sequence FROM aquipu.holds WHERE log = $1 ORDER BY name", log.number
-            )
-        )
         times: list[str | None] = [None, None]
         if following > first:
-            records = [await reader.get(first), await reader.get(following - 1)]
+            records = [await source.get(first), await source.get(following - 1)]
             times = [moment(record.timestamp).isoformat() for record in records]
         return DatabaseInfo(
             path=log.path,
@@ -106,7 +103,7 @@ async def look_into(address: Address) -> DatabaseInfo:
             first_time=times[0],
             last_time=times[1],
             synchronous_standbys=standbys,
-            holds=dict(map(tuple, holds)),
+            holds=await holds(log),
         )
 
 
@@ -115,8 +112,8 @@ async def check(address: Address, progress: Callable[[int, int], None]) -> Datab
 
     ``progress``: called with bytes and records that were read. Raises as `Reader.open`.
     """
-    async with await open_reader(address) as reader:
-        log = reader.log
+    async with aclosing(await open_source(address)) as source:
+        log = source.log
         head = await log.head()
         following, stop = head.first_sequence, head.next_sequence
         damages: list[Damage] = []

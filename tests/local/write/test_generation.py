@@ -46,6 +46,7 @@ from aquipu.local.format.history import (
 from aquipu.local.format.names import HISTORY, BookmarkKind, bookmark_name
 from aquipu.local.format.structure import Damage, Unsupported
 from aquipu.local.read.follow import LocalFollow
+from aquipu.local.retain.manifest import read_manifest
 from tests.disk import FailingDisk
 from tests.remote.daemon.served import served
 from tests.support import flip, put_back, segment_in
@@ -306,7 +307,7 @@ async def test_a_store_of_the_time_before(tmp_path: Path) -> None:
     (log.path / "acknowledged").unlink()
     async with Reader.open(log.path) as reader:
         assert reader.generation == "0" * 16
-        store_id = reader._files.catalog.store_id
+    store_id = read_manifest(Disk(), str(log.path)).store_id
     for name, sequence in (("early", 5), ("late", 6)):
         file_name = bookmark_name(BookmarkKind.CURSOR, name)
         data = Bookmark(store_id, file_name, sequence).encode()

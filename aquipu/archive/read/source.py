@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, get_running_loop, sleep
-from typing import NoReturn
+from asyncio import get_running_loop, sleep
 
 from aquipu.archive.archive import Archive
 from aquipu.archive.read.files import ObjectDisk
@@ -16,85 +15,16 @@ from aquipu.local.preload import load
 from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.read.tail import Windows
-from aquipu.reading import Cursor, Face, Follow, LogReader, Readable
+from aquipu.reading import Cursor, Face, Follow, LogReader
 from aquipu.record import Lag
-from aquipu.runtime.closing import Closing
 from aquipu.runtime.handoff import Handoff
 
 
-class ArchiveReader(Readable, Closing):
-    """An archived log for reading: the face of a `Reader`.
+class ArchiveSource:
+    """The files of an archive, as far as they may be read.
 
-    Made by `Reader.open`; belongs to the event loop that opened it. It is as far behind its log as
-    the archive is, and a second more.
+    They are as far behind their log as the archive is, and a second more.
     """
-
-    def __init__(self, log: ArchivedLog, loop: AbstractEventLoop, handoff: Handoff) -> None:
-        """Prepare a reader; not called by users: `Reader.open` does."""
-        super().__init__(log.path, loop)
-        self._source = _Source(log, handoff)
-
-    @property
-    def first_sequence(self) -> int:
-        """Sequence of the first archived record."""
-        return self._source.first_sequence
-
-    @property
-    def next_sequence(self) -> int:
-        """One past the last archived record, as it was looked at last."""
-        return self._source.next_sequence
-
-    @property
-    def generation(self) -> str:
-        """The generation of the log: see `Store.generation`."""
-        return self._source.generation.hex()
-
-    @property
-    def requests(self) -> int:
-        """Requests made so far, about."""
-        return self._source.log.disk.bucket.requests
-
-    def cursor(self, name: str, *, hold: bool = False) -> Cursor:
-        """Raise ValueError: an archive is only read; a consumer keeps its place elsewhere."""
-        self._refuse("keeps no cursor: keep the position of the consumer with its own results")
-
-    async def cursors(self) -> dict[str, Lag]:
-        """Return none: an archive keeps no cursor."""
-        self._check_readable()
-        return {}
-
-    def _refuse(self, reason: str) -> NoReturn:
-        raise ValueError(f"{self._path} is an archive, and {reason}")
-
-    async def aclose(self) -> None:
-        """Let go of the archive and end its followers; do nothing the second time."""
-        if not self._source.is_closed:
-            self._source.is_closed = True
-            self._source.finder.close(StoreClosedError(self._path))
-            self._source.disk.end()
-
-    def __repr__(self) -> str:
-        return (
-            f"<Reader {self._path!r} {'closed' if self._source.is_closed else 'open'}"
-            f" next_sequence={self.next_sequence}>"
-        )
-
-    def _check_readable(self) -> None:
-        self._check_owner()
-        if self._source.is_closed:
-            raise StoreClosedError(self._path)
-
-    @property
-    def _face(self) -> Face:
-        return Face(self._check_owner, self._check_readable)
-
-    @property
-    def _reader(self) -> LogReader:
-        return LocalReader(self._source, self._face)
-
-
-class _Source:
-    """The files of an archive, as far as they may be read."""
 
     def __init__(self, log: ArchivedLog, handoff: Handoff) -> None:
         self.log = log
@@ -104,6 +34,28 @@ class _Source:
         self.finder = Finder()
         self.windows = Windows()
         self.is_closed = False
+
+    def reader(self, face: Face) -> LogReader:
+        return LocalReader(self, face)
+
+    def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
+        """Raise ValueError: an archive is only read."""
+        raise ValueError(
+            f"{self.path} is an archive, and keeps no cursor:"
+            " keep the position of the consumer with its own results"
+        )
+
+    async def cursors(self) -> dict[str, Lag]:
+        return {}
+
+    async def holds(self) -> dict[str, int]:
+        return {}
+
+    async def aclose(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self.finder.close(StoreClosedError(self.path))
+            self.disk.end()
 
     async def snapshot(self) -> Snapshot:
         return await self.handoff.run(self.log.look)
@@ -138,7 +90,7 @@ class _Source:
 class _Watch(Followed):
     """An archive as one follower sees it."""
 
-    def __init__(self, source: _Source, face: Face) -> None:
+    def __init__(self, source: ArchiveSource, face: Face) -> None:
         self._source = source
         self._face = face
         self._left = False
@@ -193,13 +145,11 @@ class _Watch(Followed):
         self._left = True
 
 
-async def open_archive(archive: Archive) -> ArchiveReader:
+async def open_source(archive: Archive) -> ArchiveSource:
     """Open an archive for reading; see `Reader.open`.
 
     Raises NoArchiveError, ArchiveUnavailableError, ArchiveDamagedError, UnsupportedFormatError.
     """
-    loop = get_running_loop()
-    handoff = Handoff(loop)
+    handoff = Handoff(get_running_loop())
     await load(handoff)
-    log = await handoff.run(opened, archive)
-    return ArchiveReader(log, loop, handoff)
+    return ArchiveSource(await handoff.run(opened, archive), handoff)
