@@ -422,6 +422,7 @@ def test_compressed_segments_are_read_and_compared(
     assert "compress: targets" in shown
 
 
+@pytest.mark.proof
 def test_services_are_loaded_and_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,8 +60,12 @@ DOCUMENTS = (
     "tests/postgres/README.md",
 )
 LONG = {
+    "aquipu/archive/README.md",
+    "aquipu/cli/README.md",
     "aquipu/contrib/README.md",
     "aquipu/contrib/web/README.md",
+    "aquipu/local/backup/README.md",
+    "aquipu/postgres/README.md",
     "benchmarks/README.md",
     "tests/faults/README.md",
 }

@@ -151,7 +151,11 @@ def test_what_is_a_label_is_the_same_everywhere() -> None:
     """Of all code points, those that stand in no label are a fixed list, whatever the interpreter's
     Unicode knows.
     """
-    refused = {point for point in range(sys.maxunicode + 1) if not is_label(f"x{chr(point)}")}
+    refused: set[int] = set()
+    for block in range(0, sys.maxunicode + 1, 64):
+        points = range(block, block + 64)
+        if not is_label("".join(map(chr, points))):
+            refused.update(point for point in points if not is_label(f"x{chr(point)}"))
     assert refused == {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
 
 

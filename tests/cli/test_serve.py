@@ -392,6 +392,7 @@ def test_a_disk_that_fails_ends_it(tmp_path: Path) -> None:
     assert data_in(tmp_path / "store") == [b"before", b"after"]
 
 
+@pytest.mark.proof
 def test_killed_and_started_anew_while_many_append(tmp_path: Path) -> None:
     """SIGKILL of the daemon, and of a client, under load: nothing acknowledged is lost, nothing is
     there twice, and each task's records are in its order. `python -m tests.remote.daemon.restarts`

@@ -24,7 +24,7 @@ ROOMS = str(Path(aquipu.__file__).parent)
 SECONDS = 20.0  # to close in
 MOMENT = 0.2  # for what mostly takes less, and may take until the store is closed
 RAISED_MAX = 20
-STEP = 11  # of so many lines one is interrupted; with 1, which takes minutes, each of them
+STEP = 23  # of so many lines one is interrupted; with 1, which takes minutes, each of them
 
 Acknowledged = dict[int, bytes]
 Scenario = Callable[[Store, Acknowledged], Coroutine[Any, Any, None]]

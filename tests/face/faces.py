@@ -26,7 +26,11 @@ from tests.sync.awaited import Synchronous
 F = TypeVar("F", bound=Callable[..., object])
 Call = Callable[[Any], Awaitable[object]]
 
-PAST_A_PAGE = 2048 * 2 + 7
+PAGE_RECORDS = 128
+"""Records that these tests have a daemon, or a database, send at a time."""
+PAST_A_PAGE = PAGE_RECORDS * 2 + 7
+PAGED = [b"%512d" % number for number in range(PAST_A_PAGE)]
+"""More than any of them reads at a time: a directory reads 64 KiB."""
 
 
 class Writer(Shared):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aquipu import RecordNotWrittenError, RecordPurgedError, Store, StoreUnavailableError
-from tests.face.faces import PAST_A_PAGE, all_of, is_followed, not_for
+from tests.face.faces import PAGED, PAST_A_PAGE, all_of, is_followed, not_for
 from tests.remote.daemon.served import Served, served, soon, until
 
 pytestmark = pytest.mark.asyncio
@@ -19,7 +19,7 @@ async def test_following_what_is_there_and_what_comes(store: Store, it: Served) 
 
     A start beyond the end is an error.
     """
-    await it.store.append_many([b"%d" % number for number in range(PAST_A_PAGE)])
+    await it.store.append_many(PAGED)
     async with (
         store.follow(start=10) as records,
         store.follow("earliest") as every,

@@ -89,7 +89,7 @@ def _mutant(name: str) -> Tally:
     tally = Tally()
     with TemporaryDirectory() as place:
         mutate(name, MUTANTS[name], Path(place))
-        found, said = hunted(Path(place), MUTANTS[name].part)
+        found, said = hunted(Path(place), MUTANTS[name])
     tally.counts["mutants"] += 1
     tally.counts["mutants found"] += found
     if not found:

@@ -23,17 +23,18 @@ _SECONDS = 1200.0
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong variant, and the part of the hunt that found it when it was written: it comes first,
-    the others behind it.
+    """A wrong variant, and the part of the hunt that found it when it was written, with its seed:
+    they come first, the others behind them.
     """
 
     part: str
     edits: tuple[Edit, ...]
+    seed: int = 1
 
 
-def found_by(part: str, *edits: Edit) -> Mutant:
+def found_by(part: str, *edits: Edit, seed: int = 1) -> Mutant:
     """Most mutants have but one edit."""
-    return Mutant(part, edits)
+    return Mutant(part, edits, seed)
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -415,12 +416,12 @@ def mutated(name: str, mutant: Mutant, of: dict[str, str]) -> dict[str, str]:
         raise LookupError(f"the mutant {name!r} must be written anew: {error}") from None
 
 
-def hunted(place: Path, first: str) -> tuple[bool, str]:
-    """Whether the hunt in this copy, which begins with this part, finds violations; and what it
-    says.
+def hunted(place: Path, mutant: Mutant) -> tuple[bool, str]:
+    """Whether the hunt in this copy, which begins with the part that found this mutant, finds
+    violations; and what it says.
     """
     hunt = subprocess.run(
-        [sys.executable, "-m", "tests.faults.hunt", first],
+        [sys.executable, "-m", "tests.faults.hunt", mutant.part, str(mutant.seed)],
         cwd=place,
         capture_output=True,
         text=True,

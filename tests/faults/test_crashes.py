@@ -9,7 +9,7 @@ from tests.faults import crashes
 
 pytestmark = pytest.mark.proof
 
-STATES = 20_000
+STATES = 12_000
 
 
 @pytest.mark.timeout(900)

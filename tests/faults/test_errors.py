@@ -8,7 +8,7 @@ from tests.faults import errors
 
 pytestmark = pytest.mark.proof
 
-ERRORS = 1_700
+ERRORS = 1_000
 
 
 @pytest.mark.timeout(900)

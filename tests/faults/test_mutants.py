@@ -15,13 +15,14 @@ pytestmark = [pytest.mark.proof, pytest.mark.timeout(1500)]
 def test_a_mutant_is_found(name: str, tmp_path: Path) -> None:
     """The suite is able to fail: it finds this wrong variant."""
     mutate(name, MUTANTS[name], tmp_path)
-    found, said = hunted(tmp_path, MUTANTS[name].part)
+    found, said = hunted(tmp_path, MUTANTS[name])
     assert found, said
 
 
 def test_the_engine_itself_is_not_taken_for_a_mutant(tmp_path: Path) -> None:
     """The hunt finds nothing in the engine as it is: what it finds in a mutant is the mutant's."""
-    mutate("the engine itself", Mutant("short writes", ()), tmp_path)
-    found, said = hunted(tmp_path, "short writes")
+    itself = Mutant("short writes", ())
+    mutate("the engine itself", itself, tmp_path)
+    found, said = hunted(tmp_path, itself)
     assert not found, said
     assert "nothing found" in said

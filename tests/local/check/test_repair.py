@@ -698,8 +698,12 @@ def kept_by(done: list[RepairAction]) -> set[str]:
     return {Path(actions.kept_in).name for actions in done if actions.kept_in is not None}
 
 
-def test_a_crash_before_each_call(store: Path) -> None:
-    """Wherever the process ends, repairing can be done again, and comes to the same."""
+@pytest.mark.parametrize("every", [9, pytest.param(2, marks=pytest.mark.proof)])
+def test_a_crash_before_each_call(store: Path, every: int) -> None:
+    """Wherever the process ends, repairing can be done again, and comes to the same.
+
+    The proof tries each second call, and this one of nine.
+    """
     before = records_in(store)
     lost = many_damages(store)
     kept = kept_by(repaired(copy_of(store, "undisturbed")))
@@ -717,15 +721,15 @@ def test_a_crash_before_each_call(store: Path) -> None:
         assert {file.name for file in path.glob("*.cut-*")} == kept
         shutil.rmtree(path)
         shutil.rmtree(path.parent / "opened")
-        nth += 3
+        nth += every
     assert nth > 100
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.proof)])
 def test_a_power_cut_at_each_moment(store: Path, tmp_path: Path, every: int) -> None:
     """Whatever of it a power cut leaves, repairing can be done again, and comes to the same.
 
-    The proof tries each moment, and this one of four.
+    The proof tries each moment, and this one of twelve.
     """
     before = records_in(store)
     lost = many_damages(store)

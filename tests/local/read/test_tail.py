@@ -237,7 +237,7 @@ asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))
 """
 
 
-@pytest.mark.parametrize("batch", [8, 1000, 4000])
+@pytest.mark.parametrize("batch", [8, pytest.param(1000, marks=pytest.mark.proof), 4000])
 def test_memory_of_many_followers(tmp_path: Path, batch: int) -> None:
     """Of thousands of followers that catch up each holds less than 128 KiB, also of commits of
     1,000 records and more.
