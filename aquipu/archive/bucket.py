@@ -32,6 +32,12 @@ _PAUSE_MAX = 20.0
 _REASON_MAX = 300
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'<>]*")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
+    | {"AuthorizationHeaderMalformed", "AuthenticationFailed", "InvalidAuthenticationInfo"}
+)
+_ROLE = "169.254.169.254"  # where the role of a machine is asked for
+_DENIED = re.compile(r"code: 403|\(os error 13\)")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 
 
@@ -145,8 +151,9 @@ class Bucket:
             if _NO_BUCKET.search(str(error)):
                 raise ArchiveUnavailableError(self.url, "there is no such bucket") from None
             kind, reason = type(error).__name__, shown(str(error), self._secrets)
-            if kind in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
-                raise ArchiveUnavailableError(self.url, _refused(kind, reason)) from None
+            refusal = refusal_in(kind, str(error))
+            if refusal is not None:
+                raise ArchiveUnavailableError(self.url, f"{refusal}: {reason}") from None
             if kind in _NEVER or isinstance(error, (TypeError, ValueError)):
                 raise ArchiveUnavailableError(self.url, reason) from None
             raise Doubt(f"{kind}: {reason}") from None
@@ -157,9 +164,19 @@ _NEVER = frozenset(
 )
 
 
-def _refused(kind: str, reason: str) -> str:
-    what = "the credentials are not accepted" if kind == "UnauthenticatedError" else "no permission"
-    return f"{what}: {reason}"
+def refusal_in(kind: str, text: str) -> str | None:
+    """Return what an error of the object store refuses; None: it may answer the next time.
+
+    Not each request says so by the kind of its error: a listing, for one, does not.
+    """
+    code = _CODE.search(text)
+    if _ROLE in text:
+        return "no credentials: none are given, nor in the environment, and the machine has no role"
+    if kind == "UnauthenticatedError" or "code: 401" in text or (code and code[1] in _CREDENTIALS):
+        return "the credentials are not accepted"
+    if kind in ("PermissionDeniedError", "PermissionError") or _DENIED.search(text):
+        return "no permission"
+    return None
 
 
 def shown(text: str, secrets: Sequence[str]) -> str:

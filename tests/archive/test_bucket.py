@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from aquipu.archive.bucket import Bucket, Different, Doubt, insist, shown
+from aquipu.archive.bucket import Bucket, Different, Doubt, insist, refusal_in, shown
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveUnavailableError
 from aquipu.archive.format.keys import Kind, ObjectKey
 from aquipu.local.backup.pace import Stopped
@@ -67,6 +67,31 @@ def test_no_permission() -> None:
     assert "AKIAEXAMPLE" not in str(raised.value)
     assert "secret-of" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+GENERIC = "Error performing list request: - Server returned non-2xx status code: "
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("GenericError", f"{GENERIC}403 Forbidden: <Code>AccessDenied</Code>", "no permission"),
+        ("PermissionDeniedError", "whatever", "no permission"),
+        ("GenericError", "Unable to walk dir: Permission denied (os error 13)", "no permission"),
+        ("GenericError", f"{GENERIC}403 Forbidden: <Code>InvalidAccessKeyId</Code>", "credentials"),
+        ("GenericError", f"{GENERIC}400 Bad Request: <Code>ExpiredToken</Code>", "credentials"),
+        ("GenericError", f"{GENERIC}401 Unauthorized", "credentials"),
+        ("UnauthenticatedError", "whatever", "the credentials are not accepted"),
+        ("GenericError", "PUT http://169.254.169.254/latest/api/token", "no credentials: none"),
+        ("GenericError", f"{GENERIC}503 Slow Down: <Code>SlowDown</Code>", None),
+        ("GenericError", "operation timed out", None),
+    ],
+)
+def test_refusals(kind: str, text: str, words: str | None) -> None:
+    """What will be refused the next time as well is not asked again, whichever request it was."""
+    said = refusal_in(kind, text)
+    assert (said is None) == (words is None)
+    assert words is None or (said is not None and words in said)
 
 
 def test_what_is_shown_of_an_error() -> None:

@@ -227,6 +227,9 @@ def test_a_place_that_is_taken(store: MemoryBucket, tmp_path: Path) -> None:
     restored(store, tmp_path / "copy")
     with pytest.raises(BackupRefusedError, match="holds a store already"):
         restored(store, tmp_path / "copy")
+    with pytest.raises(BackupRefusedError, match=r"it lies within the store, .*/copy;"):
+        restored(store, tmp_path / "copy" / "further" / "within")
+    assert not (tmp_path / "copy" / "further").exists()
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("hello")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic, sleep
 
-from aquipu.errors import BackupRefusedError, CorruptionError, StoreLockedError
+from aquipu.errors import AquipuError, BackupRefusedError, CorruptionError, StoreLockedError
 from aquipu.local.backup.plan import Held, Place
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import sync_directory, write_whole
@@ -52,6 +52,9 @@ class Destination:
         self.path = path
         self._disk = disk
         self._store_id = store_id
+        around = _store_around(disk, path)
+        if around is not None:
+            raise BackupRefusedError(path, f"it lies within the store, {around}")
         check_place(disk, path)
         self._check_store()
         self._lock = _locked(disk, path, check)
@@ -171,6 +174,16 @@ class Destination:
         done = self.manifest._replace(synced_sequence=next_sequence)
         if done != self.manifest:
             write_manifest(self._disk, self.path, done)
+
+
+def _store_around(disk: Disk, path: str) -> str | None:
+    """Return the directory of a store in which this path lies."""
+    while path := path.rpartition("/")[0]:
+        if disk.exists(f"{path}/{MANIFEST}"):
+            with suppress(AquipuError, OSError):  # it is a file of something else
+                read_manifest(disk, path)
+                return path
+    return None
 
 
 def _last_frame(reader: SegmentReader, end: int) -> tuple[int, Place | None]:
