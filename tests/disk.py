@@ -107,11 +107,14 @@ class FailingDisk(Disk):
     Every rule is for the ``nth`` call from now on of a method, one of several methods, or ANY;
     ``forever``: for those after it too. ``of`` counts only calls whose path ends so. Beside the
     methods of a disk, "read_stream" and "seek_stream" are those of a file that `open_stream` gave.
+    ``caches`` says of a place in a file whether the system has in memory what stands there; as long
+    as no test says otherwise, it has nothing.
     """
 
     def __init__(self, *, writes_synced: bool = True) -> None:
         super().__init__()
         self._writes_synced = writes_synced
+        self.caches: Callable[[int], bool] = lambda offset: False
         self.calls: list[Call] = []
         self.open_files: dict[int, str] = {}
         self.misused: list[str] = []
@@ -313,6 +316,13 @@ class FailingDisk(Disk):
     def read(self, descriptor: int, size: int, offset: int) -> bytes:
         self._enter("read", self._path(descriptor), offset, size)
         return super().read(descriptor, size, offset)
+
+    def read_cached(self, descriptor: int, size: int, offset: int) -> bytes | None:
+        if not self.caches(offset):
+            return None
+        self._enter("read_cached", self._path(descriptor), offset, size)
+        piece = Disk.read(self, descriptor, size, offset)
+        return piece if len(piece) == size else None
 
     def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
         self._enter_write("write", descriptor, buffers, offset)

@@ -316,6 +316,9 @@ class VolatileDisk(Disk):
         self._call("read")
         return bytes(self._inode(descriptor).data[offset : offset + size])
 
+    def read_cached(self, descriptor: int, size: int, offset: int) -> None:
+        """Nothing: everything is read."""
+
     def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
         self._write("write", descriptor, buffers, offset)
 

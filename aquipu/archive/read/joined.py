@@ -95,6 +95,9 @@ class _JoinedDisk:
     def read(self, descriptor: int, size: int, offset: int) -> bytes:
         return self._of(descriptor).read(descriptor, size, offset)
 
+    def read_cached(self, descriptor: int, size: int, offset: int) -> bytes | None:
+        return self._of(descriptor).read_cached(descriptor, size, offset)
+
     def try_hold(self, descriptor: int, *, exclusive: bool = False) -> bool:
         return self._of(descriptor).try_hold(descriptor, exclusive=exclusive)
 

@@ -10,24 +10,22 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EBADF, EINVAL, EIO, EISDIR, ENOLCK, ENOSYS, ENOTTY, EOPNOTSUPP, EXDEV
+from errno import EBADF, EIO, EISDIR, ENOLCK
 from socket import socket
 from typing import BinaryIO
 
+from aquipu.local.disk import system
 from aquipu.local.disk.open_files import Stream, open_files
 from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.pins import Pin, Pins
 from aquipu.local.disk.rights import Rights
 from aquipu.local.disk.sockets import listen
-from aquipu.local.disk.system import is_marked, machine_life, mark, try_flock
 
-_NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
-_NO_DIRECTORY_LOCKS = _NOT_OFFERED | {EBADF, EISDIR, ENOLCK}  # NFS locks only what may be written
+# NFS locks only what may be written
+_NO_DIRECTORY_LOCKS = system.NOT_OFFERED | {EBADF, EISDIR, ENOLCK}
 _DIRECTORY_MODE = 0o700
 _BUFFERS_MAX = 1024  # IOV_MAX on Linux and macOS
 _READ_MAX = 1 << 30  # Linux reads and writes at most 2 GiB - 4 KiB in one call
-_FICLONE = 0x40049409  # ioctl_ficlonerange(2), as most machines number it
-_NO_CLONES = _NOT_OFFERED | {EXDEV, ENOTTY, EISDIR}
 
 
 @contextmanager
@@ -185,7 +183,7 @@ class Disk:
 
     def life(self) -> bytes:
         """Return the `machine_life` of the machine whose memory holds what is not yet synced."""
-        return machine_life()
+        return system.machine_life()
 
     # files
 
@@ -227,6 +225,13 @@ class Disk:
             return piece
         return piece + self.read(descriptor, size - len(piece), offset + len(piece))
 
+    def read_cached(self, descriptor: int, size: int, offset: int) -> bytes | None:
+        """Read as many bytes, if the system has all of them in memory, without waiting for a disk.
+
+        None where it has not, where the file ends before, and where the system does not say.
+        """
+        return system.read_cached(descriptor, size, offset)
+
     def write(self, descriptor: int, buffers: Sequence[bytes], offset: int) -> None:
         """Write all of the buffers, one behind another; after an error, some may be written."""
         self._write_all(descriptor, buffers, offset, 0)
@@ -242,7 +247,7 @@ class Disk:
         try:
             self._write_all(descriptor, buffers, offset, os.RWF_DSYNC)
         except OSError as error:
-            if error.errno not in _NOT_OFFERED:
+            if error.errno not in system.NOT_OFFERED:
                 raise
             self._writes_synced = False
         return self._writes_synced
@@ -263,13 +268,7 @@ class Disk:
 
     def clone(self, source: int, descriptor: int) -> bool:
         """Have a file share all blocks of another one; False where that is not offered."""
-        try:
-            fcntl.ioctl(descriptor, _FICLONE, source)
-        except OSError as error:
-            if error.errno not in _NO_CLONES:
-                raise
-            return False
-        return True
+        return system.clone(source, descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Make all that was written to the file durable, and the metadata that reading it needs."""
@@ -297,7 +296,7 @@ class Disk:
             Disk.sync(self, descriptor)
             if os.fstat(descriptor).st_size < len(data):
                 raise OSError(EIO, "the system wrote a part and gives no reason", path)
-            mark(descriptor)
+            system.mark(descriptor)
         except BaseException:
             open_files.close(descriptor)
             raise
@@ -309,7 +308,7 @@ class Disk:
         Nothing is locked by asking. True where the system cannot say.
         """
         with opened(self, path) as descriptor:
-            return is_marked(descriptor)
+            return system.is_marked(descriptor)
 
     def publish(self, descriptor: int, data: bytes | bytearray) -> None:
         """Write the first bytes of a shared file, for its readers."""
@@ -352,7 +351,7 @@ class Disk:
         while True:
             descriptor = self._open(path, access)
             try:
-                if not try_flock(descriptor, exclusive=not shared):
+                if not system.try_flock(descriptor, exclusive=not shared):
                     open_files.close(descriptor)
                     return None
                 with suppress(FileNotFoundError):
@@ -371,7 +370,7 @@ class Disk:
         """
         descriptor = self._directory(path)
         try:
-            if try_flock(descriptor, exclusive=not shared):
+            if system.try_flock(descriptor, exclusive=not shared):
                 return descriptor
         except OSError as error:
             if error.errno in _NO_DIRECTORY_LOCKS:
@@ -386,7 +385,7 @@ class Disk:
 
         Several may hold it, or one ``exclusive``. `try_remove` leaves a file that is held.
         """
-        return try_flock(descriptor, exclusive=exclusive)
+        return system.try_flock(descriptor, exclusive=exclusive)
 
     def try_remove(self, path: str) -> bool:
         """Remove a file unless it is held; False then."""

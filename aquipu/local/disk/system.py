@@ -1,4 +1,4 @@
-"""The process, others, their marks and locks on files, the machine, and chance.
+"""The process, others, their marks and locks on files, what files hold, the machine, and chance.
 
 A mark is seen by other processes without setting one. It is a lock of the open file (OFD), so it
 ends with the process, however that ends.
@@ -11,11 +11,17 @@ import os
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from errno import EINVAL, EISDIR, ENOSYS, ENOTTY, EOPNOTSUPP, EXDEV
 from struct import Struct
 
 _FLOCK = Struct("@hhqqi0q")  # fcntl_locking(2): type, whence, start, length (0: to the end), pid
 _MARK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _MARKS = sys.platform == "linux" and sys.maxsize > 1 << 32
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+_FICLONE = 0x40049409  # ioctl_ficlonerange(2), as most machines number it
+NOT_OFFERED = frozenset({EINVAL, ENOSYS, EOPNOTSUPP})
+"""Errors that say that the system does not have a call."""
+_NO_CLONES = NOT_OFFERED | {EXDEV, ENOTTY, EISDIR}
 
 
 def at_fork(in_child: Callable[[], None]) -> None:
@@ -50,6 +56,29 @@ def try_flock(descriptor: int, *, exclusive: bool) -> bool:
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def read_cached(descriptor: int, size: int, offset: int) -> bytes | None:
+    """Read ``size`` bytes of a file from ``offset``, if they are in memory: see `Disk`."""
+    if not _NOWAIT:
+        return None
+    buffer = bytearray(size)
+    try:
+        found = os.preadv(descriptor, [buffer], offset, _NOWAIT)
+    except OSError:  # nothing is in memory; what else it may be, reading it in earnest shows
+        return None
+    return bytes(buffer) if found == size else None
+
+
+def clone(source: int, descriptor: int) -> bool:
+    """Have a file share all blocks of another one; False where that is not offered."""
+    try:
+        fcntl.ioctl(descriptor, _FICLONE, source)
+    except OSError as error:
+        if error.errno not in _NO_CLONES:
+            raise
         return False
     return True
 

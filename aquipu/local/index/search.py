@@ -20,7 +20,7 @@ from aquipu.local.format.columns import Decoder
 from aquipu.local.format.frame import Header, decoder
 from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, Index
 from aquipu.local.read.frames import Frame, Place
-from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
+from aquipu.local.read.segment_reader import NotCached, SegmentReader, SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Wanted
 from aquipu.record import Record
@@ -28,6 +28,8 @@ from aquipu.record import Record
 if TYPE_CHECKING:
     from aquipu.local.index.finder import Finder
 
+_CACHED_BYTES = 256 * 1024
+"""Bytes that are read at a time from memory: the loop's thread is at it meanwhile."""
 _FIRST_BYTES = 64 * 1024
 _MOST_BYTES = 1024 * 1024
 """Bytes that are read at a time: few at first, for those who want the first records alone."""
@@ -90,10 +92,25 @@ class SegmentSearch:
 
         What is sound is returned before an error is raised.
         """
+        room, self._room = self._room, min(2 * self._room, _MOST_BYTES)
+        return self._read(reader, index, reverse, room)
+
+    def read_cached(self, reader: SegmentReader, index: Index, reverse: bool) -> list[Frame] | None:
+        """Return the next frames, as `read` does, from memory alone; None where they are not there.
+
+        For the loop's thread: a thread that is woken for it takes longer than all of this.
+        """
+        before = self._start, self._stop
+        try:
+            return self._read(reader, index, reverse, _CACHED_BYTES)
+        except NotCached:
+            self._start, self._stop = before
+            return None
+
+    def _read(self, reader: SegmentReader, index: Index, reverse: bool, room: int) -> list[Frame]:
         self._finder.searching()
         if self._error is not None:
             raise self._error
-        room, self._room = self._room, min(2 * self._room, _MOST_BYTES)
         frames: list[Frame] = []
         while room > 0 and self._may_hold(self._start, self._stop):
             some: list[Frame] = []
@@ -135,8 +152,9 @@ class SegmentSearch:
                 low -= 1
             self._stop = max(begin(low)[0], self._start)
         else:
-            while high + 1 < count and offsets[high + 1] - begin(low)[1] < room:
-                if not self._may_hold(begin(high + 1)[0], end(high + 1)):
+            last = begin(low)[1] + room  # offset before which the last stride begins
+            while high + 1 < count and offsets[high + 1] < last:
+                if not self._may_hold(sequences[high + 1], end(high + 1)):
                     break
                 high += 1
             self._start = bound = end(high)
@@ -155,9 +173,12 @@ class SegmentSearch:
 
     def _may_hold(self, start: int, stop: int) -> bool:
         """Return whether sought records may stand from start up to stop."""
-        if start >= stop:
-            return False
-        return stop > self._candidates.until or bool(self._named(start, stop))
+        candidates = self._candidates
+        if start >= stop or stop > candidates.until:
+            return start < stop
+        first, positions = self._segment.first_sequence, candidates.positions
+        place = bisect_left(positions, start - first)
+        return place < len(positions) and positions[place] < stop - first
 
     def _is_only(self, start: int, stop: int) -> bool:
         return stop <= self._candidates.until and len(self._named(start, stop)) == 1
@@ -190,12 +211,13 @@ class SegmentSearch:
             header = frame.header
             start = max(header.first_sequence, self._first)
             stop = min(header.next_sequence, self._behind)
-            if not self._may_hold(start, stop):
-                continue
             is_known, is_wrong = header.next_sequence <= self._candidates.until, False
+            named = self._named(start, stop)
+            if start >= stop or (not named and stop <= self._candidates.until):
+                continue
             with frame.decoding():
                 columns = decoder(header, frame.body)
-                found = self._those_named(columns, header, start, stop) if is_known else None
+                found = self._those_named(columns, header, named) if is_known else None
                 if found is None:
                     found = self._those_carrying(columns, header, start, stop)
                     is_wrong = is_known
@@ -205,11 +227,9 @@ class SegmentSearch:
             if is_wrong:  # the next ones are read again
                 return
 
-    def _those_named(
-        self, columns: Decoder, header: Header, start: int, stop: int
-    ) -> list[Record] | None:
+    def _those_named(self, columns: Decoder, header: Header, named: range) -> list[Record] | None:
         """Return the sought records among the candidates; None: the index is wrong."""
-        named, candidates = self._named(start, stop), self._candidates
+        candidates = self._candidates
         base = header.first_sequence - self._segment.first_sequence
         positions = candidates.positions[named.start : named.stop]
         found = columns.records_at([position - base for position in positions])

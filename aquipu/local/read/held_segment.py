@@ -31,6 +31,9 @@ class SegmentSearch(Protocol):
     def read(self, reader: SegmentReader, index: Index, reverse: bool) -> list[Frame]:
         """Return the next of these frames. Blocking."""
 
+    def read_cached(self, reader: SegmentReader, index: Index, reverse: bool) -> list[Frame] | None:
+        """Return the next of these frames without waiting; None: they must be `read`."""
+
     def records(self, frames: list[Frame], reverse: bool) -> Iterator[Iterator[Record]]:
         """Yield the sought records of each frame."""
 
@@ -53,7 +56,10 @@ class HeldSegment:
 
         self.segment = reader.ref
         self.file = file
+        self.disk = reader.disk
         self.reader = reader
+        self.size = reader.size
+        self.of_memory = reader.of_memory(self.size)
         self.stream: Any = wrap(file)  # the type of what wrap gives is not public
         self.index = index
         self.walk = reader.walk(reader.ref.place_in(index, start))
@@ -89,6 +95,17 @@ class HeldSegment:
         except BaseException:
             file.close()
             raise
+
+    def read_cached(self, size: int) -> bytes | None:
+        """Return so many bytes of where the walk is, fewer only where the file ends.
+
+        None where they are not in memory, or many: a thread reads them.
+        """
+        offset = self.walk.offset
+        size = min(size, self.size - offset)
+        if not 0 < size <= CHUNK_BYTES:
+            return None
+        return self.disk.read_cached(self.file.fileno(), size, offset)
 
     def drop(self) -> None:
         """Close the file, which no thread may be reading."""

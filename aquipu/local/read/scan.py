@@ -2,9 +2,11 @@
 
 In either direction, all of them or those with labels.
 
-File chunks come through aiofiles and are decoded frame by frame. Each frame is checked before any
-of it is given. Against the order of the log the chunks begin at entries of a segment's index, the
-last one first. Of records that are sought by their labels, only the frames that hold them are read.
+File chunks are decoded frame by frame. Each frame is checked before any of it is given. What the
+system has in memory is read at once, without waiting for a disk: to wake a thread and to be woken
+takes as long as to decode it. Anything else comes through aiofiles. Against the order of the log
+the chunks begin at entries of a segment's index, the last one first. Of records that are sought by
+their labels, only the frames that hold them are read.
 
 **Purges.** A scan holds the file of the segment it is in (`Disk.try_hold`), and takes hold of the
 next one before it drops that one. A purge removes the oldest files first and stops at one that is
@@ -14,7 +16,7 @@ that it will come to, from the beginning on.
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Future, ensure_future, shield
+from asyncio import CancelledError, Future, ensure_future, shield, sleep
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from itertools import chain
@@ -240,9 +242,14 @@ class LocalScan(Scan):
         """Return the sought records in the next frames in which there may be any."""
         frames: list[Frame] = []
         if not search.is_done:
-            reading = self._handoff.run(search.read, held.reader, held.index, self._reverse)
             with translate_os_errors(held.segment.path, "read"):
-                frames = await self._under_way(reading)
+                cached = search.read_cached(held.of_memory, held.index, self._reverse)
+                if cached is None:
+                    reading = self._handoff.run(search.read, held.reader, held.index, self._reverse)
+                    frames = await self._under_way(reading)
+                else:
+                    frames = cached
+                    await sleep(0)  # the loop is free in between
         if not frames:
             if self._reverse:
                 self._stop = held.start
@@ -261,17 +268,27 @@ class LocalScan(Scan):
         walk, known = held.walk, held.walk.pending
         if known:  # to read a frame again that was cut off is cheaper than to join its parts
             walk.restart()
+        size = max(CHUNK_BYTES, walk.wanted)
+        chunk = held.read_cached(size)
+        if chunk is None:
+            chunk = await self._read_stream(held, size)
+        else:
+            await sleep(0)  # the loop is free between two chunks
+        walk.feed(chunk)
+        return len(chunk) <= known
+
+    async def _read_stream(self, held: HeldSegment, size: int) -> bytes:
+        """Read bytes of where the walk is, on a thread."""
+        walk = held.walk
+        if held.file.tell() != walk.offset:
             held.file.seek(walk.offset)
         self._handoff.begin()
         try:
             with translate_os_errors(walk.path, "read"):
-                chunk: bytes = await self._under_way(
-                    held.stream.read(max(CHUNK_BYTES, walk.wanted))
-                )
+                chunk: bytes = await self._under_way(held.stream.read(size))
         finally:
             self._handoff.end()
-        walk.feed(chunk)
-        return len(chunk) <= known
+        return chunk
 
     async def _under_way(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for what a thread does with the file.

@@ -7,6 +7,7 @@ or writes the file: what does not check is a CorruptionError that names the plac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from aquipu.errors import CorruptionError, UnsupportedFormatError
@@ -31,6 +32,8 @@ READ_BYTES = 1024 * 1024
 TAIL_BYTES = 4096
 """Bytes of the end of a file that are read first: the whole footer of a segment of 10 MiB."""
 
+Read = Callable[[int, int, int], bytes]
+"""How a file is read: `Disk.read`, or what takes its place."""
 OnProgress = Callable[[int], None]
 """Called with the number of bytes read, as a long reading goes on."""
 
@@ -69,6 +72,10 @@ class SegmentRef(NamedTuple):
         return SegmentReader(disk, self, disk.open(self.path))
 
 
+class NotCached(Exception):
+    """What was to be read is not in memory: see `SegmentReader.of_memory`."""
+
+
 class SegmentReader:
     """An open segment file: its footer, and its frames from any place on.
 
@@ -76,28 +83,40 @@ class SegmentReader:
     and OSError.
     """
 
-    def __init__(self, disk: Disk, ref: SegmentRef, descriptor: int) -> None:
+    def __init__(
+        self, disk: Disk, ref: SegmentRef, descriptor: int, read: Read | None = None
+    ) -> None:
         self.ref = ref
         self.descriptor = descriptor
-        self._disk = disk
+        self.disk = disk
+        self._read = disk.read if read is None else read
 
     def __enter__(self) -> SegmentReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._disk.close(self.descriptor)
+        self.disk.close(self.descriptor)
+
+    def of_memory(self, size: int) -> SegmentReader:
+        """Return one that reads frames from the memory of the system, and waits for no disk.
+
+        Its methods that give frames raise NotCached where they are not there. The file has so many
+        bytes.
+        """
+        read = partial(_read_cached, self.disk, size)
+        return SegmentReader(self.disk, self.ref, self.descriptor, read)
 
     @property
     def size(self) -> int:
         """Size of the file in bytes."""
-        return self._disk.size(self.descriptor)
+        return self.disk.size(self.descriptor)
 
     # where frames stand
 
     def footer(self) -> SegmentSummary:
         """Return what the footer of a sealed segment says."""
         ref = self.ref
-        footer = read_footer(self._disk, self.descriptor, ref.path, ref.header.seed)
+        footer = read_footer(self.disk, self.descriptor, ref.path, ref.header.seed)
         if footer is None:
             raise CorruptionError(ref.path, self.size, "the footer of a sealed segment is missing")
         return footer
@@ -108,7 +127,7 @@ class SegmentReader:
 
         It may have been replaced since the reference was made: then its frames stand elsewhere.
         """
-        return plain_bytes_in(self._disk.read(self.descriptor, SEGMENT_HEADER_BYTES, 0))
+        return plain_bytes_in(self.disk.read(self.descriptor, SEGMENT_HEADER_BYTES, 0))
 
     def index(self) -> Index:
         """Return where frames stand, sparsely."""
@@ -137,7 +156,7 @@ class SegmentReader:
         while known < end and walk.fault is None:
             walk.restart()  # a frame that was cut off is read again: cheaper than to join its parts
             size = min(max(READ_BYTES, walk.wanted), end - walk.offset)
-            piece = self._disk.read(self.descriptor, size, walk.offset)
+            piece = self._read(self.descriptor, size, walk.offset)
             if walk.offset + len(piece) <= known:
                 return
             progress(walk.offset + len(piece) - known)
@@ -179,7 +198,7 @@ class SegmentReader:
         offset, header, piece, at = next(it for it in headers if it[1].next_sequence > sequence)
         body = piece[at : at + header.body_size]
         if len(body) < header.body_size:
-            body = self._disk.read(self.descriptor, header.body_size, offset + HEADER_BYTES)
+            body = self._read(self.descriptor, header.body_size, offset + HEADER_BYTES)
         return Frame.checked(self.ref.path, offset, header, body, self.ref.header.seed)
 
     def headers(self, place: Place) -> Iterator[tuple[int, Header]]:
@@ -195,13 +214,21 @@ class SegmentReader:
         piece, begin = b"", offset  # of the file, from offset ``begin`` on
         while True:
             if offset + HEADER_BYTES > begin + len(piece):
-                piece, begin = self._disk.read(self.descriptor, INDEX_STRIDE, offset), offset
+                piece, begin = self._read(self.descriptor, INDEX_STRIDE, offset), offset
             header = header_at(piece, offset - begin, seed)
             if header is None or header.first_sequence != following:
                 reason = _no_header(header, len(piece) + begin - offset, following)
                 raise CorruptionError(self.ref.path, offset, reason)
             yield offset, header, piece, offset - begin + HEADER_BYTES
             following, offset = header.next_sequence, offset + header.size
+
+
+def _read_cached(disk: Disk, end: int, descriptor: int, size: int, offset: int) -> bytes:
+    size = min(size, end - offset)
+    piece = disk.read_cached(descriptor, size, offset) if size > 0 else None
+    if piece is None:
+        raise NotCached
+    return piece
 
 
 # of a file that has no `SegmentRef` yet

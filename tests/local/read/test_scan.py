@@ -43,6 +43,12 @@ PATIENCE = 60.0
 """Seconds until a test that waits in vain gives up. Nothing is measured with it."""
 
 CHUNKS = [1, 7, HEADER_BYTES, 100, 1000, 300_000]
+CACHES: list[Any] = [
+    pytest.param(lambda offset: False, id="nothing"),
+    pytest.param(lambda offset: True, id="all"),
+    pytest.param(lambda offset: offset % 3 == 0, id="some"),
+]
+"""What of a file is in memory, by its offset."""
 
 
 class Place(NamedTuple):
@@ -168,12 +174,16 @@ def several(log: Log) -> Log:
 # what is read
 
 
+@pytest.mark.parametrize("caches", CACHES)
 @pytest.mark.parametrize("chunk", CHUNKS)
-async def test_everything(several: Log, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_everything(
+    several: Log, chunk: int, caches: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A scan gives every record, in order, over sealed and active segments, however small its
-    chunks are.
+    chunks are, and whatever of the files is in memory.
     """
     monkeypatch.setattr("aquipu.local.read.scan.CHUNK_BYTES", chunk)
+    several.disk.caches = caches
     assert await read(several.scan()) == several.records
 
 

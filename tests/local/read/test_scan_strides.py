@@ -123,10 +123,12 @@ async def read(scan: LocalScan) -> list[Record]:
 
 @pytest.mark.parametrize("labels", [(), EVERY, SOME])
 @pytest.mark.parametrize("reverse", [False, True])
-async def test_every_range(log: Log, labels: tuple[str, ...], reverse: bool) -> None:
+@pytest.mark.parametrize("every", [0, 1, 3])
+async def test_every_range(log: Log, labels: tuple[str, ...], reverse: bool, every: int) -> None:
     """A scan gives just the records of its range that carry the labels, in the order that was asked
-    for.
+    for, whatever of the files is in memory: nothing, all, or a part.
     """
+    log.disk.caches = lambda offset: bool(every) and offset % every == 0
     for start in range(0, 31, 3):
         for stop in range(start, 31, 2):
             expected = [
@@ -247,3 +249,33 @@ async def test_a_read_that_nobody_waits_for_fails(log: Log) -> None:
     del task
     gc.collect()
     assert reported == []
+
+
+async def test_what_is_in_memory_takes_no_thread(log: Log) -> None:
+    """Where the system has in memory what a scan reads, threads open the files and do no more; what
+    is sought by its labels comes from there as well.
+    """
+    log.disk.caches = lambda offset: True
+    for search in (None, Search(log.finder, Wanted(EVERY, ()))):
+        jobs = log.handoff.jobs
+        scan = log.scan(0, 4, search=search)
+        assert await read(scan) == log.records[:4]
+        assert log.handoff.jobs == jobs + 1
+
+
+async def test_the_loop_goes_on_between_what_is_in_memory(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that waits for no disk gives others a turn all the same, with each chunk."""
+    monkeypatch.setattr("aquipu.local.read.scan.CHUNK_BYTES", 300)
+    log.disk.caches = lambda offset: True
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    turn()
+    assert await read(log.scan(0, 8)) == log.records[:8]
+    assert turns > 4
