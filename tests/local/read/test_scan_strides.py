@@ -200,7 +200,8 @@ async def test_no_range_and_no_hit(log: Log) -> None:
     assert await read(log.scan(7, 7, reverse=True)) == []
     assert log.disk.count("open_stream") == 0
     search = Search(log.finder, Wanted(("never",), ()))
-    assert await read(log.scan(search=search)) == []
+    for _ in range(2):  # the second one gathers what the segment that is being written has
+        assert await read(log.scan(search=search)) == []
     log.disk.calls.clear()
     assert await read(log.scan(search=search)) == []
     reads = [call.path for call in log.disk.calls if call.method == "read"]
