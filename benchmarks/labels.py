@@ -42,15 +42,30 @@ def run(settings: Settings, progress: Progress) -> Report:
 
 
 def _opener(settings: Settings, labels: int) -> Opener:
-    """A store under `OsManaged`; each append has so many labels, and no coroutine of its own."""
+    """A store under `OsManaged`; each append has so many labels, and no coroutine of its own.
+
+    Without labels, too, something is taken that each append could be given, and dropped.
+    """
     of_each = [(f"user:{number}", *DENSE)[:labels] for number in range(settings.labels)]
 
     @asynccontextmanager
     async def open_store(directory: Path) -> AsyncIterator[Append]:
         async with Store.open(directory / "store", sync_policy=OsManaged()) as store:
-            yield _labelled(store, of_each) if labels else store.append
+            yield _labelled(store, of_each) if labels else _unlabelled(store, of_each)
 
     return open_store
+
+
+def _unlabelled(
+    store: Store, of_each: Sequence[tuple[str, ...]]
+) -> Callable[[bytes], Awaitable[Receipt]]:
+    following = partial(next, cycle(of_each))
+
+    def append(data: bytes) -> Awaitable[Receipt]:
+        following()
+        return store.append(data)
+
+    return append
 
 
 def _labelled(
