@@ -63,9 +63,9 @@ def there_and_back(at: At, directory: Path) -> None:
     with pytest.raises(NoArchiveError):
         read_state(archive.bucket())
     first = Uploader(archive.bucket(), JournalLog(journal), "the first")
-    for begin in range(0, 30, 3):
-        append(journal, range(begin, begin + 3))
-        assert first.catch_up() == begin + 3
+    for begin in range(0, 30, 6):
+        append(journal, range(begin, begin + 6))
+        assert first.catch_up() == begin + 6
     restore(archive, directory / "copy", range(30))
     copy = opened(directory / "copy")
     append(copy, range(30, 33))

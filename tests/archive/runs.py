@@ -80,7 +80,9 @@ def killed(directory: Path, kills: int, segment_bytes: int, seed: int) -> Counte
     return counts
 
 
-def lost(directory: Path, times: int, segment_bytes: int, seed: int) -> dict[str, float]:
+def lost(
+    directory: Path, times: int, segment_bytes: int, seed: int, seconds: tuple[int, int] = (2, 6)
+) -> dict[str, float]:
     """Lose the machine at a random moment; return how much at most that has cost."""
     random, worst = Random(seed), 0.0
     for number in range(times):
@@ -95,7 +97,7 @@ def lost(directory: Path, times: int, segment_bytes: int, seed: int) -> dict[str
                 while not (place / "archive" / "entries").exists():
                     assert carrier.poll() is None, "it has ended by itself"
                     sleep(0.01)
-                seen = asyncio.run(_watched(store, random.uniform(2.0, 6.0)))
+                seen = asyncio.run(_watched(store, random.uniform(*seconds)))
             process.kill()
         shutil.rmtree(store)
         reached = restored(url, place / "copy")["next_sequence"]

@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from aquipu import Reader, RecordPurgedError
+from aquipu import Reader, RecordPurgedError, Store
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveUnavailableError
@@ -137,6 +137,21 @@ async def test_readers(store: MemoryBucket, tmp_path: Path) -> None:
         assert [one.sequence async for one in reader.scan()] == [6, 7, 8, 9]
         with pytest.raises(RecordPurgedError):
             await reader.get(5)
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_reads_on_there(store: MemoryBucket, tmp_path: Path) -> None:
+    """What neither keeps any more was purged; the rest is read on, seamlessly."""
+    async with Store.open(tmp_path / "store") as log:
+        await log.purge(before=9)
+    async with Reader.open(tmp_path / "store", archive=Kept(store)) as reader:
+        assert reader.first_sequence == 9
+        assert (await reader.get(0)).sequence == 0
+        purged(store, 6)
+        with pytest.raises(RecordPurgedError) as raised:
+            [one async for one in reader.scan(4)]
+        assert raised.value.bound == 6
+        assert [one.sequence async for one in reader.scan(6)] == [6, 7, 8, 9]
 
 
 def test_restores(store: MemoryBucket, tmp_path: Path) -> None:

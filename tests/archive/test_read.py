@@ -250,3 +250,10 @@ def test_a_file_that_is_read_on_is_fetched_in_larger_pieces() -> None:
     assert sizes == [1, 2, 4, 8, 8, 8]
     first, last = cache.wanted("a", 5, 10, 1 << 30)
     assert (first, last) == (0, 1 << 20)
+
+
+def test_the_end_of_a_file_comes_with_what_is_before_it() -> None:
+    """Of a footer the last bytes are asked for first, and then how ever much it is."""
+    cache, size = Cache(1 << 30), 1 << 26
+    first, last = cache.wanted("a", size - 100, size, size)
+    assert (first, last) == (size - (256 << 10), size)

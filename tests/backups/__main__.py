@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.backups.runs import SEGMENT_BYTES, backups, copies, killed, tools
+from tests.backups.runs import SEGMENT_BYTES, again, backups, copies, killed, tools
 
 
 def main() -> None:
@@ -18,7 +18,12 @@ def main() -> None:
     for name in ("backups", "kills", "copies"):
         parser.add_argument(f"--{name}", type=int, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--again", type=int, default=0, metavar="MB", help="a store at rest, backed up twice"
+    )
     wanted = parser.parse_args()
+    if wanted.again:
+        _said("backed up twice, 67,108,864", again, wanted.again, 10)
     share = len(SEGMENT_BYTES)
     for size in SEGMENT_BYTES:
         if wanted.backups:

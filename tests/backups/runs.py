@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from aquipu import BackupRefusedError, IncompleteCopyError, Reader, Store
+from aquipu import Backup, BackupRefusedError, IncompleteCopyError, OsManaged, Reader, Store
 from aquipu.local.check.verify import verify_all
 from aquipu.local.disk.disk import Disk
 from tests.backups.writer import data_of, writing
@@ -70,6 +70,31 @@ def backups(directory: Path, count: int, segment_bytes: int) -> Counter[str]:
             except BackupRefusedError as refused:  # a purge was quicker than the next backup
                 counts[f"refused: {'purged' if 'purged' in refused.reason else refused}"] += 1
     return counts
+
+
+def again(directory: Path, megabytes: int, new_megabytes: int) -> Counter[str]:
+    """Back up a store at rest, and again when some of it is new: return what was copied, in MB."""
+    store, place = directory / "store", directory / "backup"
+    counts: Counter[str] = Counter()
+    for what, size in (("first", megabytes), ("second", new_megabytes)):
+        asyncio.run(_grown(store, size))
+        done = asyncio.run(_backed_up(store, place))
+        counts[f"MB copied by the {what}"] = round(done.copied_bytes / 1e6)
+    assert asyncio.run(check(place, 0)) == done.next_sequence
+    return counts
+
+
+async def _grown(store: Path, megabytes: int) -> None:
+    """Append about so many megabytes."""
+    async with Store.open(store, sync_policy=OsManaged()) as log:
+        for _ in range(megabytes):
+            first = log.next_sequence
+            await log.append_many([data_of(n) for n in range(first, first + 7_000)])
+
+
+async def _backed_up(store: Path, place: Path) -> Backup:
+    async with Reader.open(store) as reader:
+        return await reader.backup(place)
 
 
 def killed(directory: Path, count: int, segment_bytes: int, seed: int) -> Counter[str]:

@@ -259,3 +259,12 @@ def test_a_single_record_of_a_stride(strides: Strides) -> None:
     assert strides.read([behind - 1]) == [behind - 1]
     with pytest.raises(CorruptionError):
         strides.read([behind - 2, behind - 1])
+
+
+def test_nothing_behind_the_last_record_of_a_stride(strides: Strides) -> None:
+    """What is damaged there does not matter, unless it is not known what it holds."""
+    (begin, _), (_, behind) = strides.places[2:4]
+    flip(strides.path, behind - 3)
+    assert strides.read([begin, begin + 1]) == [begin, begin + 1]
+    with pytest.raises(CorruptionError):
+        strides.read([begin, begin + 1], until=begin + 2)
