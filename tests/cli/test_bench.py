@@ -95,7 +95,7 @@ def test_percentiles_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("rate", "chosen", "words"),
     [
-        (50, "Always", "at 50/s `Always` adds 0.30 ms to each (99 of 100: at most 0.90 ms)"),
+        (50, "Always", "At 50/s `Always` adds 0.30 ms to each (99 of 100: at most 0.90 ms)"),
         (20_000, "Always", "adds 0.60 ms"),
         (80_000, "EveryN(64)", "at most 63 records, none older than 1 s"),
         (150_000, "OsManaged", "what the kernel has not yet written"),
@@ -211,7 +211,7 @@ def test_in_words_as_json_and_as_a_picture(tmp_path: Path) -> None:
     )
     assert list(answer) == list(asdict(results()))
     assert len(answer["runs"]) == 12
-    assert answer["advice"].startswith("at 1/s `Always` adds ")
+    assert answer["advice"].startswith("At 1/s `Always` adds ")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "disk").iterdir()) == []
     words = well("bench", tmp_path / "disk").decode()

@@ -202,7 +202,7 @@ def test_what_only_the_writer_knows_is_said() -> None:
     """From outside, nothing is made up."""
     view = view_of(FULL._replace(statistics=None, synced=None))
     text = text_of(rows("/srv/audit", view, Frame()))
-    assert "known to the writer alone" in text
+    assert "the writer alone knows" in text
     assert "only the writer knows" in text
     assert "p99" not in text
 

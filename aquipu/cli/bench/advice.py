@@ -23,7 +23,7 @@ def advice_for(rate: float, runs: Sequence[Run]) -> str:
         if fit is not None:
             plain = policy.removesuffix("()")
             return (
-                f"at {rate:,g}/s `{plain}` adds {_time(fit.p50)} to each (99 of 100: at most "
+                f"At {rate:,g}/s `{plain}` adds {_time(fit.p50)} to each (99 of 100: at most "
                 f"{_time(fit.p99)}), and {_RISKS[policy]}: choose it"
             )
     most = max((run.appends_per_second for run in runs), default=0.0)

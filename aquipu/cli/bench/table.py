@@ -51,9 +51,8 @@ def _lines(results: Results, paint: Paint) -> Iterator[str]:
         yield head.replace("warning:", paint("warning:", _DOUBTFUL), 1)
         yield from rest
     yield ""
-    yield from wrap(
-        results.advice or "--rate N says which policy fits N requests a second.", _WIDTH
-    )
+    advice = results.advice or "--rate N says which policy fits N requests a second."
+    yield from (paint(line, _BOLD) for line in wrap(advice, _WIDTH))
 
 
 def _row(run: Run, most: float, paint: Paint) -> str:

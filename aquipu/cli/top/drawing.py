@@ -125,7 +125,7 @@ def _activity(view: View, frame: Frame) -> Iterator[Row]:
     if not view.measured:
         yield (
             Part(f"{'latency':<{_NAME}}", "name"),
-            Part("known to the writer alone: give its socket, unix:PATH, or see its /metrics"),
+            Part("the writer alone knows: ask it, by unix:PATH or its /metrics"),
         )
         return
     yield _line("records/commit", view.records_per_commit, _decimal, frame)

@@ -35,8 +35,9 @@ class Line:
 
     @property
     def highest(self) -> float | None:
-        """The highest point."""
-        return max((point for point in self.history if point is not None), default=None)
+        """The highest of them, with what is now."""
+        points = (*self.history, self.now)
+        return max((point for point in points if point is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

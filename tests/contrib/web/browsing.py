@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import timeout
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -75,6 +76,15 @@ class Visit:
     async def row(self, sequence: int) -> None:
         """Wait for the row of a record."""
         await self.page.wait_for_selector(f'#rows tr[data-sequence="{sequence}"]', timeout=10_000)
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression is true there.
+
+        Asked from outside: what Playwright has the page ask itself, the page's policy forbids.
+        """
+        async with timeout(30):
+            while not await self.page.evaluate(expression):
+                await self.page.wait_for_timeout(20)
 
     async def text(self, selector: str) -> str:
         return await self.page.inner_text(selector)

@@ -58,12 +58,12 @@ export function lines(svg, series, { seconds, now, written, least = 0 }) {
     if (filled && fill) parts.push(shape("path", { class: "area", d: fill }));
     if (path) parts.push(shape("path", { class: `line ${name}`, d: path }));
   }
-  const minutes = Math.round(seconds / 60);
-  const every = right - LEFT < minutes * 64 ? 2 : 1; // so that they stand apart
-  for (let minute = Math.floor(minutes / every) * every; minute >= 0; minute -= every) {
-    const anchor = minute === 0 ? "end" : minute === minutes ? "start" : "middle";
-    const at = Number(x(now - minute * 60));
-    parts.push(shape("text", { x: at, y: bottom + 12, "text-anchor": anchor }, minute === 0 ? "now" : `−${minute} min`));
+  const unit = seconds > 60 ? 60 : 20;
+  const every = right - LEFT < (seconds / unit) * 64 ? 2 * unit : unit; // so that they stand apart
+  for (let ago = Math.floor(seconds / every) * every; ago >= 0; ago -= every) {
+    const anchor = ago === 0 ? "end" : ago === seconds ? "start" : "middle";
+    const said = ago === 0 ? "now" : unit === 60 ? `−${ago / 60} min` : `−${ago} s`;
+    parts.push(shape("text", { x: Number(x(now - ago)), y: bottom + 12, "text-anchor": anchor }, said));
   }
   svg.replaceChildren(...parts);
 }

@@ -53,7 +53,7 @@ function name(key) {
 }
 
 function leaf(value) {
-  if (typeof value === "string") return element("span", { class: "value-text" }, "\u201c", element("bdi", {}, nodes(value)), "\u201d");
+  if (typeof value === "string") return element("span", { class: "value-text" }, "\"", element("bdi", {}, nodes(value)), "\"");
   if (value instanceof Digits) return element("span", { class: "value-number" }, value.text);
   const kind = typeof value === "number" ? "value-number" : "value-other";
   return element("span", { class: kind }, String(value));

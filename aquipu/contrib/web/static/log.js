@@ -8,7 +8,7 @@ import { Refused, get } from "./api.js";
 import { bars } from "./chart.js";
 import { offerLabels } from "./labels.js";
 import { open, whenLeft } from "./record.js";
-import { clock, counted, decoded, element, isolated, localTime, nodes, plain, short } from "./text.js";
+import { clock, counted, decoded, element, isolated, localTime, nodes, plain, short, zone } from "./text.js";
 
 const PAGE = 50, ROWS_MAX = 300, DATA_BYTES = 400;
 const BARS = 60, BARS_PAUSE = 5000; // milliseconds between two looks at the bars
@@ -52,11 +52,13 @@ function asked() {
 
 function isLive() { return !wish.before && !(wish.span === "between" && wish.until); }
 
+function isSearch() { return Boolean(wish.labels.length || wish.span || wish.before); }
+
 function show() {
   span.value = [...span.options].some((one) => one.value === wish.span) ? wish.span : "";
   since.value = wish.since; until.value = wish.until;
   at("between").hidden = wish.span !== "between";
-  at("clear").hidden = !(wish.labels.length || wish.span || wish.before);
+  at("clear").hidden = !isSearch();
   at("chips").replaceChildren(...wish.labels.map((label) => element("li", {}, element("button", {
     type: "button", "aria-label": `Search without ${plain(label)}`,
     onclick: () => go({ labels: wish.labels.filter((one) => one !== label) }),
@@ -96,10 +98,11 @@ function say() {
   const shown = rows.querySelectorAll("tr[data-sequence]").length;
   const records = `${counted(shown)} ${shown === 1 ? "record" : "records"}`;
   if (shown > 0 && isLive()) { // more will come: no number that would soon be wrong
-    status.textContent = next === null ? "All records that fit, the newest first." : "The newest records; there are more.";
+    const fit = isSearch() ? " that fit" : "";
+    status.textContent = next === null ? `All records${fit}, the newest first.` : `The newest records${fit}; there are more.`;
     return;
   }
-  status.textContent = shown === 0 ? "No record fits." :
+  status.textContent = shown === 0 ? (isSearch() ? "No record fits." : "No record yet.") :
     next === null ? `${records}, all there are, the newest first.` : `The newest ${records}; there are more.`;
 }
 
@@ -247,6 +250,7 @@ function local(milliseconds) {
 
 export function begin(listen) {
   changed = listen;
+  at("zone").textContent = `(${zone()})`;
   at("search").addEventListener("submit", (event) => {
     event.preventDefault();
     const label = at("label").value;

@@ -6,6 +6,7 @@ import * as log from "./log.js";
 import { counted, element, isolated, lasted, plain, short, sized } from "./text.js";
 
 const SECONDS = 300; // of the charts
+const SPANS = [60, 120, SECONDS]; // of one that knows nothing of before: as wide as what it has seen
 const CHART_PAUSE = 1000, SPOKEN_PAUSE = 10000; // milliseconds
 const HEALTH = { ok: ["good", "well"], degraded: ["warn", "look"], failed: ["bad", "failed"], closed: ["bad", "closed"] };
 
@@ -70,7 +71,7 @@ function showStages(moment) {
   const most = accepted ?? next;
   const behind = most - (synced ?? next);
   const window = Math.min(2 ** Math.max(Math.ceil(Math.log2(behind + 1)) + 1, 6), Math.max(most - first, 1));
-  at("stages-range").textContent = `the last ${counted(window)}`;
+  at("stages-range").textContent = window === 1 ? "the last record" : `the last ${counted(window)} records`;
   const stage = (name, sequence, said) => {
     const made = element("li", {}, element("span", { class: "name" }, name));
     if (sequence === null) made.append(element("span", { class: "name" }, "not known here"), "");
@@ -111,7 +112,7 @@ function showCharts(moment) {
     lines(at("latency-chart"), [
       { points: series("append_seconds_p50"), name: "p50", filled: true },
       { points: series("append_seconds_p99"), name: "p99" },
-    ], { seconds: SECONDS, now, written: (value) => lasted(value).join(" "), least: 0.001 });
+    ], { seconds: SPANS.find((span) => now - begun <= span) ?? SECONDS, now, written: (value) => lasted(value).join(" "), least: 0.001 });
   }
   if (now * 1000 - spoken > SPOKEN_PAUSE) {
     spoken = now * 1000;

@@ -2,7 +2,7 @@
 
 import { Refused, bytes, get } from "./api.js";
 import { folded, parsed } from "./folded.js";
-import { counted, decoded, element, hexed, isolated, localTime, nodes, sized } from "./text.js";
+import { counted, decoded, element, hexed, isolated, localTime, nodes, sized, zone } from "./text.js";
 
 const FIRST_BYTES = 65536, MORE_BYTES = 65536; // of the data that are shown
 const JSON_BYTES_MAX = 1048576;
@@ -52,7 +52,7 @@ function fields() {
   heading();
   const labels = record.relations.map((label) => element("span", { class: "chip" }, isolated(label)));
   const rows = [
-    ["Local time", [localTime(record.time, 9)]],
+    ["Local time", [`${localTime(record.time, 9)} ${zone(new Date(record.time))}`]],
     ["UTC", [record.time]],
     ["Labels", labels.length ? labels : ["none"]],
     ["Size", [`${sized(record.bytes)}${record.bytes >= 1024 ? ` (${counted(record.bytes)} bytes)` : ""}`]],

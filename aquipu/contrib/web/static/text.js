@@ -97,6 +97,14 @@ export function lasted(seconds) {
 function two(number) { return String(number).padStart(2, "0"); }
 
 // The time here, of a time in UTC with nanoseconds.
+// The zone of the clock here, such as UTC+1 or UTC-3:30.
+export function zone(date = new Date()) {
+  const minutes = -date.getTimezoneOffset(), size = Math.abs(minutes);
+  if (minutes === 0) return "UTC";
+  const rest = size % 60 ? `:${two(size % 60)}` : "";
+  return `UTC${minutes > 0 ? "+" : "\u2212"}${Math.floor(size / 60)}${rest}`;
+}
+
 export function localTime(iso, precision = 3) {
   const date = new Date(`${iso.slice(0, 23)}Z`);
   const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
