@@ -34,6 +34,15 @@ StoreArgument = Annotated[
         " postgresql://HOST/DATABASE?log=NAME for one in a database.",
     ),
 ]
+LogArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="The directory of the store, unix:PATH for the one that a daemon has,"
+        " postgresql://HOST/DATABASE?log=NAME for one in a database, or the URL of an archive"
+        " (s3://BUCKET/PREFIX, file:///DIRECTORY).",
+    ),
+]
 StoreToWriteArgument = Annotated[
     str,
     typer.Argument(
@@ -173,8 +182,15 @@ def opened_for_reading(store: str) -> Opening[Reader] | Opening[RemoteStore]:
 def database_of(store: str) -> str | None:
     """Return the address of a log in a database; None for any other place of a store.
 
-    A usage error for an address of no known kind.
+    A usage error for an archive, and for an address of no known kind.
     """
+    if is_archive(store):
+        raise typer.BadParameter(
+            "this command is not for an archive: cat, find, get, tail, follow, export, relations,"
+            " top and web read it, `aquipu archive check URL` says what it has and whether that is"
+            " sound, and `aquipu restore URL DIR` makes a store of it",
+            param_hint="STORE",
+        )
     with usage("STORE"):
         return database_in(store)
 

@@ -55,7 +55,11 @@ def test_reading_it_where_it_is(url: str) -> None:
     assert well("cat", "--raw", url) == SAMPLE
     assert well("tail", "--raw", "-n", "1", url) == SAMPLE.splitlines(keepends=True)[-1]
     assert run("get", url, "1000").returncode == 2
-    assert run("append", url, input=b"x").returncode == 2
+    assert json.loads(well("top", url, "--json"))["acknowledged"] == len(SAMPLE.splitlines())
+    for command in ("append", "info", "purge", "doctor"):
+        done = run(command, url, input=b"x")
+        assert done.returncode == 2
+        assert b"`aquipu archive check URL`" in b" ".join(done.stderr.split())
 
 
 def test_their_objects(url: str) -> None:

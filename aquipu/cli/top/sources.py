@@ -80,8 +80,8 @@ async def source_of(store: str) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def database_source(address: str) -> AsyncIterator[Source]:
-    """Give what samples a log in a database: what its readers see."""
+async def read_source(address: str) -> AsyncIterator[Source]:
+    """Give what samples a log in a database, or an archive: what its readers see."""
     async with Reader.open(address) as reader:
         yield ReaderSource(reader)
 

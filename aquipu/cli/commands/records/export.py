@@ -14,12 +14,12 @@ from aquipu.cli.arguments import (
     AnyOption,
     Filters,
     LimitOption,
+    LogArgument,
     RelationOption,
     ReverseOption,
     SinceOption,
     StartOption,
     StopOption,
-    StoreArgument,
     UntilOption,
     absolute,
     database_of,
@@ -52,7 +52,7 @@ _OutputOption = Annotated[
 
 @app.command("export", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def export_command(
-    store: StoreArgument,
+    store: LogArgument,
     format: Annotated[Format, typer.Option("--format", help="What to write.")],
     output: _OutputOption = None,
     start: StartOption = None,

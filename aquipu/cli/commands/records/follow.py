@@ -19,10 +19,10 @@ from aquipu.cli.arguments import (
     Filters,
     JsonLinesOption,
     LimitOption,
+    LogArgument,
     NulOption,
     RawOption,
     RelationOption,
-    StoreArgument,
     opened_for_reading,
     wish_of,
 )
@@ -43,7 +43,7 @@ _Start = int | Literal["earliest"] | None
 
 @app.command("follow", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def follow_command(
-    store: StoreArgument,
+    store: LogArgument,
     start: Annotated[
         int | None,
         typer.Option(
@@ -109,7 +109,7 @@ def follow_command(
 
 @app.command("tail", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def tail_command(
-    store: StoreArgument,
+    store: LogArgument,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, metavar="NUMBER", help="How many records.")
     ] = 10,

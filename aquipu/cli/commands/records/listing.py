@@ -12,6 +12,7 @@ import typer
 from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
 from aquipu.cli.arguments import (
     JsonOption,
+    LogArgument,
     StoreArgument,
     database_of,
     directory,
@@ -35,7 +36,7 @@ from aquipu.runtime.closing import Opening
 
 @app.command("relations", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def relations_command(
-    store: StoreArgument,
+    store: LogArgument,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only labels that begin so.")] = "",
     json_object: JsonOption = False,
 ) -> None:

@@ -17,6 +17,7 @@ from aquipu.cli.arguments import (
     Filters,
     JsonLinesOption,
     LimitOption,
+    LogArgument,
     NulOption,
     RawOption,
     RelationOption,
@@ -24,7 +25,6 @@ from aquipu.cli.arguments import (
     SinceOption,
     StartOption,
     StopOption,
-    StoreArgument,
     UntilOption,
     opened_for_reading,
     wish_of,
@@ -37,7 +37,7 @@ from aquipu.cli.streams.console import let_interrupt_kill, standard_output, writ
 
 @app.command("cat", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def cat_command(
-    store: StoreArgument,
+    store: LogArgument,
     start: StartOption = None,
     stop: StopOption = None,
     since: SinceOption = None,
@@ -66,7 +66,7 @@ def cat_command(
 
 @app.command("get", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def get_command(
-    store: StoreArgument,
+    store: LogArgument,
     sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", help="The number of the record.")],
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
@@ -93,7 +93,7 @@ def get_command(
 
 @app.command("find", epilog=EPILOG, rich_help_panel=Purpose.READ)
 def find_command(
-    store: StoreArgument,
+    store: LogArgument,
     labels: Annotated[
         list[str],
         typer.Argument(metavar="LABEL...", help="Labels that were given with the record."),

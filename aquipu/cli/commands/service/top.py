@@ -8,18 +8,18 @@ import anyio
 import typer
 
 from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
-from aquipu.cli.arguments import StoreArgument, absolute, database_of
+from aquipu.cli.arguments import LogArgument, absolute, database_of
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import standard_output, write_line
 from aquipu.cli.top.view import plain
-from aquipu.local.disk.paths import address_in
+from aquipu.local.disk.paths import address_in, is_archive
 
 _INTERVAL_MIN = 0.1
 
 
 @app.command("top", epilog=EPILOG, rich_help_panel=Purpose.SERVE)
 def top_command(
-    store: StoreArgument,
+    store: LogArgument,
     interval: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long from one look to the next.")
     ] = 1.0,
@@ -35,8 +35,9 @@ def top_command(
     how far each consumer is behind.
 
     Of a daemon, or a store that processes share, all of it. Beside a process that writes a
-    directory alone, and of a log in a database, what can be seen from outside: the writer is not
-    asked, and does not notice. That the writer of a directory is stopped, or gone, is shown.
+    directory alone, and of a log in a database or an archive, what can be seen from outside: the
+    writer is not asked, and does not notice. That the writer of a directory is stopped, or gone,
+    is shown.
 
     \b
     With --json, one object; what is not known is null, times are in seconds:
@@ -73,11 +74,11 @@ def top_command(
 
 async def _top(store: str, interval: float, json_object: bool) -> None:
     from aquipu.cli.top.screen import once, watch  # what draws is loaded for this command alone
-    from aquipu.cli.top.sources import database_source, source_of
+    from aquipu.cli.top.sources import read_source, source_of
 
-    is_database = database_of(store) is not None
+    is_read = is_archive(store) or database_of(store) is not None
     path = store if address_in(store) is not None else absolute(store)
-    async with database_source(store) if is_database else source_of(path) as source:
+    async with read_source(store) if is_read else source_of(path) as source:
         if json_object:
             view = await once(source, min(interval, 1.0))
             write_line(standard_output(), as_json(plain(view)))

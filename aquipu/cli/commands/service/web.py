@@ -14,7 +14,7 @@ import typer
 
 from aquipu.cli.app import EPILOG, SIGNALLED, WELL, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
-    StoreArgument,
+    LogArgument,
     absolute,
     connecting,
     database_of,
@@ -46,7 +46,7 @@ class _Wish(NamedTuple):
 
 @app.command("web", epilog=EPILOG, rich_help_panel=Purpose.SERVE)
 def web_command(
-    store: StoreArgument,
+    store: LogArgument,
     host: Annotated[
         str,
         typer.Option(
@@ -152,7 +152,7 @@ def _opened(
         return opened_for_reading(store)
     if address_in(store) is not None:
         return connecting(store)
-    if database_of(store) is not None:
+    if not is_archive(store) and database_of(store) is not None:
         return Store.open(store)
     path = absolute(store)
     if is_archive(store) or not is_shared(path):
