@@ -56,7 +56,7 @@ def test_reading_it_where_it_is(url: str) -> None:
     assert well("tail", "--raw", "-n", "1", url) == SAMPLE.splitlines(keepends=True)[-1]
     assert run("get", url, "1000").returncode == 2
     assert json.loads(well("top", url, "--json"))["acknowledged"] == len(SAMPLE.splitlines())
-    for command in ("append", "info", "purge", "doctor"):
+    for command in ("append", "info", "cursors", "doctor"):
         done = run(command, url, input=b"x")
         assert done.returncode == 2
         assert b"`aquipu archive check URL`" in b" ".join(done.stderr.split())

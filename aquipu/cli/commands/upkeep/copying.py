@@ -67,11 +67,12 @@ def copy_command(
     option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
-    """Bring a log from a directory, or an archive, into a database; or from a database back.
+    """Bring a log into a database, or from one into a directory.
 
-    Sequences, times, labels and keys are kept. It works also while a service writes the log: then
-    it brings what is acknowledged now, and the next time what has come since. Cut short, it goes on
-    where it was. Nobody else may write the copy meanwhile.
+    Into a database it comes from a directory, or from an archive. Sequences, times, labels and keys
+    are kept. It works also while a service writes the log: then it brings what is acknowledged now,
+    and the next time what has come since. Cut short, it goes on where it was. Nobody else may write
+    the copy meanwhile.
 
     With --cursors, consumers go on there where they are here: give it the last time, when nothing
     consumes any more.
