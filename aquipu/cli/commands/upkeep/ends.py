@@ -17,13 +17,9 @@ from aquipu.archive.read.log import opened
 from aquipu.cli.arguments import absolute, archive_of, database_of, directory
 from aquipu.local.copying.pieces import Piece, pieces_of
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import address_in, is_archive
-from aquipu.local.format.names import BookmarkKind
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot, find
-from aquipu.local.retain.bookmarks import list_bookmarks
-from aquipu.local.retain.manifest import read_manifest
 from aquipu.reader import Reader
 from aquipu.record import Key, Record
 from aquipu.store import Store
@@ -180,15 +176,7 @@ async def kept_in(ends: Ends) -> Kept:
         return Kept({}, {})
     async with Reader.open(ends.store) as reader:
         cursors = {name: lag.sequence for name, lag in (await reader.cursors()).items()}
-    if database_of(ends.store) is not None:
-        from aquipu.postgres.address import address_of
-        from aquipu.postgres.care.inspect import look_into
-
-        return Kept(cursors, (await look_into(address_of(ends.store))).holds)
-    disk, path = Disk(), ends.store
-    with translate_os_errors(path, "read the holds of"):
-        store_id = read_manifest(disk, path).store_id
-        return Kept(cursors, list_bookmarks(disk, path, store_id, BookmarkKind.HOLD))
+        return Kept(cursors, await reader.holds())
 
 
 async def keep(ends: Ends, kept: Kept) -> None:
