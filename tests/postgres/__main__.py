@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from signal import SIGTERM, default_int_handler, signal
 
 from aquipu.postgres.address import address_of
 from aquipu.postgres.schema.migrating import migrate
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--outbox", type=int, default=100_000, metavar="N")
     parser.add_argument("--seed", type=int, default=5)
     wanted = parser.parse_args()
+    signal(SIGTERM, default_int_handler)  # no server is left behind
     if wanted.records:
         seconds = 3 + wanted.records / 100_000
         _with_server(

@@ -175,6 +175,7 @@ class Server:
 
     def remove(self) -> None:
         self.stop()
+        self._wait_for_children()  # they may write for a moment yet
         shutil.rmtree(self.place, ignore_errors=True)
 
 
