@@ -395,4 +395,4 @@ class PostgresEngine(Keeping):
             await self._host.sync()
 
     async def roll(self) -> None:
-        """Do nothing: the partitions of a log are made by sequence."""
+        """Do nothing: a purge is exact to the batch, and needs no segment to end before it."""
