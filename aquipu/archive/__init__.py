@@ -41,7 +41,8 @@ numbers.
 **Young parts are folded.** One is put each second, if there is anything new. When eight are of
 about one size, they are put again as one. So few are alive, and each byte travels a few times at
 most. When the segment is sealed, its object takes the place of them all. Entries that nothing names
-any more are removed, a hundred numbers later: not before whoever reads has had time.
+any more are removed, a hundred numbers and a minute later: not before whoever reads has had time,
+and not while a writer that was paused relies on them.
 
 **Synced first.** What goes up is on the disk: so the archive never has what the log can lose.
 

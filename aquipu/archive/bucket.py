@@ -122,11 +122,18 @@ class Bucket:
 
     def list(self, prefix: str) -> dict[str, int]:
         """Return the names of the objects under a prefix, and their sizes."""
-        found: dict[str, int] = {}
+        return {one["path"]: one["size"] for one in self._listed(prefix)}
+
+    def times(self, prefix: str) -> dict[str, float]:
+        """Return the names of the objects under a prefix, and when each was put.
+
+        In seconds, by the clock of the object store.
+        """
+        return {one["path"]: one["last_modified"].timestamp() for one in self._listed(prefix)}
+
+    def _listed(self, prefix: str) -> Sequence[Any]:
         with self._asked():
-            for some in self._store.list(prefix, chunk_size=1000):
-                found.update((one["path"], one["size"]) for one in some)
-        return found
+            return [one for some in self._store.list(prefix, chunk_size=1000) for one in some]
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are none."""

@@ -3,15 +3,19 @@
 An entry that is the newest is never removed, and neither is the first. A listing may lag behind,
 so it says only where to begin: from its last number on, entries are asked for one by one.
 
+A writer may have been paused, or cut off, until the fence that is in its way was removed. So none
+is removed before a minute, and one that has put nothing for twenty seconds looks whether the entry
+that it has put is the newest. Not yet elegant: that trusts a clock, and a listing.
+
 A purge is an entry beside the writer: a list with fewer segments, of the same epoch. It claims
 nothing, so the writer, which finds it at its next number, takes it over and goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from time import time_ns
+from time import monotonic, time, time_ns
 from typing import NamedTuple
 
 from aquipu.archive.bucket import READS, Bucket, Different, Doubt
@@ -36,6 +40,11 @@ from aquipu.archive.format.keys import ENTRIES, ObjectKey, entry_key, entry_numb
 from aquipu.archive.format.plan import outdated
 from aquipu.errors import AquipuError, RecordPurgedError, UnsupportedFormatError
 from aquipu.local.format.structure import Damage, Unsupported
+
+KEPT_SECONDS = 60.0
+"""Seconds that an entry stays at least, so that a writer which was paused finds it in its way."""
+GAP_SECONDS = 20.0
+"""Seconds after which a writer does not rely on that, and looks whether its entry is the newest."""
 
 
 class State(NamedTuple):
@@ -195,11 +204,20 @@ def _entry(bucket: Bucket, number: int) -> tuple[Head, bytes] | None:
 class Line:
     """The line of one archive, claimed by this writer."""
 
-    def __init__(self, bucket: Bucket, state: State, numbers: Iterable[int], writer: str) -> None:
+    def __init__(
+        self, bucket: Bucket, state: State, ages: Mapping[int, float], writer: str, began: _Moment
+    ) -> None:
+        """Go on behind the fence of this writer; its claim began at that moment.
+
+        ``ages``: the numbers of the entries that are there, and for how many seconds.
+        """
         self.bucket = bucket
         self.head, self.segments = state
         self._writer = writer
-        self._numbers = set(numbers)
+        now = monotonic()
+        self._put_at = {number: now - age for number, age in ages.items()}
+        self._began = began  # when the entry that was put last was tried first
+        self._attempt = self.head.number, began  # the one that is tried now
 
     def next_head(self) -> Head:
         """Return the head of the next entry, as far as it is as the last one."""
@@ -212,26 +230,55 @@ class Line:
         Raises ArchiveTakenError when another writer has it, Overtaken, and what a bucket raises.
         After Doubt, the same entry is to be put again: it may be there.
         """
+        if self._attempt[0] != head.number:
+            self._attempt = head.number, _Moment.now()
         try:
             _put(self.bucket, head, body)
         except _Other as other:
             if other.head.epoch != head.epoch or other.head.kind is not EntryKind.LIST:
                 raise _taken(self.bucket, other.head) from None
             self.segments = _listed(self.bucket, other.head, other.body)
-            self._put(other.head)
+            self.head = other.head
+            self._put_at[other.head.number] = monotonic()
             raise Overtaken from None
-        self._put(head)
+        if self._began.seconds_since() > GAP_SECONDS:
+            self._check_newest(head)
+        self.head, self._began = head, self._attempt[1]
+        self._put_at[head.number] = monotonic()
 
-    def _put(self, head: Head) -> None:
-        self.head = head
-        self._numbers.add(head.number)
+    def _check_newest(self, head: Head) -> None:
+        """Raise ArchiveTakenError when the entry was put where another's fence had been."""
+        numbers = filter(None, map(entry_number, self.bucket.list(ENTRIES)))
+        newest = max(numbers, default=head.number)
+        found = _entry(self.bucket, newest) if newest > head.number else (head, b"")
+        if found is None:
+            raise Doubt(f"{entry_key(newest)} is not there any more")
+        if found[0].epoch != head.epoch:
+            raise _taken(self.bucket, found[0])
 
     def tidy(self) -> None:
         """Remove entries that nothing names any more. Raises what a bucket raises."""
-        gone = outdated(self.head, self._numbers)
+        old = monotonic() - KEPT_SECONDS
+        gone = outdated(self.head, [n for n, put_at in self._put_at.items() if put_at <= old])
         if gone:
             self.bucket.remove([entry_key(number) for number in gone])
-            self._numbers.difference_update(gone)
+            for number in gone:
+                del self._put_at[number]
+
+
+class _Moment(NamedTuple):
+    """A moment by two clocks, of which one may be set, and the other may stand still."""
+
+    monotonic: float
+    time: float
+
+    @classmethod
+    def now(cls) -> _Moment:
+        return cls(monotonic(), time())
+
+    def seconds_since(self) -> float:
+        now = self.now()
+        return max(now.monotonic - self.monotonic, now.time - self.time)
 
 
 def _put(bucket: Bucket, head: Head, body: bytes) -> None:
@@ -269,6 +316,7 @@ def claim(
     of another store, and what `read_state` and a bucket raise. After Doubt, it may be claimed
     again: a fence too many does no harm.
     """
+    began = _Moment.now()
     try:
         state = read_state(bucket)
     except NoArchiveError:
@@ -290,8 +338,10 @@ def claim(
         _put(bucket, fence, b"")
     except _Other as other:
         raise Doubt(f"another was quicker: {_whose(other.head)}") from None
-    numbers = [n for n in map(entry_number, bucket.list(ENTRIES)) if n is not None]
-    return Line(bucket, State(fence, state.segments), numbers, writer)
+    times = bucket.times(ENTRIES)
+    newest = max(times.values(), default=0.0)
+    ages = {n: newest - times[key] for key in times if (n := entry_number(key)) is not None}
+    return Line(bucket, State(fence, state.segments), ages, writer, began)
 
 
 def put_purge(bucket: Bucket, state: State, gone: int, writer: str) -> State:

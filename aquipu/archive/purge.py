@@ -28,9 +28,11 @@ def purge(
     """
 
     def let_go() -> State:
-        state = read_state(bucket)  # anew each time: the writer goes on, and an answer may be lost
-        count = len(outlived(state.segments, before, before_time))
-        return put_purge(bucket, state, count, writer) if count else state
+        state = read_state(bucket)
+        while count := len(outlived(state.segments, before, before_time)):
+            put_purge(bucket, state, count, writer)
+            state = read_state(bucket)  # only what that says is done
+        return state
 
     state = insist(bucket, lambda: read_state(bucket), stop)
     going = outlived(state.segments, before, before_time)

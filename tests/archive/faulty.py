@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -18,6 +19,9 @@ FAULTS = (
     "listing lags",
 )
 """What can go wrong with a request; the first three of a put, and of what only asks."""
+
+
+_PUT = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 class Found:
@@ -61,7 +65,10 @@ class MemoryBucket:
         names = sorted(name for name in self.objects if name.startswith(prefix + "/"))
         for begin in range(0, len(names), chunk_size):
             some = names[begin : begin + chunk_size]
-            yield [{"path": name, "size": len(self.objects[name])} for name in some]
+            yield [
+                {"path": name, "size": len(self.objects[name]), "last_modified": _PUT}
+                for name in some
+            ]
 
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from aquipu.archive import line as line_file
 from aquipu.archive.bucket import Bucket, Doubt
 from aquipu.archive.errors import (
     ArchiveDamagedError,
@@ -142,12 +143,34 @@ def test_a_damaged_entry() -> None:
         read_state(Bucket(URL, store))
 
 
-def test_entries_that_nothing_names_go() -> None:
-    """They are removed, a hundred numbers later, and the first one never is."""
+def test_a_writer_that_was_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told also when the fence has gone that was in its way."""
+    store = MemoryBucket()
+    first = claimed(store, "the first")
+    put(first)
+    second = claimed(store, "the second")
+    for _ in range(150):
+        put(second)
+    monkeypatch.setattr(line_file, "KEPT_SECONDS", 0.0)
+    second.tidy()
+    assert entry_key(2) not in store.objects
+    monkeypatch.setattr(line_file, "GAP_SECONDS", -1.0)
+    with pytest.raises(ArchiveTakenError, match="entry 152 is of the second"):
+        put(first)
+    put(second)
+    assert read_state(Bucket(URL, store)).head == second.head
+
+
+def test_entries_that_nothing_names_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are removed, a hundred numbers and a minute later, and the first one never is."""
     store = MemoryBucket()
     line = claimed(store)
     for _ in range(150):
         put(line)
+    before = dict(store.objects)
+    line.tidy()
+    assert store.objects == before
+    monkeypatch.setattr(line_file, "KEPT_SECONDS", 0.0)
     line.tidy()
     assert sorted(store.objects) == [entry_key(n) for n in (0, *range(51, 151))]
     line.tidy()

@@ -10,6 +10,7 @@ from threading import Event
 import pytest
 
 from aquipu import Reader, RecordPurgedError, Store
+from aquipu.archive import line as line_file
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveUnavailableError
@@ -61,10 +62,12 @@ def store(tmp_path: Path) -> MemoryBucket:
     return made
 
 
-def test_beside_a_writer(tmp_path: Path) -> None:
-    """Whoever carries the log goes on, with the same archive: nothing is lost but what was let
-    go of.
+@pytest.mark.parametrize("gap", [20.0, -1.0])
+def test_beside_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: float) -> None:
+    """Whoever carries the log goes on, with the same archive, also one that looks at it after a
+    pause: nothing is lost but what was let go of.
     """
+    monkeypatch.setattr(line_file, "GAP_SECONDS", gap)
     journal, store = opened(tmp_path / "store"), MemoryBucket()
     carrying = uploader(store, JournalLog(journal))
     for begin in range(0, 36, 4):

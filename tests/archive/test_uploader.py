@@ -103,8 +103,9 @@ def test_a_segment_that_was_compressed_while_it_was_young(tmp_path: Path) -> Non
     check_restored(store, tmp_path / "copy", 4)
 
 
-def test_young_parts_are_folded(tmp_path: Path) -> None:
+def test_young_parts_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many small parts few are alive, and the archive holds every record all the same."""
+    monkeypatch.setattr("aquipu.archive.line.KEPT_SECONDS", 0.0)
     store = MemoryBucket()
     (tmp_path / "store").mkdir()
     journal, _ = open_log(tmp_path / "store")
