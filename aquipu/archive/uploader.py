@@ -14,8 +14,8 @@ from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from aquipu.archive.agreement import check_same, header_of, part_in, read, sealed_in
-from aquipu.archive.bucket import Bucket, Different, insist
-from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.bucket import Bucket, Different, Doubt, insist
+from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
 from aquipu.archive.format.entry import (
     EntryKind,
     Head,
@@ -188,7 +188,8 @@ class Uploader:
         self._put_tables(line, view)
         if is_last or monotonic() - self._bookmarked >= _BOOKMARKS_SECONDS:
             self._put_bookmarks(line)
-        self._insist(line.tidy)
+        with suppress(Doubt, ArchiveUnavailableError):  # it takes room, and does no harm
+            line.tidy()
         self._tell(next_sequence=line.head.next_sequence)
 
     def _purged(self, line: Line, error: StoreUnavailableError) -> None:

@@ -103,6 +103,24 @@ def test_a_segment_that_was_compressed_while_it_was_young(tmp_path: Path) -> Non
     check_restored(store, tmp_path / "copy", 4)
 
 
+def test_no_right_to_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that are outdated stay, and everything is archived all the same."""
+
+    def refuse(key: str) -> None:
+        raise PermissionError("403")
+
+    monkeypatch.setattr("aquipu.archive.line.KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("aquipu.archive.format.plan.KEPT_NUMBERS", 3)
+    journal, store = opened(tmp_path / "store"), MemoryBucket()
+    monkeypatch.setattr(store, "delete", refuse)
+    carrier = uploader(store, JournalLog(journal), patience=0.0)
+    for number in range(10):
+        append(journal, range(number, number + 1))
+        assert carrier.catch_up() == number + 1
+    journal.close()
+    check_restored(store, tmp_path / "copy", 10)
+
+
 def test_young_parts_are_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many small parts few are alive, and the archive holds every record all the same."""
     monkeypatch.setattr("aquipu.archive.line.KEPT_SECONDS", 0.0)
