@@ -10,7 +10,7 @@ import pytest
 from aquipu import sync
 from aquipu.cli.forms.jsonl import LabelPlace, entry_of
 from aquipu.cli.forms.jsontime import ExactFloat, nanoseconds_of
-from tests.cli.support import in_shell, run, well
+from tests.cli.support import run, well
 from tests.support import data_in, records_in
 
 EVENTS = [
@@ -75,9 +75,7 @@ def test_a_line_that_cannot_be_stored(
     assert said.endswith("; nothing was stored\n")
     assert "secret" not in said
     assert not (tmp_path / "one").exists()
-    done = in_shell(
-        'exec "$@"', "import", tmp_path / "two", "-", "--label", "actor=.user.name", input=text
-    )
+    done = run("import", tmp_path / "two", "-", "--label", "actor=.user.name", input=text)
     assert done.returncode == 2
     assert b"line 6 of standard input: " in done.stderr
     assert done.stderr.endswith(b"; everything before it was stored\n")
@@ -190,7 +188,7 @@ def test_a_line_whose_time_is_none(tmp_path: Path, line: bytes, reason: str) -> 
 def test_a_pipe_with_a_line_whose_time_is_none(tmp_path: Path) -> None:
     """What stands before it is stored with its times."""
     text, store = b"\n".join([*DATED, b"{}", b"{}"]), tmp_path / "store"
-    done = in_shell('exec "$@"', "import", store, "-", "--time", ".ts", input=text)
+    done = run("import", store, "-", "--time", ".ts", input=text)
     assert done.returncode == 2
     assert b"line 6 of standard input: .ts is not there; everything before it" in done.stderr
     assert [record.timestamp for record in records_in(store)] == TIMES

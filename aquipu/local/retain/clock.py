@@ -62,7 +62,8 @@ class ClockWatch:
         self._odd_since = 0
         if newest and not self._fits(now):
             self._ahead = newest - elapsed
-            self._begin(now, elapsed, "before the newest record", "after the newest record")
+            ahead = "after the newest record, unless nothing came since, or that was imported"
+            self._begin(now, elapsed, "before the newest record", ahead)
         else:
             self._newest = 0
 

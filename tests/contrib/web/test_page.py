@@ -332,8 +332,7 @@ async def test_the_token_is_asked_for(store: Store, browser: Browser) -> None:
         assert "token" not in page.page.url
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("scheme", "size"), [("light", DESKTOP), ("dark", PHONE)])
 async def test_nothing_serious_is_in_the_way_of_anybody(
     scheme: Literal["light", "dark"], size: dict[str, int], store: Store, browser: Browser
 ) -> None:
