@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from aquipu import AquipuError, Store
+from aquipu import AquipuError, RemoteStore, Store
 from aquipu.contrib.streaming.live import end_of
 from aquipu.contrib.web.standing import Standing, readable
 
@@ -40,9 +40,12 @@ class Monitoring:
         return PlainTextResponse("ok\n")
 
     async def metrics(self, request: Request) -> Response:
-        """Give the metrics for Prometheus; of a log that is only read, those that are known."""
+        """Give the metrics for Prometheus; of a log that another writes, those that are known.
+
+        A client of a daemon counts what it has appended itself, and that is not the log's.
+        """
         store = self._standing.store
-        if not isinstance(store, Store):
+        if not isinstance(store, Store) or isinstance(store, RemoteStore):
             lags = await self._standing.consumers() or {}
             records = {name: lag["records"] for name, lag in lags.items()}
             seconds = {name: lag["seconds"] for name, lag in lags.items()}

@@ -2,12 +2,13 @@
 
 A sealed segment is asked through its table. Where there is none, or one that does not check or does
 not fit, the segment itself is read and its postings are kept in memory; the table is then due to be
-built. The same goes for the segment that is being written: its postings are gathered from the first
-query on, and each later one reads only the frames that have come since. Without queries there is no
-cost.
+built. The same goes for the segment that is being written: once its postings are gathered, a query
+reads only the frames that have come since. Without queries there is no cost.
 
 A search (`search`) does not wait for that. It asks for `candidates`, and looks through the frames
-of which nothing is known yet: to gather their postings would take twenty times as long.
+of which nothing is known yet: to gather their postings would take twenty times as long. From the
+second search on, each gathers a share of them: the first one is answered in half the time, and who
+searches once has paid for no more.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Finder:
         """Return what is known of the sought records of a segment, without much ado.
 
         Of a sealed segment without a table that is nothing. The postings of the one that is being
-        written are gathered a share further each time, so that no search waits for all of them.
+        written are gathered a share further each time but the first, so that no search waits for
+        all of them.
         """
         self.searching()
         first, behind = segment.first_sequence, view.behind(segment)
@@ -106,6 +108,9 @@ class Finder:
             return Candidates(array("I"), wanted, first)
         gathered = self._gathered_of(segment)
         with translate_os_errors(segment.path, "read"), gathered.lock:
+            if not gathered.was_searched:
+                gathered.was_searched = True
+                return Candidates(array("I"), wanted, first)
             gathered.reach(view, view.stop, pause, share=True)
             postings = gathered.postings
             labels = (*wanted.every, *wanted.any_of)
@@ -226,6 +231,8 @@ class _Gathered:
 
     def __init__(self, segment: SegmentRef, floor: str = "") -> None:
         self.lock = Lock()
+        self.was_searched = False
+        """Whether a search has asked for candidates."""
         self._segment_ref = segment
         self._floor = floor
         self._begin()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 256 * 1024
 """Bytes that are read at a time from memory: the loop's thread is at it meanwhile."""
 _FIRST_BYTES = 64 * 1024
-_MOST_BYTES = 1024 * 1024
+_MOST_BYTES = 4 * 1024 * 1024
 """Bytes that are read at a time: few at first, for those who want the first records alone."""
 
 

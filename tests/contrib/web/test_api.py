@@ -189,6 +189,7 @@ async def test_what_is_known_of_a_store(kind: str, store: Store, tmp_path: Path)
         assert bool(known["unknown"]) is (kind != "store")
         metrics = await client.get("/metrics")
         assert 'aquipu_next_sequence{store="' in metrics.text
+        assert ("aquipu_appends_total" in metrics.text) is (kind == "store")
         assert (await client.get("/healthz")).text == "ok\n"
         assert (await client.get("/readyz")).text == "ok\n"
 

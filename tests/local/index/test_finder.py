@@ -345,6 +345,17 @@ def test_growing_segment_is_caught_up(log: Log) -> None:
     assert log.reads(2) == reads
 
 
+def test_the_first_search_gathers_nothing(log: Log) -> None:
+    """It looks through the segment that is being written; from the second on each gathers a share,
+    and knows what it has gathered.
+    """
+    view, wanted = log.view(), Wanted(("d",), ())
+    growing = log.segments[2]
+    first, second = (log.finder.candidates(view, growing, wanted) for _ in range(2))
+    assert (list(first.positions), first.until) == ([], growing.first_sequence)
+    assert (list(second.positions), second.until) == ([1], view.stop)
+
+
 def test_commit_that_is_not_acknowledged(log: Log) -> None:
     """Of a growing segment nothing is read beyond what may be seen."""
     view = log.view()
