@@ -11,7 +11,7 @@ import { open, whenLeft } from "./record.js";
 import { clock, counted, decoded, element, isolated, localTime, nodes, plain, short, zone } from "./text.js";
 
 const PAGE = 50, ROWS_MAX = 300, DATA_BYTES = 400;
-const BARS = 60, BARS_PAUSE = 5000; // milliseconds between two looks at the bars
+const BARS = 60, BARS_PAUSE = 2000; // milliseconds between two looks at the bars
 const STEPS = [1, 5, 15, 60, 300, 900, 3600, 10800, 86400, 604800]; // seconds of a bar
 
 const at = (id) => document.getElementById(id);

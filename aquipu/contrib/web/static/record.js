@@ -52,8 +52,8 @@ function fields() {
   heading();
   const labels = record.relations.map((label) => element("span", { class: "chip" }, isolated(label)));
   const rows = [
-    ["Local time", [`${localTime(record.time, 9)} ${zone(new Date(record.time))}`]],
-    ["UTC", [record.time]],
+    [`Time (${zone(new Date(record.time))})`, [localTime(record.time, 9)]],
+    ["ISO 8601", [record.time]],
     ["Labels", labels.length ? labels : ["none"]],
     ["Size", [`${sized(record.bytes)}${record.bytes >= 1024 ? ` (${counted(record.bytes)} bytes)` : ""}`]],
   ];
