@@ -16,6 +16,7 @@ from errno import EIO, ENOSPC
 from random import Random
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -403,12 +404,22 @@ async def _in_time(coroutine: Coroutine[Any, Any, T]) -> T:
         return await coroutine
 
 
-def check(examples: int, steps: int = 25, *, shrink: bool = True) -> None:
+def _seeded() -> type[StoreModel]:
+    """Return a model of its own for a seed, which stays with the class."""
+
+    class Seeded(StoreModel):
+        pass
+
+    return Seeded
+
+
+def check(examples: int, steps: int = 25, *, shrink: bool = True, seed: int | None = None) -> None:
     """Run the model; raises what breaks it: with ``shrink``, the shortest sequence of events that
-    does.
+    does. Without a seed the examples are always the same.
     """
+    model = StoreModel if seed is None else hypothesis.seed(seed)(_seeded())
     run_state_machine_as_test(
-        StoreModel,
+        model,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -422,10 +433,10 @@ def check(examples: int, steps: int = 25, *, shrink: bool = True) -> None:
 
 
 def run(size: int, seed: int, tick: Callable[[int], None]) -> Tally:
-    """Run the model with so many examples."""
+    """Run the model with so many examples, which follow from the seed."""
     tally = Tally()
     try:
-        check(size, shrink=False)
+        check(size, shrink=False, seed=seed)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
