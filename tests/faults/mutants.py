@@ -173,7 +173,9 @@ MUTANTS: dict[str, Mutant] = {
             "",
         ),
     ),
-    "passes over a hold": found_by("model", Edit("Keeper._drop", "self.holds().values()", "()")),
+    "passes over a hold": found_by(
+        "model", Edit("Keeper._drop", "self.holds().values()", "()"), seed=2
+    ),
     "takes a damaged hold for none": found_by(
         "flips",
         Edit("_read", "raise CorruptionError(whole_path, 0, str(damage)) from None", "return None"),
@@ -356,13 +358,15 @@ MUTANTS: dict[str, Mutant] = {
             "if until <= segment.earliest: break\n"
             "start, stop = _between(view.disk, segment, first, end, since, until)",
         ),
+        seed=4,
     ),
     "writes what is earlier into the segment at hand": found_by(
         "power cuts, Always",
         Edit("Journal.prepare", "commit.timestamps[0] < self.last_time", "False"),
+        seed=4,
     ),
     "a retention believes the clock": found_by(
-        "power cuts, Always",
+        "power cuts, EveryN",
         Edit("Keeper.retain", "aged(files.sealed.sealed)", "files.sealed.sealed"),
         Edit("Keeper.retain", "elapsed_ns()", "time_ns()"),
     ),
