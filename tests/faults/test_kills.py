@@ -313,7 +313,7 @@ def test_no_call_is_left_out() -> None:
     """Every call of the disk is one to be killed at, or only reads, or is made of such calls."""
     reading = {
         *("close", "exists", "free", "list", "listen", "open", "open_stream"),
-        *("read", "size", "try_hold", "look_into", "identity", "is_shared"),
+        *("read", "read_cached", "size", "try_hold", "look_into", "identity", "is_shared"),
         *(
             "pin",
             "seen",
