@@ -278,6 +278,7 @@ MUTANTS: dict[str, Mutant] = {
             "disk.write(descriptor, [table], offset)\nsync(disk, descriptor)",
             "disk.write(descriptor, [table], offset)",
         ),
+        seed=3,
     ),
     "names a compressed segment that is not on the disk": found_by(
         "power cuts, OsManaged",
@@ -349,6 +350,7 @@ MUTANTS: dict[str, Mutant] = {
     "takes a segment with labels for one without": found_by(
         "power cuts, Always",
         Edit("Indexer.look", "known and self._labelled < segment.first_sequence", "known"),
+        seed=2,
     ),
     "a search by time stops at the first segment that is later": found_by(
         "power cuts, Always",
@@ -420,12 +422,20 @@ def mutated(name: str, mutant: Mutant, of: dict[str, str]) -> dict[str, str]:
         raise LookupError(f"the mutant {name!r} must be written anew: {error}") from None
 
 
-def hunted(place: Path, mutant: Mutant) -> tuple[bool, str]:
-    """Whether the hunt in this copy, which begins with the part that found this mutant, finds
-    violations; and what it says.
+def hunted(place: Path, mutant: Mutant, *, alone: bool = False) -> tuple[bool, str]:
+    """Whether the hunt in this copy finds violations; and what it says.
+
+    It begins with the part that found this mutant, and with ``alone`` it ends there.
     """
     hunt = subprocess.run(
-        [sys.executable, "-m", "tests.faults.hunt", mutant.part, str(mutant.seed)],
+        [
+            sys.executable,
+            "-m",
+            "tests.faults.hunt",
+            mutant.part,
+            str(mutant.seed),
+            *["alone"] * alone,
+        ],
         cwd=place,
         capture_output=True,
         text=True,
