@@ -373,7 +373,7 @@ MUTANTS: dict[str, Mutant] = {
         Edit("Keeper.retain", "elapsed_ns()", "time_ns()"),
     ),
     "an opening believes the clock": found_by(
-        "power cuts, Always", Edit("aging", "gap if gap <= GAP_MAX else 0", "gap")
+        "power cuts, OsManaged", Edit("aging", "gap if gap <= GAP_MAX else 0", "gap")
     ),
     "locks only the lock file": found_by(
         "places",
