@@ -21,6 +21,7 @@ from aquipu.local.format.history import History
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.write.journal import Journal
+from tests.archive.faulty import MemoryBucket
 from tests.support import STORE_ID, data_in, open_log, write
 
 SEGMENT_BYTES = 4096
@@ -146,3 +147,11 @@ def check_archive(objects: dict[str, bytes]) -> int:
     state = read_state(Bucket(URL, store))
     assert state.head.store_id == STORE_ID
     return state.head.next_sequence
+
+
+def ten_archived(directory: Path) -> MemoryBucket:
+    """An archive of three sealed segments, of three records each, and one record more."""
+    grown(directory / "store", range(10))
+    made = MemoryBucket()
+    archived(made, directory / "store")
+    return made

@@ -27,10 +27,10 @@ from tests.archive.made import (
     append,
     archived,
     check_restored,
-    grown,
     impatient,
     opened,
     restored,
+    ten_archived,
     uploader,
 )
 from tests.archive.test_read import Kept
@@ -56,10 +56,7 @@ def spans(store: MemoryBucket) -> list[tuple[int, int]]:
 @pytest.fixture
 def store(tmp_path: Path) -> MemoryBucket:
     """An archive of three full segments, of three records each, and one record more."""
-    grown(tmp_path / "store", range(10))
-    made = MemoryBucket()
-    archived(made, tmp_path / "store")
-    return made
+    return ten_archived(tmp_path)
 
 
 @pytest.mark.parametrize("gap", [20.0, -1.0])

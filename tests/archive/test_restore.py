@@ -39,6 +39,7 @@ from tests.archive.made import (
     impatient,
     opened,
     restored,
+    ten_archived,
     uploader,
 )
 from tests.disk import ANY, FailingDisk
@@ -48,10 +49,7 @@ from tests.support import NOW, data_in, open_log, write
 @pytest.fixture
 def store(tmp_path: Path) -> MemoryBucket:
     """An archive of three sealed segments, of three records each, and one record more."""
-    grown(tmp_path / "store", range(10))
-    made = MemoryBucket()
-    archived(made, tmp_path / "store")
-    return made
+    return ten_archived(tmp_path)
 
 
 @pytest.mark.parametrize("stop", range(11))
