@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -217,10 +218,11 @@ def appends(directory: Path, pairs: int, seconds: float = 5.0) -> dict[str, floa
         "away": Archive("s3://bucket/x", endpoint="http://127.0.0.1:9", **away),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(pairs):
-        for way, archive in ways.items():
+    for round_ in range(pairs):
+        # in another order each time: what was removed just now still keeps the disk at work
+        for way in islice(cycle(ways), round_, round_ + len(ways)):
             store = directory / "store"
-            rates[way].append(asyncio.run(_rate(store, archive, seconds)))
+            rates[way].append(asyncio.run(_rate(store, ways[way], seconds)))
             shutil.rmtree(store)
             shutil.rmtree(elsewhere, ignore_errors=True)
     rate = {way: median(some) for way, some in rates.items()}
