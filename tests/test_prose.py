@@ -55,6 +55,33 @@ def _is_attribute(node: Function) -> bool:
     return bool(names & {"property", "cached_property", "setter"})
 
 
+def names_in(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a file defines or uses."""
+    for node in ast.walk(tree):
+        for field in ("id", "attr", "name", "arg", "module"):
+            yield from str(getattr(node, field, "")).split(".")
+
+
+def quoted(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that its docstrings show in single backticks."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield from re.findall(r"(?<!`)`([\w.]+)`(?!`)", str(node.value.value))
+
+
+def test_a_name_in_single_backticks_is_in_the_package() -> None:
+    """A docstring still says what a thing is called; names from elsewhere have two backticks."""
+    trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
+    known = {name for tree in trees.values() for name in names_in(tree)}
+    known |= {part.removesuffix(".py") for file in trees for part in file.parts}
+    unknown = {
+        str(file): sorted({name for name in quoted(tree) if name.split(".")[-1] not in known})
+        for file, tree in trees.items()
+    }
+    assert {file: names for file, names in unknown.items() if names} == {}
+    assert sum(1 for tree in trees.values() for _ in quoted(tree)) > 100
+
+
 def test_a_file_speaks_in_whole_sentences() -> None:
     """Every docstring opens with a sentence of one line, a function's in the imperative."""
     files = {path.relative_to(ROOT): path.read_text("utf-8") for path in ROOT.rglob("*.py")}

@@ -4,8 +4,8 @@ An object is put only where none is, and never changed. Of an answer that leaves
 there ("it exists already", a time-out, a cut connection, an error of the server) nothing is
 believed: the object is read back.
 
-Any store of ``obstore`` will do, and what has its five calls: `put`, `get`, `get_ranges`, `list`
-and `delete`.
+Any store of ``obstore`` will do, and what has its five calls: ``put``, ``get``, ``get_ranges``,
+``list`` and ``delete``.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ _FINAL = (StoreClosedError, StoreFailedError, WrongLoopError, ForkedStoreError)
 class StoreHandler(logging.Handler):
     """Handler that stores log calls as records.
 
-    It can be made at any time, also by `logging.config.dictConfig`, before there is a loop or a
+    It can be made at any time, also by ``logging.config.dictConfig``, before there is a loop or a
     store: what is logged until `into` is entered waits in the queue.
 
     Of the stores that it writes to, one at a time, it needs `append` and `append_nowait`.

@@ -2,7 +2,7 @@
 
 What is asked waits until the daemon can be reached, for a time that has an end. A question whose
 answer was lost with the connection is asked again; what must not be done twice says so to the
-daemon when it comes back (see `wire`). A daemon that can be reached and hangs up before it has
+daemon when it comes back (see `protocol`). A daemon that can be reached and hangs up before it has
 answered anything, again and again, counts as one that cannot be reached. An idle connection costs
 nothing: no thread, no timer, and nobody looks whether it is still there before somebody asks.
 """

@@ -218,7 +218,7 @@ class SyncStore(_SyncLog):
 
     @_as(Store.append_nowait)
     def append_nowait(self, data: Any, **options: Any) -> Future[Receipt]:
-        """Store one record; its receipt comes to a future of `concurrent.futures`."""
+        """Store one record; its receipt comes to a future of ``concurrent.futures``."""
         options = {name: _taken(value) for name, value in options.items()}
         receipt: Future[Receipt] = Future()
         receipt.set_running_or_notify_cancel()  # what was accepted is stored

@@ -1,6 +1,6 @@
 """The functions that write: a commit, the making of a log, a purge. SQL, and nothing else.
 
-Everything that decides on the end or the beginning of a log locks its row in `aquipu.logs` first,
+Everything that decides on the end or the beginning of a log locks its row in ``aquipu.logs`` first,
 and so one thing after another is done to a log.
 
 **Outcomes** of the groups of a commit: 0 stored, 1 the key is known (and here is where), 2 another

@@ -1,8 +1,8 @@
 """The outbox: records that commit or roll back with a transaction of somebody else. SQL only.
 
-`aquipu.enqueue` inserts a row and takes no lock that others wait for. `aquipu.move` takes rows out
-and appends them, in one transaction: so each record is in the outbox or in the log, never in both
-and never in neither.
+``aquipu.enqueue`` inserts a row and takes no lock that others wait for. ``aquipu.move`` takes rows
+out and appends them, in one transaction: so each record is in the outbox or in the log, never in
+both and never in neither.
 """
 
 from __future__ import annotations

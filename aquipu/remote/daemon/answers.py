@@ -1,6 +1,6 @@
 """What a daemon does for its clients: one function for each thing a request may ask to `do`.
 
-See `wire`.
+See `protocol`.
 
 A client may send anything. What is no request raises WireError; what the store refuses, it refuses
 as it does in its own process. Each function takes the store, the request and whose it is, and gives
