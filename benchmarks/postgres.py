@@ -2,7 +2,8 @@
 processes that write one log; and what others' own transactions lose beside one.
 
 ``python -m benchmarks.postgres append ADDRESS CALLERS SECONDS`` is one of the processes that append
-(`processes`), and ``transact URL SECONDS`` the one with transactions of its own.
+(`processes`), ``pace ADDRESS APPENDS SECONDS`` one that appends so many a second, and ``transact
+URL SECONDS`` the one with transactions of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from importlib import import_module
 from itertools import count as numbers
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from aquipu import Always, Store
@@ -24,7 +26,7 @@ from benchmarks.processes import begin as let_go_on
 from benchmarks.processes import figures, play, started, together, when_told
 from benchmarks.report import Report, Table, Target, count, milliseconds, times
 from benchmarks.servers import LeftOut
-from benchmarks.settings import CALLERS, Settings
+from benchmarks.settings import CALLERS, RECORD, Settings
 from benchmarks.workload import Append, latencies
 
 _APPENDS = "appends/s"
@@ -38,7 +40,8 @@ _TOGETHER = f"{PROCESSES} processes of {CALLERS[-1] // PROCESSES} callers"
 _ALONE = f"one process of {CALLERS[-1]:,} callers"
 _USERS = 8
 _PACE = 50_000
-_PACES = {"alone": 0.0, f"beside a log at {_PACE:,}/s or as many as it can": float(_PACE)}
+_TICK = 0.002  # seconds between two times at which records become due
+_PACES = {"alone": 0, f"beside a log at {_PACE:,}/s or as many as it can": _PACE}
 
 
 def run(settings: Settings, progress: Progress) -> Report:
@@ -139,7 +142,7 @@ async def _open_pool(package: Any, url: str, directory: Path) -> AsyncIterator[A
 def _processes(settings: Settings, url: str, logs: Iterator[int], count: int) -> Contender:
     def contender() -> Sample:
         address = f"{url}?log=together{next(logs)}"
-        words = (address, CALLERS[-1] // count, 0, settings.seconds)
+        words = (address, CALLERS[-1] // count, settings.seconds)
         with ExitStack() as stack:
             return together(
                 [
@@ -151,31 +154,37 @@ def _processes(settings: Settings, url: str, logs: Iterator[int], count: int) ->
     return contender
 
 
-async def append(address: str, callers: str, pace: str, seconds: str) -> Sample:
-    """Append beside the others, at most so many a second if that is not 0."""
+async def append(address: str, callers: str, seconds: str) -> Sample:
+    """Append beside the others."""
     async with Store.open(address, sync_policy=Always()) as store:
         await when_told()
-        call = _paced(store.append, float(pace)) if float(pace) else store.append
-        return (await latencies(call, int(callers), float(seconds))).sample(float(seconds))
+        return (await latencies(store.append, int(callers), float(seconds))).sample(float(seconds))
 
 
-def _paced(call: Append, pace: float) -> Append:
-    """Have each call wait for its turn, of so many a second."""
-    loop = asyncio.get_running_loop()
-    turns = numbers()
-    begun = loop.time()
+async def pace(address: str, appends: str, seconds: str) -> Sample:
+    """Append so many a second, or as many as are confirmed.
 
-    async def paced(data: bytes) -> object:
-        await asyncio.sleep(begun + next(turns) / pace - loop.time())
-        return await call(data)
-
-    return paced
+    One task appends all that are due, every few milliseconds: so it is the log that takes time
+    from the others, and not what keeps the pace.
+    """
+    done, end = 0, float(seconds)
+    async with Store.open(address, sync_policy=Always()) as store:
+        await when_told()
+        begun = perf_counter()
+        while (now := perf_counter() - begun) < end:
+            due = min(int(now * int(appends)) - done, CALLERS[-1])
+            waiting = [store.append_nowait(RECORD) for _ in range(due)]
+            done += due
+            await asyncio.sleep(_TICK)
+            if waiting:
+                await waiting[-1]
+        return {_APPENDS: done / now}
 
 
 # transactions of others
 
 
-def _transactions(settings: Settings, url: str, logs: Iterator[int], pace: float) -> Contender:
+def _transactions(settings: Settings, url: str, logs: Iterator[int], pace: int) -> Contender:
     def contender() -> Sample:
         address = f"{url}?log=beside{next(logs)}"
         seconds = settings.seconds
@@ -184,8 +193,8 @@ def _transactions(settings: Settings, url: str, logs: Iterator[int], pace: float
             beside = []
             if pace:
                 # a little longer than the others, so that these are never without it
-                words = (address, CALLERS[-1], pace, 1.2 * seconds)
-                beside = [stack.enter_context(started("benchmarks.postgres", "append", *words))]
+                words = (address, pace, 1.2 * seconds)
+                beside = [stack.enter_context(started("benchmarks.postgres", "pace", *words))]
             for process in (*beside, users):
                 let_go_on(process)
             sample = figures(users)
@@ -274,4 +283,4 @@ def _targets(rounds: Rounds) -> list[Target]:
 
 
 if __name__ == "__main__":
-    play({"append": append, "transact": transact})
+    play({"append": append, "pace": pace, "transact": transact})
