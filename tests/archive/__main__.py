@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--losses", type=int, default=50, metavar="N")
     parser.add_argument("--records", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--read", type=int, default=5_000_000, metavar="N")
-    parser.add_argument("--pairs", type=int, default=7, metavar="N")
+    parser.add_argument("--pairs", type=int, default=15, metavar="N")
     parser.add_argument("--restore-kills", type=int, default=20, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(

@@ -208,7 +208,7 @@ async def _rate(store: Path, archive: Archive | None, seconds: float) -> float:
         return appended / (monotonic() - begin)
 
 
-def appends(directory: Path, pairs: int, seconds: float = 5.0) -> dict[str, float]:
+def appends(directory: Path, pairs: int, seconds: float = 3.0) -> dict[str, float]:
     """Compare the rate of appends with an archive, and with one that is away, to that without."""
     away: dict[str, Any] = {"region": "x", "access_key_id": "x", "secret_access_key": "x"}
     elsewhere = tempfile.mkdtemp(dir="/dev/shm")  # another disk than that of the store

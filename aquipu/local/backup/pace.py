@@ -13,7 +13,10 @@ from threading import Event
 from time import monotonic, thread_time
 
 _REST = 9.0
-"""Rest after work, beside a writer, in times of the work: it keeps a tenth for itself."""
+"""Rest after computing, beside a writer, in times of that: a tenth of the processor is kept."""
+_DISK_REST = 19.0
+"""The same after work of the disk, of which a twentieth is kept: what was written keeps a disk busy
+for a while behind its sync."""
 _WORK_SECONDS = 0.0003  # of computing, after which comes a rest: the loop hardly notices it
 _REST_SECONDS_MAX = 1.0
 
@@ -31,21 +34,23 @@ class Pace:
         self._stop = stop
         self._seen = progress()
         self._since = thread_time()
+        self.is_busy = True
+        """Whether the log was being appended to when that was looked at last."""
 
     def computed(self) -> None:
         """Rest if it is time; to be called often. Raises Stopped."""
         worked = thread_time() - self._since
         if worked >= _WORK_SECONDS:
-            self._rest(worked)
+            self._rest(_REST * worked)
             self._since = thread_time()
 
     def moved(self, began: float) -> None:
         """Rest after work of the disk that began then, by the monotonic clock. Raises Stopped."""
-        self._rest(monotonic() - began)
+        self._rest(_DISK_REST * (monotonic() - began))
         self._since = thread_time()
 
-    def _rest(self, worked: float) -> None:
+    def _rest(self, seconds: float) -> None:
         now = self._progress()
-        is_busy, self._seen = now != self._seen, now
-        if self._stop.wait(min(_REST * worked, _REST_SECONDS_MAX) if is_busy else 0):
+        self.is_busy, self._seen = now != self._seen, now
+        if self._stop.wait(min(seconds, _REST_SECONDS_MAX) if self.is_busy else 0):
             raise Stopped

@@ -22,7 +22,8 @@ from aquipu.local.format.frame import Header
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentSummary
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer
 
-_PIECE_BYTES = 1024 * 1024  # written and synced in one go: a long sync would hold up the log's own
+_PIECE_BYTES = 2 * 1024 * 1024  # written and synced in one go
+_BUSY_PIECE_BYTES = 256 * 1024  # beside a writer: a long sync would hold up the log's own
 _NO_LINK = frozenset({EXDEV, EPERM, EMLINK})
 
 
@@ -53,8 +54,9 @@ class Copier:
                 offset = 0
                 while offset < size:
                     began = monotonic()
+                    most = _BUSY_PIECE_BYTES if self._pace.is_busy else _PIECE_BYTES
                     with translate_os_errors(source, "read"):
-                        piece = disk.read(descriptor, min(_PIECE_BYTES, size - offset), offset)
+                        piece = disk.read(descriptor, min(most, size - offset), offset)
                     if not piece:
                         break  # cut off meanwhile: the check says so
                     disk.write(copy, [piece], offset)
