@@ -231,6 +231,12 @@ def _targets(rounds: Rounds) -> list[Target]:
             "×",
         ),
         Target(
+            "Always, 64 callers, against the asyncio ceiling",
+            rounds.ratio(at("Always", 64), at(CEILING, 64), _APPENDS),
+            0.45,
+            "×",
+        ),
+        Target(
             "Always, 1,024 callers, against OsManaged",
             rounds.ratio(most, at("OsManaged", 1024), _APPENDS),
             0.9,
