@@ -84,6 +84,7 @@ def main() -> int:
     for name, seed, hunt in _in_order(sys.argv[1], int(sys.argv[2]), alone="alone" in sys.argv[3:]):
         _nobody_may_wait_for_ever(name)
         violations = hunt().violations
+        signal.alarm(0)  # in the end of the interpreter it would be a death, and no find
         if violations:
             sys.stdout.write(f"{name}, seed {seed}: {violations[0]}\n")
             return 1

@@ -442,4 +442,5 @@ def hunted(place: Path, mutant: Mutant, *, alone: bool = False) -> tuple[bool, s
         timeout=_SECONDS,
         check=False,
     )
-    return hunt.returncode == 1, hunt.stdout + hunt.stderr
+    said = f"{hunt.stdout}{hunt.stderr}exit status {hunt.returncode}"
+    return hunt.returncode == 1, said
