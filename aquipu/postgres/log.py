@@ -151,10 +151,12 @@ class Log:
         try:
             connection = await connect(self._listens_at, "primary")
             await connection.add_listener(self.channel, self._hinted)
-        except Exception:  # then it is looked for news now and then
+        except BaseException as error:  # it is cancelled when the log is closed
             if connection is not None:
                 connection.terminate()
-            return None
+            if not isinstance(error, Exception):
+                raise
+            return None  # then it is looked for news now and then
         return connection
 
     def _hinted(self, *_: object) -> None:
