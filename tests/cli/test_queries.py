@@ -9,10 +9,13 @@ import subprocess
 from pathlib import Path
 from signal import SIGINT
 from subprocess import CompletedProcess
+from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
-from aquipu import Store
+from aquipu import RecordPurgedError, Store
+from aquipu.cli.commands.upkeep import keep
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from tests.cli.support import COMMAND, LINES, SAMPLE, run, spawn, well
@@ -304,6 +307,37 @@ def test_a_hold_of_all_there_is(segments: Path) -> None:
     """Without a sequence, everything is kept that is kept now."""
     well("hold", segments, "backup")
     assert json.loads(well("hold", segments, "--json")) == {"backup": 0}
+
+
+def test_a_purge_that_is_quicker_than_a_hold(
+    segments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All there is means what is left by then; a record that was named is said to be gone."""
+    second, third = (int(file.stem) for file in segments_in(segments)[1:3])
+    well("purge", segments, "--before", str(second))
+    outdated = AsyncMock(return_value=(0, len(LINES)))
+    monkeypatch.setattr(keep, "bounds", outdated)
+    assert keep._hold_in_files(str(segments), "files", None, False) == {"files": second}
+    with pytest.raises(RecordPurgedError):
+        keep._hold_in_files(str(segments), "late", 0, False)
+
+    class Outdated:
+        """A store of which is known where it begins as it was before."""
+
+        def __init__(self, store: Store) -> None:
+            self.hold, self.first_sequence = store.hold, second
+
+    async def beside_a_purge() -> None:
+        async with Store.open(segments) as store:
+            await store.release("files")
+            await store.purge(before=third)
+            outdated = cast(Store, Outdated(store))
+            assert await keep._hold_in(outdated, "asked", None) == third
+            with pytest.raises(RecordPurgedError):
+                await keep._hold_in(outdated, "late", second)
+            assert await store.holds() == {"asked": third}
+
+    asyncio.run(beside_a_purge())
 
 
 def test_holds_that_cannot_be(segments: Path) -> None:

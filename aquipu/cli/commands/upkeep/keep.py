@@ -34,13 +34,14 @@ from aquipu.cli.streams.console import (
     write_line,
 )
 from aquipu.cli.waiting import opened_patiently
-from aquipu.errors import RecordNotWrittenError
+from aquipu.errors import RecordNotWrittenError, RecordPurgedError
 from aquipu.local.check.rights import keep_rights
+from aquipu.local.cursor import hold_beside_writer
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.disk.paths import address_in, is_shared
 from aquipu.local.format.names import BookmarkKind
-from aquipu.local.retain.bookmarks import checked_name, list_bookmarks, remove_bookmark, set_hold
+from aquipu.local.retain.bookmarks import checked_name, list_bookmarks, remove_bookmark
 from aquipu.local.retain.manifest import read_manifest
 from aquipu.reader import Reader
 from aquipu.record import Purged
@@ -169,7 +170,9 @@ def _hold_in_files(
         with translate_os_errors(path, "remove a hold from"):
             _say_released(path, name, remove_bookmark(disk, path, BookmarkKind.HOLD, name))
     elif name is not None:
-        _hold(disk, path, name, first if sequence is None else sequence, following)
+        if sequence is not None and sequence > following:
+            raise RecordNotWrittenError(path, sequence, following)
+        _say_held(name, _hold(disk, path, name, sequence, first))
     return _holds(disk, path)
 
 
@@ -182,10 +185,21 @@ async def _hold_by_asking(
         if name is not None and release:
             _say_released(address, name, await store.release(name))
         elif name is not None:
-            kept_from = store.first_sequence if sequence is None else sequence
-            await store.hold(name, kept_from)
-            _say_held(name, kept_from)
+            _say_held(name, await _hold_in(store, name, sequence))
         return await store.holds()
+
+
+async def _hold_in(store: Store | RemoteStore, name: str, sequence: int | None) -> int:
+    """Keep everything from a sequence on, or all there is; return from where on."""
+    kept_from = store.first_sequence if sequence is None else sequence
+    while True:
+        try:
+            await store.hold(name, kept_from)
+            return kept_from
+        except RecordPurgedError as purged:
+            if sequence is not None:
+                raise
+            kept_from = purged.bound
 
 
 async def _opened_database(address: str, seconds: float = 20.0) -> Store:
@@ -198,14 +212,20 @@ async def _opened_database(address: str, seconds: float = 20.0) -> Store:
     return await opening
 
 
-def _hold(disk: Disk, path: str, name: str, sequence: int, following: int) -> None:
-    if sequence > following:
-        raise RecordNotWrittenError(path, sequence, following)
+def _hold(disk: Disk, path: str, name: str, sequence: int | None, first: int) -> int:
+    """Keep everything from a sequence on, or all there is; return from where on."""
     with translate_os_errors(path, "set a hold in"):
         keep_rights(disk, path)
-        while not set_hold(disk, path, name, sequence):
+    kept_from = first if sequence is None else sequence
+    while True:
+        try:
+            if hold_beside_writer(disk, path, name, kept_from):
+                return kept_from
             sleep(_BUSY_PAUSE)
-    _say_held(name, sequence)
+        except RecordPurgedError as purged:  # just now, where all there is was asked for
+            if sequence is not None:
+                raise
+            kept_from = purged.bound
 
 
 def _say_held(name: str, sequence: int) -> None:
