@@ -20,7 +20,9 @@ on from it. What comes last is the manifest, which says how far the backup reach
 
 **Incremental.** Sealed segments never change. One that is there, with the end and the check of the
 last frame that this store's has, is not copied again; nor is any that the store has purged since
-removed. The last segment is copied whole each time.
+removed. The last segment is copied whole each time. When the store has sealed and purged it since,
+and the backup has all its records, it is sealed in the backup as it was in the store: that is known
+by the check of its last frame, which the next segment names.
 
 **What it is a copy of.** The last record that the backup had must stand in what is copied over it,
 at the same place and with the same check. If not, the two have gone on apart, and nothing is

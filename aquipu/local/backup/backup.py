@@ -13,13 +13,24 @@ from typing import BinaryIO, NamedTuple
 from aquipu.errors import BackupRefusedError, StoreUnavailableError
 from aquipu.local.backup.destination import Destination, check_apart
 from aquipu.local.backup.pace import Pace, Stopped
-from aquipu.local.backup.plan import Copied, Held, Place, Plan, Refused, apart, plan
+from aquipu.local.backup.plan import (
+    Copied,
+    Ended,
+    Held,
+    Place,
+    Plan,
+    Refused,
+    apart,
+    plan,
+    unlike,
+)
 from aquipu.local.backup.segment_copy import Copier, Moved
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import reported, sync_directory
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import UNNAMED, relations_name, segment_name
+from aquipu.local.format.segment import SegmentSummary, seed_of
 from aquipu.local.read.held_segment import hold
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
@@ -92,7 +103,10 @@ class Making:
         oldest = decided.copied[0].segment.first_sequence
         with _Hold(self._disk, segments[oldest]) as held:
             self._check_needs(segments, decided)
+            contents = self._contents(to, decided.ended)
             self._begin(to, segments, decided)
+            if decided.ended is not None and contents is not None:
+                self._seal(to, decided.ended, contents, segments)
             self._copy_segments(to, segments, decided, held, view.stop)
             self._copy_tables(to, segments)
         write_encoded(self._disk, to.path, self._bookmarks)
@@ -128,6 +142,13 @@ class Making:
             if one.needs is not None and not self._stands(segments[first], one.needs):
                 raise BackupRefusedError(self._wish.path, apart(first))
 
+    def _contents(self, to: Destination, ended: Ended | None) -> SegmentSummary | None:
+        """Return a summary of what is to be sealed in the backup itself, if there is anything."""
+        contents = None if ended is None else to.contents(ended)
+        if ended is not None and contents is None:
+            raise BackupRefusedError(self._wish.path, unlike(ended.first_sequence))
+        return contents
+
     def _stands(self, segment: SegmentRef, place: Place) -> bool:
         offset, check = place
         with translate_os_errors(segment.path, "read"), segment.open(self._disk) as reader:
@@ -146,6 +167,22 @@ class Making:
             self._disk.remove(f"{to.path}/{segment_name(number)}")
         if to.manifest is None:
             to.begin(segments[decided.first_sequence].header)
+
+    def _seal(
+        self,
+        to: Destination,
+        ended: Ended,
+        contents: SegmentSummary,
+        segments: dict[int, SegmentRef],
+    ) -> None:
+        """Seal a segment of the backup as the store did, which has purged it since."""
+        successor, first = segments[ended.next_sequence].header, ended.first_sequence
+        to.name_empty(successor)
+        path = f"{to.path}/{segment_name(first)}"
+        copier = Copier(self._disk, to.path, Pace(self._progress, self._stop))
+        with self._made(path) as made:
+            self._count(copier.copy(path, made))
+            copier.seal(made, contents, seed_of(successor.store_id, first))
 
     def _copy_segments(
         self,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from aquipu.errors import AquipuError, BackupRefusedError, CorruptionError, StoreLockedError
-from aquipu.local.backup.plan import Held, Place
+from aquipu.local.backup.plan import Ended, Held, Place
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import sync_directory, write_whole
 from aquipu.local.disk.lock import Lock, holder_of
@@ -22,7 +22,7 @@ from aquipu.local.format.names import (
     is_unnamed,
     segment_name,
 )
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer, read_header
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from aquipu.local.write.recovery import check_place
@@ -136,6 +136,24 @@ class Destination:
         if footer is not None:
             return held._replace(last=last)
         return Held(first, sequence, header.link, 0, is_sealed=False, last=last)
+
+    def contents(self, ended: Ended) -> SegmentSummary | None:
+        """Return a summary of a segment that is not sealed here, up to its end in the store.
+
+        None when there is no such frame, or not all records stand before it.
+        """
+        disk, first = self._disk, ended.first_sequence
+        path = f"{self.path}/{segment_name(first)}"
+        with opened(disk, path) as descriptor:
+            header = read_header(disk, descriptor, path, self._store_id, first)
+            reader = SegmentReader(disk, SegmentRef(first, path, header, None), descriptor)
+            found = SegmentSummary(first, header.link)
+            for frame in reader.frames(reader.walk(), reader.size):
+                said = frame.header
+                found.take(said.first_sequence, said.records, said.time, said.size, said.check)
+                if (found.next_sequence, found.link) == ended[1:]:
+                    return found
+        return None
 
     # what is written
 

@@ -41,11 +41,25 @@ class Copied(NamedTuple):
     """Whether the copy may be the store's own file: nothing is ever written to it there."""
 
 
+class Ended(NamedTuple):
+    """A segment of the backup that was being written then, and that the store has purged since.
+
+    All its records are there.
+    """
+
+    first_sequence: int
+    next_sequence: int
+    link: int
+    """Check of the frame with which it ended in the store."""
+
+
 class Plan(NamedTuple):
     """What is to be done."""
 
     first_sequence: int
     """Of the first record that the backup keeps."""
+    ended: Ended | None
+    """What is to be sealed in the backup itself."""
     removed: Sequence[int]
     """First sequences of empty segments of the backup that the store does not have."""
     copied: Sequence[Copied]
@@ -70,7 +84,7 @@ def plan(store: Sequence[Held], backup: Sequence[Held], kept_from: int | None) -
             f"it reaches up to sequence {end - 1}, which the store does not, or not any more"
         )
     begin = store[0].first_sequence
-    _check_older([held for held in backup if held.first_sequence < begin], first, store[0])
+    ended = _ended([held for held in backup if held.first_sequence < begin], first, store[0])
     here = {segment.first_sequence: segment for segment in store}
     there = {held.first_sequence: held for held in backup if held.first_sequence >= begin}
     for number, held in there.items():
@@ -88,29 +102,40 @@ def plan(store: Sequence[Held], backup: Sequence[Held], kept_from: int | None) -
         for segment, behind in zip(store, [*store[1:], None], strict=True)
         if not _is_there(segment, there.get(segment.first_sequence))
     ]
-    return Plan(first, sorted(set(there) - set(here)), copied)
+    return Plan(first, ended, sorted(set(there) - set(here)), copied)
 
 
-def _check_older(older: Sequence[Held], first: int, begin: Held) -> None:
-    """Refuse unless what the store has purged since is whole in the backup."""
+def _ended(older: Sequence[Held], first: int, begin: Held) -> Ended | None:
+    """Return the last segment that the store has purged since, unless it is sealed.
+
+    Refuse when the backup lacks any record that the store has purged.
+    """
+    reached = older[-1].next_sequence if older else first
+    if reached != begin.first_sequence:
+        raise Refused(
+            f"the store has purged its records up to sequence {begin.first_sequence - 1}, and this "
+            f"backup has them only before sequence {reached}"
+        )
     if not older:
-        if begin.first_sequence == first:
-            return
-        reached = first
-    elif older[-1].is_sealed and older[-1].next_sequence == begin.first_sequence:
-        if older[-1].link != begin.follows:
-            raise Refused(apart(older[-1].first_sequence))
-        return
-    else:
-        reached = older[-1].next_sequence
-    raise Refused(
-        f"the store has purged its records up to sequence {begin.first_sequence - 1}, and this "
-        f"backup has them whole only before sequence {reached}"
-    )
+        return None
+    last = older[-1]
+    if not last.is_sealed:
+        return Ended(last.first_sequence, last.next_sequence, begin.follows)
+    if last.link != begin.follows:
+        raise Refused(apart(last.first_sequence))
+    return None
 
 
 def _is_there(segment: Held, held: Held | None) -> bool:
     return segment.is_sealed and held is not None and held._replace(last=None) == segment
+
+
+def unlike(first_sequence: int) -> str:
+    """Return what to say of a segment that ended otherwise in the store, which has purged it."""
+    return (
+        f"it has all records that the store has purged, but its segment {first_sequence} does not "
+        "end as it did there, so the next one does not fit"
+    )
 
 
 def apart(first_sequence: int) -> str:

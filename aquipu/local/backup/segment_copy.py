@@ -19,7 +19,7 @@ from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import sync
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import Header
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentSummary
+from aquipu.local.format.segment import SegmentSummary
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer
 
 _PIECE_BYTES = 2 * 1024 * 1024  # written and synced in one go
@@ -106,11 +106,21 @@ class Copier:
         """
         with opened(self._disk, made, writable=True) as copy:
             found, reader = _nothing_of(segment), SegmentReader(self._disk, segment, copy)
-            begin = segment.first_sequence, SEGMENT_HEADER_BYTES
-            if stop > segment.first_sequence:
-                for frame in reader.frames_before(stop, begin):
-                    self._take(found, frame.header)
+            walk = reader.walk()
+            for frame in reader.frames(walk, reader.size):
+                if frame.header.records and found.next_sequence >= stop:
+                    break
+                self._take(found, frame.header)  # also the marks at the end: by them it is sealed
+            if found.next_sequence < stop:
+                raise walk.stopped()
             self._disk.truncate(copy, found.end)
+            sync(self._disk, copy)
+
+    def seal(self, made: str, contents: SegmentSummary, seed: int) -> None:
+        """Let the copy of a segment of the backup end with these frames, and with its footer."""
+        with opened(self._disk, made, writable=True) as copy:
+            self._disk.truncate(copy, contents.end)
+            self._disk.write(copy, [contents.encode_footer(seed)], contents.end)
             sync(self._disk, copy)
 
     def _take(self, found: SegmentSummary, frame: Header) -> None:

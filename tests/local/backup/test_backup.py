@@ -160,6 +160,53 @@ def test_a_backup_that_was_opened_and_closed(store: Path, place: Path) -> None:
     check(place, data)
 
 
+def rolled(store: Path, *, before: int) -> None:
+    """Seal the last segment, and purge all records."""
+    with writing(store) as journal:
+        journal.roll()
+        purged(journal, before)
+
+
+@pytest.mark.parametrize("looked_into", [False, True])
+def test_all_that_it_has_was_purged(store: Path, place: Path, looked_into: bool) -> None:
+    """A quiet store whose last segment was sealed and purged since: nothing is missing."""
+    with writing(store) as journal:
+        data = filled(journal, 5)
+        backed_up(store, place, journal=journal)
+        if looked_into:
+            with writing(place):
+                pass
+        journal.roll()
+        purged(journal, 5)
+        assert segments_in(store)[0].name == segment_name(5)
+        for number in (5, 6, 7):
+            assert backed_up(store, place, journal=journal).next_sequence == number
+            check(copy_of(place, f"it-{number}"), data)
+            data += filled(journal, 1, first=number)
+
+
+def test_all_that_it_has_was_purged_after_the_store_was_closed(store: Path, place: Path) -> None:
+    """The mark of the close is in the backup as well."""
+    data = grown(store, 5)
+    backed_up(store, place)
+    rolled(store, before=5)
+    backed_up(store, place)
+    check(place, data)
+
+
+def test_a_segment_ended_otherwise_in_the_store(store: Path, place: Path) -> None:
+    """A mark came behind what the backup has: no record is missing, but it cannot go on there."""
+    with writing(store) as journal:
+        data = filled(journal, 5)
+        backed_up(store, place, journal=journal)
+    rolled(store, before=5)
+    before = snapshot(place)
+    with pytest.raises(BackupRefusedError, match="segment 3 does not end as it did there"):
+        backed_up(store, place)
+    assert snapshot(place).keys() == before.keys()
+    check(place, data)
+
+
 def test_a_backup_of_a_backup(store: Path, place: Path) -> None:
     """To restore is to copy the backup back."""
     data = grown(store, 7)
@@ -321,6 +368,29 @@ def test_at_each_call_that_fails(store: Path, place: Path, tmp_path: Path) -> No
         backed_up(store, tried)
         check(tried, data)
     assert refused > 20
+
+
+def test_its_process_ends_at_each_call_as_it_seals(store: Path, place: Path) -> None:
+    """What the store has purged is there at any moment."""
+    data = grown(store, 5)
+    backed_up(store, place)
+    rolled(store, before=5)
+    new = grown(store, 2, first=5)
+    for nth in count(1):
+        tried, disk = copy_of(place, f"tried-{nth}"), FailingDisk()
+        disk.fail(CHANGES, Crash(), nth=nth, forever=True)
+        try:
+            backed_up(store, tried, disk)
+        except Crash:
+            disk.end_process()
+        else:
+            break
+        left = copy_of(tried, f"left-{nth}")
+        check(left, [*data, *new][: len(data_in(left))])
+        assert len(data_in(left)) >= 5
+        backed_up(store, tried)
+        check(tried, [*data, *new])
+    assert nth > 20
 
 
 @pytest.mark.parametrize("link", [False, True])

@@ -64,6 +64,13 @@ def test_what_the_store_has_purged_stays_in_the_backup() -> None:
     assert (decided.first_sequence, copied(decided)) == (0, [20, 30])
 
 
+def test_what_the_store_has_sealed_and_purged_is_sealed_in_the_backup() -> None:
+    """When the backup has all its records; the next segment says with which frame it ended."""
+    decided = plan(STORE[2:], [STORE[0], growing(10, 20)], 0)
+    assert decided.ended == (10, 20, STORE[2].follows)
+    assert (decided.first_sequence, copied(decided)) == (0, [20, 30])
+
+
 def test_a_backup_that_was_purged_itself() -> None:
     """What was purged there is not brought back."""
     decided = plan(STORE, [STORE[1], STORE[2]], 10)
@@ -94,7 +101,7 @@ def test_an_empty_segment_that_the_store_does_not_have() -> None:
         (STORE, [sealed(0, 10), sealed(10, 15), growing(15, 18)], 0, "segment 15 .* gone on apart"),
         (STORE, [sealed(0, 10), sealed(10, 22)], 0, "segment 10 .* gone on apart"),
         (STORE[2:], STORE[:1], 0, "purged .* up to sequence 19, .* only before sequence 10"),
-        (STORE[2:], [STORE[0], growing(10, 20)], 0, "purged .* only before sequence 20"),
+        (STORE[2:], [STORE[0], growing(10, 19)], 0, "purged .* only before sequence 19"),
         (STORE[2:], [], 0, "purged .* only before sequence 0"),
         (
             STORE[1:],
