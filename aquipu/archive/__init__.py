@@ -6,6 +6,7 @@
                 segments and parts of them (`pieces`), and what is put next (`plan`)
 `bucket`        the only door to the object store, and what its answers are worth
 `line`          the line of entries: read, claimed by one writer, gone on with
+`fetch`         what an archive holds of a log, fetched and checked
 `log`           what is carried, whoever writes it; `agreement`: whether that is the same history
 `uploader`      carries a log there, beside whatever writes it
 `purge`         its oldest segments are let go of
@@ -40,9 +41,11 @@ numbers.
 
 **Young parts are folded.** One is put each second, if there is anything new. When eight are of
 about one size, they are put again as one. So few are alive, and each byte travels a few times at
-most. When the segment is sealed, its object takes the place of them all. Entries that nothing names
-any more are removed, a hundred numbers and a minute later: not before whoever reads has had time,
-and not while a writer that was paused relies on them.
+most. When the segment is sealed, its object takes the place of them all. If the log has purged it
+by then, and all its records are archived, the object is made of them: the next segment names the
+check of the frame with which it ended. Entries that nothing names any more are removed, a hundred
+numbers and a minute later: not before whoever reads has had time, and not while a writer that was
+paused relies on them.
 
 **Synced first.** What goes up is on the disk: so the archive never has what the log can lose.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.fetch import fetch_sealed
 from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
-from aquipu.archive.format.plan import Local, Refused, apart, step
+from aquipu.archive.format.plan import Local, Refused, Step, apart, step
 from aquipu.archive.line import State, read_piece
 from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
@@ -34,7 +35,9 @@ def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
     """Raise ArchiveRefusedError for an archive that is not of this log, as far as it reaches."""
     base = state.head.base
     try:
-        step(state.head, sealed_in(view), view.stop)
+        if step(state.head, sealed_in(view), view.stop) is Step.OWN:
+            fetch_sealed(bucket, state.head, view.segments[0].header)
+            return
         segment = next(one for one in view.segments if one.first_sequence == base)
         if not _is_same(bucket, state, view, segment):
             raise Refused(apart(base))

@@ -13,11 +13,11 @@ from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError
+from aquipu.archive.fetch import fetch_segment, fetch_young
 from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.keys import SEGMENTS
 from aquipu.archive.format.pieces import check_segment, header_in, summary_of
 from aquipu.archive.line import State, read_entry, read_object, read_state
-from aquipu.archive.restore import fetch_segment, fetch_young
 from aquipu.errors import CorruptionError, RecordPurgedError
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors

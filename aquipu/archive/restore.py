@@ -22,9 +22,10 @@ from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.fetch import fetch_segment, fetch_young
 from aquipu.archive.format.entry import Head, Segment
-from aquipu.archive.format.pieces import check_segment, cut
-from aquipu.archive.line import State, read_bookmarks, read_object, read_piece, read_state
+from aquipu.archive.format.pieces import cut
+from aquipu.archive.line import State, read_bookmarks, read_object, read_state
 from aquipu.errors import (
     BackupRefusedError,
     CorruptionError,
@@ -42,8 +43,7 @@ from aquipu.local.format.names import (
     relations_name,
     segment_name,
 )
-from aquipu.local.format.segment import SegmentHeader, SegmentSummary
-from aquipu.local.format.structure import Damage
+from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.retain.bookmarks import write_encoded
 
 T = TypeVar("T")
@@ -92,43 +92,6 @@ def successor_of(segment: Segment, store_id: bytes) -> SegmentHeader:
     """Return a header for the segment behind the last one that is archived."""
     created = segment.last_time or segment.created
     return SegmentHeader(store_id, segment.next_sequence, created, segment.link)
-
-
-def fetch_segment(
-    bucket: Bucket, store_id: bytes, segment: Segment
-) -> tuple[bytes, SegmentSummary]:
-    """Return the bytes of an archived segment, every frame checked, and what its footer says.
-
-    Raises RecordPurgedError when it was purged meanwhile, ArchiveDamagedError,
-    UnsupportedFormatError, and what a bucket raises.
-    """
-    key = segment.key(store_id)
-    data = read_object(bucket, key)
-    try:
-        summary = check_segment(str(key), segment.header(store_id), data)
-    except CorruptionError as error:
-        reason = f"{key} does not check at offset {error.offset}: {error.reason}"
-        raise ArchiveDamagedError(bucket.url, reason) from None
-    if (summary.next_sequence, summary.link) != (segment.next_sequence, segment.link):
-        raise ArchiveDamagedError(bucket.url, f"{key} is not what the list says of it")
-    return data, summary
-
-
-def fetch_young(bucket: Bucket, head: Head) -> tuple[SegmentHeader, bytes]:
-    """Return the header of the segment that was being written, and all that is archived of it.
-
-    Only with young parts. Raises ArchiveDamagedError, and what a bucket raises.
-    """
-    try:
-        header = head.header()
-    except Damage as damage:
-        raise ArchiveDamagedError(bucket.url, f"entry {head.number}: {damage}") from None
-    data = [head.active]
-    for piece in head.young:
-        if piece.offset != sum(map(len, data)):
-            raise ArchiveDamagedError(bucket.url, f"what is before entry {piece.number} is missing")
-        data.append(read_piece(bucket, piece))
-    return header, b"".join(data)
 
 
 class Restoring:

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from aquipu.archive.agreement import check_same, header_of, part_in, read, sealed_in
 from aquipu.archive.bucket import Bucket, Different, Doubt, insist
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
+from aquipu.archive.fetch import fetch_sealed
 from aquipu.archive.format.entry import (
     EntryKind,
     Head,
@@ -46,7 +47,7 @@ from aquipu.errors import (
 from aquipu.local.backup.pace import Pace, Stopped
 from aquipu.local.compress.blocks import compressed
 from aquipu.local.format.names import relations_name
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.read.snapshot import Snapshot
 
 _PAUSE = 0.1  # seconds
@@ -172,10 +173,7 @@ class Uploader:
             if next_step is None:
                 break
             try:
-                if next_step is Step.SEGMENT:
-                    self._put_segment(line, view)
-                else:
-                    self._put_young(line, view)
+                self._put(next_step, line, view)
             except StoreUnavailableError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
@@ -243,18 +241,43 @@ class Uploader:
         history = self._log.history()
         return line.next_head()._replace(generations=history.generations if history else ())
 
+    def _put(self, next_step: Step, line: Line, view: Snapshot) -> None:
+        if next_step is Step.SEGMENT:
+            self._put_segment(line, view)
+        elif next_step is Step.YOUNG:
+            self._put_young(line, view)
+        else:
+            self._put_own(line, view)
+
     def _put_segment(self, line: Line, view: Snapshot) -> None:
         head = self._next_head(line)
         segment, _ = view.holding(head.base)
         data = read(view, segment.path)
         header = header_in(segment.path, segment.header, data)
-        summary = check_segment(segment.path, header, data, self._pace.computed)
+        self._put_sealed(line, head, view, segment.path, header, data)
+
+    def _put_own(self, line: Line, view: Snapshot) -> None:
+        """Put the segment of which the archive has all records, and which the log has purged."""
+        head, successor = self._next_head(line), view.segments[0].header
+        header, data = self._insist(lambda: fetch_sealed(self._bucket, head, successor))
+        self._put_sealed(line, head, view, self._bucket.url, header, data)
+
+    def _put_sealed(
+        self,
+        line: Line,
+        head: Head,
+        view: Snapshot,
+        path: str,
+        header: SegmentHeader,
+        data: bytes,
+    ) -> None:
+        summary = check_segment(path, header, data, self._pace.computed)
         if self._compress and summary.next_sequence > head.base and not header.plain_bytes:
-            frames = frames_in(segment.path, header, data, summary.end)
+            frames = frames_in(path, header, data, summary.end)
             header = header._replace(plain_bytes=len(data))
             data = self._joined(compressed(frames, header, summary))
-            summary = check_segment(segment.path, header, data, self._pace.computed)
-        span = segment.first_sequence, summary.next_sequence
+            summary = check_segment(path, header, data, self._pace.computed)
+        span = header.first_sequence, summary.next_sequence
         key = ObjectKey.of(head.store_id, *span, data, Kind.SEGMENT)
         self._put_object(key, data)
         named = described(header, summary, data, key.sha256)

@@ -38,6 +38,12 @@ def test_a_segment_is_put_though_all_of_it_was_young() -> None:
     assert step(HEAD._replace(base=20, next_sequence=30, young=(piece,)), LOG, 30) is Step.SEGMENT
 
 
+def test_a_segment_that_was_sealed_and_purged_when_all_of_it_was_archived() -> None:
+    """Nothing is missing: it is made of its young parts."""
+    piece = Piece(3, 5, 10, 64, 100)
+    assert step(HEAD._replace(base=5, young=(piece,)), LOG, 35) is Step.OWN
+
+
 @pytest.mark.parametrize(
     ("head", "log", "words"),
     [

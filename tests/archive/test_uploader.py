@@ -22,6 +22,7 @@ from aquipu.local.check.indexes import build_indexes
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from aquipu.local.read.examine import examine
+from aquipu.local.write.journal import Journal
 from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
 from tests.archive.made import (
     URL,
@@ -173,6 +174,63 @@ def test_the_store_was_purged_too_early(tmp_path: Path) -> None:
     with pytest.raises(ArchiveRefusedError, match="has purged its records up to sequence 8"):
         archived(store, path)
     assert store.objects == before
+
+
+def sealed_and_purged(journal: Journal, before: int) -> None:
+    """Seal the last segment, and purge every record."""
+    journal.roll()
+    journal.purge(before=before)
+    while journal.delete_dropped():
+        pass
+    assert journal.segments[0].first_sequence == before
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_all_that_is_archived_was_purged(tmp_path: Path, compress: bool) -> None:
+    """The last segment was sealed and purged between two looks: nothing is missing, it goes on."""
+    store, journal = MemoryBucket(), opened(tmp_path / "store")
+    carrier = uploader(store, JournalLog(journal), compress=compress)
+    append(journal, range(4))
+    carrier.catch_up()
+    append(journal, range(4, 5))
+    carrier.catch_up()
+    sealed_and_purged(journal, 5)
+    append(journal, range(5, 7))
+    assert carrier.catch_up() == 7
+    state = read_state(Bucket(URL, store))
+    assert [one.first_sequence for one in state.segments] == [0, 3]
+    assert (state.segments[1].plain_bytes > 0) is compress
+    check_restored(store, tmp_path / "copy", 7)
+    journal.close()
+
+
+def test_all_that_is_archived_was_purged_from_a_store_at_rest(tmp_path: Path) -> None:
+    """Whoever carries it next goes on there."""
+    store, journal = MemoryBucket(), opened(tmp_path / "store")
+    append(journal, range(5))
+    uploader(store, JournalLog(journal)).catch_up()
+    sealed_and_purged(journal, 5)
+    journal.close()
+    assert archived(store, tmp_path / "store") == 5
+    grown(tmp_path / "store", range(5, 9))
+    assert archived(store, tmp_path / "store") == 9
+    check_restored(store, tmp_path / "copy", 9)
+
+
+def test_a_segment_ended_otherwise_than_it_was_archived(tmp_path: Path) -> None:
+    """A mark came behind what was archived: that is said, and the archive stays as it is."""
+    store, journal = MemoryBucket(), opened(tmp_path / "store")
+    append(journal, range(5))
+    uploader(store, JournalLog(journal)).catch_up()
+    journal.close()
+    journal = opened(tmp_path / "store")
+    sealed_and_purged(journal, 5)
+    journal.close()
+    before = dict(store.objects)
+    with pytest.raises(ArchiveRefusedError, match="segment 3 does not end as it did there"):
+        archived(store, tmp_path / "store")
+    assert store.objects == before
+    check_restored(store, tmp_path / "copy", 5)
 
 
 def test_a_copy_that_went_on_apart(tmp_path: Path) -> None:

@@ -130,6 +130,26 @@ def part_of(
     return Part(data[: end - offset], start, reached, last)
 
 
+def sealed(
+    path: str, header: SegmentHeader, young: bytes, next_sequence: int, link: int
+) -> bytes | None:
+    """Return a sealed segment of the header and the frames that were archived of it.
+
+    It ends before a sequence, with the frame that has this check; None when no frame is that one.
+    Raises as `check_segment`.
+    """
+    found, walk = SegmentSummary(header.first_sequence, header.link), FrameWalk(path, header)
+    walk.feed(young[SEGMENT_HEADER_BYTES:])
+    for frame in walk.ready():
+        said = frame.header
+        found.take(said.first_sequence, said.records, said.time, said.size, said.check)
+        if (found.next_sequence, found.link) == (next_sequence, link):
+            return young[: found.end] + found.encode_footer(header.seed)
+    if walk.fault is not None:
+        raise walk.stopped()
+    return None
+
+
 def cut(
     path: str, header: SegmentHeader, data: bytes, admit: Callable[[int, int], bool]
 ) -> tuple[bytes, int]:

@@ -31,6 +31,8 @@ class Step(Enum):
     """The segment at the base, which is sealed, and a list that names it."""
     YOUNG = "young"
     """Frames of that segment, which is being written."""
+    OWN = "own"
+    """That segment, which was sealed and purged, made of its young parts, and a list."""
 
 
 class Refused(Exception):
@@ -44,6 +46,8 @@ def step(head: Head, log: Sequence[Local], stop: int) -> Step | None:
     the archive is not of this log.
     """
     first, reached = log[0].first_sequence, head.next_sequence
+    if first > head.base and first == reached:
+        return Step.OWN
     if first > head.base:
         raise Refused(
             f"the store has purged its records up to sequence {first - 1}, and this archive has "
