@@ -12,9 +12,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
+from time import sleep
 
 from aquipu import Backup, BackupRefusedError, IncompleteCopyError, OsManaged, Reader, Store
 from aquipu.local.check.verify import verify_all
+from aquipu.local.cursor import hold_beside_writer
 from aquipu.local.disk.disk import Disk
 from tests.backups.writer import data_of, writing
 
@@ -57,26 +59,42 @@ async def one_backup(store: Path, place: Path) -> int:
 
 
 def backups(directory: Path, count: int, segment_bytes: int) -> Counter[str]:
-    """Make so many backups, every other one to the place of the one before.
+    """Make so many backups, every other one to the place of the one before, which it goes on with.
 
-    When a purge was quicker than the next backup, it takes a new place, as its reader is told to.
+    With small segments a hold keeps what the second of two is to copy. With larger ones that would
+    be too much, beside such a writer: there, when a purge was quicker, the second takes a new
+    place, as it is told to.
     """
     counts: Counter[str] = Counter()
-    with writing(directory / "store", segment_bytes, _BACKED_UP_BYTES):
+    store, place, is_held = directory / "store", directory / "backup", segment_bytes <= MIB
+    with writing(store, segment_bytes, _BACKED_UP_BYTES):
         for number in range(count):
-            place = directory / "backup"
-            if number % 2 == 0:
+            is_first = number % 2 == 0
+            if is_first:
                 shutil.rmtree(place, ignore_errors=True)
+                if is_held:
+                    hold_from_now_on(store)
             try:
-                asyncio.run(one_backup(directory / "store", place))
-                counts["whole" if number % 2 == 0 else "gone on with"] += 1
+                asyncio.run(one_backup(store, place))
+                counts["whole" if is_first else "gone on with"] += 1
             except BackupRefusedError as refused:
-                if number % 2 == 0 or "purged" not in refused.reason:
+                if is_first or is_held or "purged" not in refused.reason:
                     raise
                 shutil.rmtree(place)
-                asyncio.run(one_backup(directory / "store", place))
+                asyncio.run(one_backup(store, place))
                 counts["begun anew"] += 1
     return counts
+
+
+def hold_from_now_on(store: Path) -> None:
+    """Keep what comes, and let go of what is older."""
+
+    async def end() -> int:
+        async with Reader.open(store) as reader:
+            return reader.next_sequence
+
+    while not hold_beside_writer(Disk(), str(store), "backups", asyncio.run(end())):
+        sleep(0.001)  # the writer decides on a purge
 
 
 def again(directory: Path, megabytes: int, new_megabytes: int) -> Counter[str]:
