@@ -17,18 +17,23 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 CONTAINER = "logs"
+PACKAGE = "azurite@3"
 _ACCOUNT = "devstoreaccount1"  # the one that Azurite has
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
-@contextmanager
-def azurite_server(program: str, directory: Path) -> Iterator[dict[str, Any]]:
-    """Give the options by which `Archive` reaches a server that has the container `CONTAINER`.
+def azurite(directory: Path) -> Path:
+    """Install the server into a directory, and return its program."""
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(directory), PACKAGE]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return directory / "node_modules" / ".bin" / "azurite-blob"
 
-    ``program`` is ``azurite-blob``.
-    """
+
+@contextmanager
+def azurite_server(program: Path, directory: Path) -> Iterator[dict[str, Any]]:
+    """Give the options by which `Archive` reaches a server that has the container `CONTAINER`."""
     port = _free_port()
-    command = [program, "--blobPort", str(port), "--location", str(directory), "--silent"]
+    command = [str(program), "--blobPort", str(port), "--location", str(directory), "--silent"]
     command += ["--skipApiVersionCheck", "--disableTelemetry"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
