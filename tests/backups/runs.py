@@ -18,6 +18,8 @@ from aquipu import Backup, BackupRefusedError, IncompleteCopyError, OsManaged, R
 from aquipu.local.check.verify import verify_all
 from aquipu.local.cursor import hold_beside_writer
 from aquipu.local.disk.disk import Disk
+from aquipu.local.format.names import BookmarkKind
+from aquipu.local.retain.bookmarks import remove_bookmark
 from tests.backups.writer import data_of, writing
 
 MIB = 1024 * 1024
@@ -87,14 +89,20 @@ def backups(directory: Path, count: int, segment_bytes: int) -> Counter[str]:
 
 
 def hold_from_now_on(store: Path) -> None:
-    """Keep what comes, and let go of what is older."""
+    """Let go of all that there is, and keep what comes then."""
+    disk, path = Disk(), str(store)
+    remove_bookmark(disk, path, BookmarkKind.HOLD, "backups")
+    _, end = asyncio.run(bounds(store))
+    while asyncio.run(bounds(store))[0] < end:
+        sleep(0.01)  # the writer goes on, and its retention lets go of what is older
+    while not hold_beside_writer(disk, path, "backups", asyncio.run(bounds(store))[1]):
+        sleep(0.01)
 
-    async def end() -> int:
-        async with Reader.open(store) as reader:
-            return reader.next_sequence
 
-    while not hold_beside_writer(Disk(), str(store), "backups", asyncio.run(end())):
-        sleep(0.001)  # the writer decides on a purge
+async def bounds(store: Path) -> tuple[int, int]:
+    """Return the first sequence that is kept, and one past the last acknowledged one."""
+    async with Reader.open(store) as reader:
+        return reader.first_sequence, reader.next_sequence
 
 
 def again(directory: Path, megabytes: int, new_megabytes: int) -> Counter[str]:
