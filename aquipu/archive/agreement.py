@@ -12,7 +12,7 @@ from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot, find
 
@@ -88,6 +88,9 @@ def part_in(
     Raises CorruptionError, UnsupportedFormatError and StoreUnavailableError.
     """
     size = _READ_BYTES
+    if segment.growing is not None:
+        _, offset = segment.place_in(segment.growing, stop)
+        size = max(size, min(offset + INDEX_STRIDE - begin[1], most or offset))
     while True:
         data = read(view, segment.path, begin[1], size)
         part = part_of(segment.path, header, begin, data, stop)

@@ -224,7 +224,7 @@ class Line:
         head = self.head
         return head._replace(number=head.number + 1, time=time_ns(), writer=self._writer)
 
-    def put(self, head: Head, body: bytes) -> None:
+    def put(self, head: Head, body: bytes | memoryview) -> None:
         """Put the next entry.
 
         Raises ArchiveTakenError when another writer has it, Overtaken, and what a bucket raises.
@@ -281,7 +281,7 @@ class _Moment(NamedTuple):
         return max(now.monotonic - self.monotonic, now.time - self.time)
 
 
-def _put(bucket: Bucket, head: Head, body: bytes) -> None:
+def _put(bucket: Bucket, head: Head, body: bytes | memoryview) -> None:
     key, data = entry_key(head.number), encode(head, body)
     try:
         bucket.put_new(key, data)

@@ -358,7 +358,7 @@ class Uploader:
         if folded and most is not None:
             first = head.young[-folded]
             before = read(view, segment.path, first.offset, begin[1] - first.offset)
-            part = part._replace(data=before + part.data, start=first.first_sequence)
+            part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
             begin = first.first_sequence, first.offset
         piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
         said = head._replace(

@@ -152,15 +152,16 @@ class Segment(NamedTuple):
         )
 
 
-def encode(head: Head, body: bytes = b"") -> bytes:
+def encode(head: Head, body: bytes | memoryview = b"") -> bytes:
     """Return the bytes of an entry."""
     fields = head._asdict()
     for name in ("store_id", "active"):
         fields[name] = fields[name].hex()
     fields["generations"] = [[one.name.hex(), one.survived] for one in head.generations]
     said = json.dumps(fields, separators=(",", ":")).encode()
-    rest = said + body
-    return _BEGIN.pack(_MAGIC, VERSION, len(said), sha256(rest).digest()) + rest
+    digest = sha256(said)
+    digest.update(body)
+    return b"".join((_BEGIN.pack(_MAGIC, VERSION, len(said), digest.digest()), said, body))
 
 
 def decode(data: bytes, number: int) -> tuple[Head, bytes]:

@@ -26,7 +26,7 @@ _PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
 class Part(NamedTuple):
     """Whole frames of a segment."""
 
-    data: bytes
+    data: memoryview
     start: int
     """Sequence of the first record."""
     stop: int
@@ -49,7 +49,7 @@ def check_segment(
         said = SegmentSummary.decode_footer(tail, header.seed)
     except Damage as damage:
         raise CorruptionError(path, len(data) - len(tail), str(damage)) from None
-    found = summary_of(path, header, data[: len(data) - len(tail)], pause)
+    found = summary_of(path, header, memoryview(data)[: len(data) - len(tail)], pause)
     if found != said:
         raise CorruptionError(path, said.end, "the footer does not fit the frames")
     return said
@@ -74,7 +74,7 @@ def header_in(path: str, like: SegmentHeader, data: bytes) -> SegmentHeader:
 def summary_of(
     path: str,
     header: SegmentHeader,
-    data: bytes,
+    data: bytes | memoryview,
     pause: Callable[[], object] = lambda: None,
     admit: Callable[[int, int], bool] = lambda next_sequence, time: True,
 ) -> SegmentSummary:
@@ -86,7 +86,7 @@ def summary_of(
     found = SegmentSummary(header.first_sequence, header.link)
     walk = FrameWalk(path, header)
     for begin in range(SEGMENT_HEADER_BYTES, len(data), _PIECE_BYTES):
-        walk.feed(data[begin : begin + _PIECE_BYTES])
+        walk.feed(bytes(data[begin : begin + _PIECE_BYTES]))
         for frame in walk.ready():
             said = frame.header
             if not admit(said.next_sequence, said.time):
@@ -127,7 +127,7 @@ def part_of(
             last = Place(frame.offset, frame.header.check)
     if reached < stop and walk.fault is not None:
         raise walk.stopped()
-    return Part(data[: end - offset], start, reached, last)
+    return Part(memoryview(data)[: end - offset], start, reached, last)
 
 
 def sealed(
