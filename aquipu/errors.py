@@ -354,7 +354,7 @@ class BackupRefusedError(_WithReason, AquipuError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is no place for a backup of this store: {self.reason}; nothing was "
+            f"{self.path} is no place for a copy of this store: {self.reason}; nothing was "
             "written; give another directory, a new one for example"
         )
 

@@ -145,7 +145,11 @@ class ArchivedEngine(LocalEngine):
         if progress.trouble is None:
             troubles.end(_TROUBLE)
         elif troubles.begin(_TROUBLE, f"the archive does not answer: {progress.trouble}"):
-            _log.warning("%s: the archive does not answer: %s", self.path, progress.trouble)
+            _log.warning(
+                "%s: the archive does not answer: %s; nothing waits for it, and it is asked again",
+                self.path,
+                progress.trouble,
+            )
         self._call(partial(self._archived.advance, progress.next_sequence))
 
     def _call(self, call: Callable[[], None]) -> None:

@@ -250,7 +250,8 @@ def restore_command(
         str | None,
         typer.Option(
             metavar="TIME|SEQUENCE",
-            help="Only what lies before: '2026-11-28 10:00', '5 minutes ago', 1h, or a sequence.",
+            help="Only what lies before: '2026-11-28 10:00' (local time, or with a "
+            "zone), '5 minutes ago', 1h, or a sequence.",
         ),
     ] = None,
     bookmarks: Annotated[

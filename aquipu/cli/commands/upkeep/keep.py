@@ -61,7 +61,8 @@ def purge_command(
         str,
         typer.Option(
             metavar="SEQUENCE|TIME",
-            help="What lies before it may go: a sequence, or ISO 8601 with a zone.",
+            help="What lies before it may go: a sequence, 90d, '2026-11-28 10:00' (local time, "
+            "or with a zone), '5 minutes ago'.",
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
