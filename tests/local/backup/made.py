@@ -81,6 +81,13 @@ def filled(journal: Journal, number: int, *, first: int = 0) -> list[bytes]:
     return made
 
 
+def purged(journal: Journal, before: int) -> None:
+    """Purge a log, and remove the files that nobody holds."""
+    journal.purge(before=before)
+    while journal.delete_dropped():
+        pass
+
+
 def check(place: Path, data: list[bytes]) -> None:
     """A backup opens, verifies, and holds just these records."""
     verdict = verify_all(Disk(), str(place))

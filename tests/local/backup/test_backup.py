@@ -31,10 +31,9 @@ from aquipu.local.format.progress import Published
 from aquipu.local.retain.bookmarks import read_bookmark, write_bookmark
 from aquipu.local.retain.history import read_history
 from aquipu.local.write.generation import Generations
-from aquipu.local.write.journal import Journal
 from aquipu.local.write.progress_page import ProgressPage
 from tests.disk import Crash, FailingDisk, undurable_names
-from tests.local.backup.made import backed_up, check, filled, grown, seen, writing
+from tests.local.backup.made import backed_up, check, filled, grown, purged, seen, writing
 from tests.local.logs import OTHER_ID, live
 from tests.support import (
     STORE_ID,
@@ -115,13 +114,6 @@ def test_what_was_purged_stays_in_the_backup(store: Path, place: Path) -> None:
     check(place, [*data, b"later"])
     assert backed_up(store, place.parent / "other").first_sequence == 6
     check(place.parent / "other", [*data[6:], b"later"])
-
-
-def purged(journal: Journal, before: int) -> None:
-    """Purge a log, and remove the files that nobody holds."""
-    journal.purge(before=before)
-    while journal.delete_dropped():
-        pass
 
 
 def test_a_purge_beside_it_takes_nothing_away(store: Path, place: Path) -> None:

@@ -9,11 +9,12 @@ from threading import Event
 import pytest
 
 from aquipu.local.backup.backup import Making, Wish
+from aquipu.local.format.names import segment_name
 from aquipu.local.read.examine import examine, verify
 from aquipu.local.write.recovery import recover
 from aquipu.record import Record
 from tests.faults.volatile_disk import Files, Replay, VolatileDisk
-from tests.local.backup.made import at_rest, filled, writing
+from tests.local.backup.made import at_rest, filled, purged, writing
 from tests.support import NOW, STORE_ID, records_in
 
 STORE, BACKUP = "/store", "/backup"
@@ -49,24 +50,30 @@ def made_on(disk: VolatileDisk) -> None:
     making.carry_out(at_rest(disk, STORE))
 
 
+@pytest.mark.parametrize("is_purged", [False, True])
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.proof)])
-def test_the_power_is_cut(store: Path, tmp_path: Path, seed: int) -> None:
+def test_the_power_is_cut(store: Path, tmp_path: Path, seed: int, is_purged: bool) -> None:
     """At every moment the backup is the earlier one, or more of the log: what is left opens. When
-    it has said that it is done, everything is there.
+    it has said that it is done, everything is there: also what the store has sealed and purged
+    since.
     """
     with writing(store) as journal:
         filled(journal, 7)
-    older = files_of(store, STORE)
+    older, whole = files_of(store, STORE), records_in(store)
     with writing(store) as journal:
+        if is_purged:
+            journal.roll()
+            purged(journal, 7)
         filled(journal, 5, first=7)
     newer = files_of(store, STORE)
+    whole += [record for record in records_in(store) if record.sequence >= 7]
+    assert (len(whole), f"{STORE}/{segment_name(0)}" in newer) == (12, not is_purged)
     random = Random(seed)
     first = VolatileDisk(older)
     made_on(first)
     replay = Replay(first)
     for event in first.log:
         replay.take(event)
-    whole = records_in(store)
     for files in replay.states(random, 3):
         assert records_of(files, tmp_path) == whole[:7]
     begun = {name: data for name, data in files.items() if name.startswith(BACKUP)}
