@@ -10,11 +10,9 @@ import typer
 from aquipu.cli.app import EPILOG, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     JsonOption,
-    StoreArgument,
     absolute,
     connecting,
     database_of,
-    directory,
 )
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import (
@@ -35,7 +33,13 @@ from aquipu.record import Backup
 
 @app.command("backup", epilog=EPILOG, rich_help_panel=Purpose.CARE)
 def backup_command(
-    store: StoreArgument,
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE",
+            help="The directory of the store, or unix:PATH for the one that a daemon has.",
+        ),
+    ],
     place: Annotated[
         str, typer.Argument(metavar="DEST", help="The directory of the backup, made if missing.")
     ],
@@ -73,7 +77,10 @@ def backup_command(
     with exit_codes():
         output = standard_output()
         if database_of(store) is not None:
-            directory(store)  # says that it must be one
+            raise typer.BadParameter(
+                "a log in a database has no files here: `aquipu copy` brings it into a directory",
+                param_hint="STORE",
+            )
         with usage("DEST"):
             to = checked_place(place)
         done = anyio.run(_backup, store, to, link, bookmarks)
