@@ -25,9 +25,9 @@ and the backup has all its records, it is sealed in the backup as it was in the 
 by the check of its last frame, which the next segment names.
 
 **What it is a copy of.** The last record that the backup had must stand in what is copied over it,
-at the same place and with the same check. If not, the two have gone on apart, and nothing is
-written. A backup that was opened by a writer and closed again has marks, which hold no record: they
-do no harm.
+at the same place and with the same check; or, if the segment was compressed since, be the same
+record. If not, the two have gone on apart, and nothing is written. A backup that was opened by a
+writer and closed again has marks, which hold no record: they do no harm.
 
 **Generations.** The history comes along, with a mark that says nothing of how it was closed: so
 that a writer of the backup begins a generation of its own, and consumers that have read further

@@ -17,7 +17,6 @@ from aquipu.local.backup.plan import (
     Copied,
     Ended,
     Held,
-    Place,
     Plan,
     Refused,
     apart,
@@ -102,7 +101,7 @@ class Making:
         segments = {segment.first_sequence: segment for segment in view.segments}
         oldest = decided.copied[0].segment.first_sequence
         with _Hold(self._disk, segments[oldest]) as held:
-            self._check_needs(segments, decided)
+            self._check_needs(to, segments, decided)
             contents = self._contents(to, decided.ended)
             self._begin(to, segments, decided)
             if decided.ended is not None and contents is not None:
@@ -135,11 +134,11 @@ class Making:
         except Refused as refused:
             raise BackupRefusedError(to.path, str(refused)) from None
 
-    def _check_needs(self, segments: dict[int, SegmentRef], decided: Plan) -> None:
+    def _check_needs(self, to: Destination, segments: dict[int, SegmentRef], decided: Plan) -> None:
         """Refuse unless the store has the last frames that the backup has, where they stand."""
         for one in decided.copied:
             first = one.segment.first_sequence
-            if one.needs is not None and not self._stands(segments[first], one.needs):
+            if one.needs is not None and not self._stands(to, segments[first], one.needs):
                 raise BackupRefusedError(self._wish.path, apart(first))
 
     def _contents(self, to: Destination, ended: Ended | None) -> SegmentSummary | None:
@@ -149,9 +148,14 @@ class Making:
             raise BackupRefusedError(self._wish.path, unlike(ended.first_sequence))
         return contents
 
-    def _stands(self, segment: SegmentRef, place: Place) -> bool:
-        offset, check = place
+    def _stands(self, to: Destination, segment: SegmentRef, needed: Held) -> bool:
+        assert needed.last is not None, "that is what is needed"
+        offset, check = needed.last
         with translate_os_errors(segment.path, "read"), segment.open(self._disk) as reader:
+            if reader.plain_bytes:  # it was compressed since: its frames are others
+                sequence = needed.next_sequence - 1
+                frame = reader.frame_holding(sequence, reader.place_before(sequence))
+                return frame.record(sequence) == to.record(needed.first_sequence, sequence)
             piece = self._disk.read(reader.descriptor, HEADER_BYTES, offset)
         found = header_at(piece, 0, segment.header.seed)
         return found is not None and found.check == check

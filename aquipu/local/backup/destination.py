@@ -26,6 +26,7 @@ from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, Seg
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer, read_header
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from aquipu.local.write.recovery import check_place
+from aquipu.record import Record
 
 _LOCK_SECONDS = 20.0  # that another backup, or a client that asks twice, is waited for
 _LOCK_PAUSE = 0.05
@@ -136,6 +137,16 @@ class Destination:
         if footer is not None:
             return held._replace(last=last)
         return Held(first, sequence, header.link, 0, is_sealed=False, last=last)
+
+    def record(self, first_sequence: int, sequence: int) -> Record:
+        """Return a record of the segment here that begins with this sequence."""
+        disk, path = self._disk, f"{self.path}/{segment_name(first_sequence)}"
+        with opened(disk, path) as descriptor:
+            header = read_header(disk, descriptor, path, self._store_id, first_sequence)
+            ref = SegmentRef(first_sequence, path, header, None)
+            place = first_sequence, SEGMENT_HEADER_BYTES
+            reader = SegmentReader(disk, ref, descriptor)
+            return reader.frame_holding(sequence, place).record(sequence)
 
     def contents(self, ended: Ended) -> SegmentSummary | None:
         """Return a summary of a segment that is not sealed here, up to its end in the store.

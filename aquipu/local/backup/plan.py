@@ -33,8 +33,8 @@ class Copied(NamedTuple):
     """One segment that is to be copied."""
 
     segment: Held
-    needs: Place | None
-    """Frame that the backup has, and that must stand in what is copied over it."""
+    needs: Held | None
+    """What the backup has of it, and what must stand in what is copied over that."""
     successor: int | None
     """First sequence of the next segment, which must have its name before this one is sealed."""
     may_link: bool
@@ -91,11 +91,11 @@ def plan(store: Sequence[Held], backup: Sequence[Held], kept_from: int | None) -
         same = here.get(number)
         if not held.is_empty and (same is None or held.next_sequence > same.next_sequence):
             raise Refused(apart(number))
-    last = {number: held.last for number, held in there.items()}
+    needed = {number: held for number, held in there.items() if held.last is not None}
     copied = [
         Copied(
             segment,
-            last.get(segment.first_sequence),
+            needed.get(segment.first_sequence),
             None if behind is None else behind.first_sequence,
             behind is not None and not behind.is_empty,
         )

@@ -23,6 +23,7 @@ from aquipu.errors import (
 from aquipu.local.backup import destination
 from aquipu.local.backup.backup import Making, Overtaken, Wish
 from aquipu.local.backup.pace import Stopped
+from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
 from aquipu.local.format.history import check_survived
@@ -197,6 +198,32 @@ def test_a_segment_ended_otherwise_in_the_store(store: Path, place: Path) -> Non
         backed_up(store, place)
     assert snapshot(place).keys() == before.keys()
     check(place, data)
+
+
+def test_a_segment_that_was_compressed_since(store: Path, place: Path) -> None:
+    """Its frames are others: the last record that the backup has tells whether it is the same."""
+    with writing(store) as journal:
+        data = filled(journal, 4)
+        backed_up(store, place, journal=journal)
+        data += filled(journal, 4, first=4)
+        for segment in journal.segments[:-1]:
+            assert compress(Disk(), segment, lambda: None) is not None
+        backed_up(store, place, journal=journal)
+    check(place, data)
+
+
+def test_a_compressed_segment_that_has_gone_on_apart(store: Path, place: Path) -> None:
+    """It is told by the last record that the backup has."""
+    grown(store, 4)
+    other = copy_of(store, "other")
+    grown(store, 1, first=4)
+    backed_up(store, place)
+    with writing(other) as journal:
+        filled(journal, 4, first=50)
+        for segment in journal.segments[:-1]:
+            compress(Disk(), segment, lambda: None)
+        with pytest.raises(BackupRefusedError, match=r"segment 3 .* gone on apart"):
+            backed_up(other, place, journal=journal)
 
 
 def test_a_backup_of_a_backup(store: Path, place: Path) -> None:

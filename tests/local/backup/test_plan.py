@@ -43,14 +43,15 @@ def test_what_is_there_is_not_copied_again() -> None:
     held = [*STORE[:2], growing(20, 25, last=(64, 4711))]
     decided = plan(STORE, held, 0)
     assert copied(decided) == [20, 30]
-    assert [one.needs for one in decided.copied] == [(64, 4711), None]
+    assert [one.needs for one in decided.copied] == [held[-1], None]
 
 
 def test_nothing_has_come() -> None:
     """The last segment is copied all the same, and must hold what the backup has."""
-    decided = plan(STORE, [*STORE[:3], growing(30, 35, last=(64, 4711))], 0)
+    held = [*STORE[:3], growing(30, 35, last=(64, 4711))]
+    decided = plan(STORE, held, 0)
     assert copied(decided) == [30]
-    assert decided.copied[0].needs == (64, 4711)
+    assert decided.copied[0].needs == held[-1]
 
 
 def test_a_segment_that_is_missing_in_the_backup() -> None:
@@ -90,7 +91,7 @@ def test_an_empty_segment_that_the_store_does_not_have() -> None:
     held = [sealed(0, 10), sealed(10, 20)._replace(last=(64, 7)), growing(20, 20)]
     decided = plan(store, held, 0)
     assert (list(decided.removed), copied(decided)) == ([20], [10])
-    assert decided.copied[0].needs == (64, 7)
+    assert decided.copied[0].needs == held[1]
 
 
 @pytest.mark.parametrize(
