@@ -3,8 +3,8 @@
 Appends by many callers, some of whom are cancelled; batches; flush and sync; the kill of the
 process and of the power; a clean reopening; a failing sync; a disk that fills up and is freed;
 rolls, because the segments are small; holds and purges; cursors; tables that are built, damaged and
-lost, and what is found by them. After each event the store holds exactly what the list says from
-its first sequence on, at the same sequences.
+lost, and what is found by them; segments that are compressed. After each event the store holds
+exactly what the list says from its first sequence on, at the same sequences.
 """
 
 from __future__ import annotations
@@ -93,9 +93,12 @@ class StoreModel(RuleBasedStateMachine):
         self.runner.close()
         self.strides.__exit__(None, None, None)
 
-    @initialize(policy=st.sampled_from(_POLICIES), one_call_syncs=st.booleans())
-    def begin(self, policy: SyncPolicy, one_call_syncs: bool) -> None:
+    @initialize(
+        policy=st.sampled_from(_POLICIES), one_call_syncs=st.booleans(), compress=st.booleans()
+    )
+    def begin(self, policy: SyncPolicy, one_call_syncs: bool, compress: bool) -> None:
         self.policy = policy
+        self.compress = compress
         self.disk = VolatileDisk(trap=self._trap, one_call_syncs=one_call_syncs)
         self._run(self._open())
 
@@ -218,7 +221,7 @@ class StoreModel(RuleBasedStateMachine):
     @precondition(lambda self: self.sync_fault is None)
     @rule()
     def build_tables(self) -> None:
-        """On a full disk none is built, and nothing comes of that."""
+        """Beside that, full segments are compressed; on a full disk nothing comes of either."""
         self._run(build_tables(self.store))
 
     @precondition(lambda self: self.sync_fault is None)
@@ -383,6 +386,7 @@ class StoreModel(RuleBasedStateMachine):
             PATH,
             sync_policy=self.policy,
             max_segment_bytes=_SEGMENT_BYTES,
+            compress=self.compress,
             lock_timeout=0,
             disk=self.disk,
         )
