@@ -29,7 +29,7 @@ from aquipu.local.disk.durable import reported, sync_directory
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import UNNAMED, relations_name, segment_name
-from aquipu.local.format.segment import SegmentSummary, seed_of
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentSummary, seed_of
 from aquipu.local.read.held_segment import hold
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
@@ -151,11 +151,18 @@ class Making:
     def _stands(self, to: Destination, segment: SegmentRef, needed: Held) -> bool:
         assert needed.last is not None, "that is what is needed"
         offset, check = needed.last
-        with translate_os_errors(segment.path, "read"), segment.open(self._disk) as reader:
-            if reader.plain_bytes:  # it was compressed since: its frames are others
+        with (
+            to.opened(needed.first_sequence) as ours,
+            translate_os_errors(segment.path, "read"),
+            segment.open(self._disk) as reader,
+        ):
+            if reader.plain_bytes or ours.plain_bytes:  # one was compressed: its frames are others
                 sequence = needed.next_sequence - 1
-                frame = reader.frame_holding(sequence, reader.place_before(sequence))
-                return frame.record(sequence) == to.record(needed.first_sequence, sequence)
+                there, here = (
+                    one.frame_holding(sequence, (needed.first_sequence, SEGMENT_HEADER_BYTES))
+                    for one in (reader, ours)
+                )
+                return there.record(sequence) == here.record(sequence)
             piece = self._disk.read(reader.descriptor, HEADER_BYTES, offset)
         found = header_at(piece, 0, segment.header.seed)
         return found is not None and found.check == check

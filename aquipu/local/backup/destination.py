@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 
 from aquipu.errors import AquipuError, BackupRefusedError, CorruptionError, StoreLockedError
@@ -26,7 +26,6 @@ from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, Seg
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer, read_header
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from aquipu.local.write.recovery import check_place
-from aquipu.record import Record
 
 _LOCK_SECONDS = 20.0  # that another backup, or a client that asks twice, is waited for
 _LOCK_PAUSE = 0.05
@@ -122,43 +121,36 @@ class Destination:
         return [self._held(first, store.get(first)) for first in firsts]
 
     def _held(self, first: int, same: Held | None) -> Held:
-        disk, path = self._disk, f"{self.path}/{segment_name(first)}"
-        with opened(disk, path) as descriptor:
-            header = read_header(disk, descriptor, path, self._store_id, first)
-            footer = None
+        with self.opened(first) as reader:
+            header, footer = reader.ref.header, None
             with suppress(CorruptionError):  # it is copied anew
-                footer = read_footer(disk, descriptor, path, header.seed)
+                footer = read_footer(self._disk, reader.descriptor, reader.ref.path, header.seed)
             if footer is not None:
                 held = Held(first, footer.next_sequence, header.link, footer.link, is_sealed=True)
                 if held == same or same is None:
                     return held
-            reader = SegmentReader(disk, SegmentRef(first, path, header, None), descriptor)
             sequence, last = _last_frame(reader, reader.size)
         if footer is not None:
             return held._replace(last=last)
         return Held(first, sequence, header.link, 0, is_sealed=False, last=last)
 
-    def record(self, first_sequence: int, sequence: int) -> Record:
-        """Return a record of the segment here that begins with this sequence."""
-        disk, path = self._disk, f"{self.path}/{segment_name(first_sequence)}"
-        with opened(disk, path) as descriptor:
-            header = read_header(disk, descriptor, path, self._store_id, first_sequence)
-            ref = SegmentRef(first_sequence, path, header, None)
-            place = first_sequence, SEGMENT_HEADER_BYTES
-            reader = SegmentReader(disk, ref, descriptor)
-            return reader.frame_holding(sequence, place).record(sequence)
+    @contextmanager
+    def opened(self, first_sequence: int) -> Iterator[SegmentReader]:
+        """Give a reader of the segment here that begins with this sequence."""
+        path = f"{self.path}/{segment_name(first_sequence)}"
+        with opened(self._disk, path) as descriptor:
+            header = read_header(self._disk, descriptor, path, self._store_id, first_sequence)
+            yield SegmentReader(
+                self._disk, SegmentRef(first_sequence, path, header, None), descriptor
+            )
 
     def contents(self, ended: Ended) -> SegmentSummary | None:
         """Return a summary of a segment that is not sealed here, up to its end in the store.
 
         None when there is no such frame, or not all records stand before it.
         """
-        disk, first = self._disk, ended.first_sequence
-        path = f"{self.path}/{segment_name(first)}"
-        with opened(disk, path) as descriptor:
-            header = read_header(disk, descriptor, path, self._store_id, first)
-            reader = SegmentReader(disk, SegmentRef(first, path, header, None), descriptor)
-            found = SegmentSummary(first, header.link)
+        with self.opened(ended.first_sequence) as reader:
+            found = SegmentSummary(ended.first_sequence, reader.ref.header.link)
             for frame in reader.frames(reader.walk(), reader.size):
                 said = frame.header
                 found.take(said.first_sequence, said.records, said.time, said.size, said.check)

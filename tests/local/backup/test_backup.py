@@ -212,6 +212,18 @@ def test_a_segment_that_was_compressed_since(store: Path, place: Path) -> None:
     check(place, data)
 
 
+def test_a_plain_copy_of_a_segment_that_was_backed_up_compressed(store: Path, place: Path) -> None:
+    """The store is made anew of a copy that has it as it was: it is the same log."""
+    with writing(store) as journal:
+        data = filled(journal, 3)
+        other = copy_of(store, "other")
+        assert compress(Disk(), journal.segments[0], lambda: None) is not None
+        backed_up(store, place, journal=journal)
+    data += grown(other, 2, first=3)
+    backed_up(other, place)
+    check(place, data)
+
+
 def test_a_compressed_segment_that_has_gone_on_apart(store: Path, place: Path) -> None:
     """It is told by the last record that the backup has."""
     grown(store, 4)
