@@ -6,7 +6,7 @@ from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
 from aquipu.archive.fetch import fetch_sealed
 from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
-from aquipu.archive.format.plan import Local, Refused, Step, apart, step
+from aquipu.archive.format.plan import Local, Refused, apart, step
 from aquipu.archive.line import State, read_piece
 from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
@@ -35,7 +35,8 @@ def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
     """Raise ArchiveRefusedError for an archive that is not of this log, as far as it reaches."""
     base = state.head.base
     try:
-        if step(state.head, sealed_in(view), view.stop) is Step.OWN:
+        step(state.head, sealed_in(view), view.stop)
+        if view.segments[0].first_sequence > base:
             fetch_sealed(bucket, state.head, view.segments[0].header)
             return
         segment = next(one for one in view.segments if one.first_sequence == base)
@@ -50,7 +51,7 @@ def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) 
     head, header = state.head, header_of(view, segment)
     if head.last is None:
         return not state.segments or header.link == state.segments[-1].link
-    if header.plain_bytes:  # it was compressed: frames stand elsewhere
+    if header.plain_bytes or head.header().plain_bytes:  # one was compressed: its frames are others
         seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
         piece = head.young[-1]
         body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)

@@ -311,10 +311,10 @@ def claim(
 ) -> Line:
     """Begin as the one writer of the archive, with a fence.
 
-    Where there is none yet, it begins at this sequence. ``check`` raises for one that does not go
-    with the log: before anything is written. Raises ArchiveRefusedError for the archive
-    of another store, and what `read_state` and a bucket raise. After Doubt, it may be claimed
-    again: a fence too many does no harm.
+    Where nothing is archived yet, it begins at this sequence. ``check`` raises for one that does
+    not go with the log: before anything is written. Raises ArchiveRefusedError for the archive of
+    another store, and what `read_state` and a bucket raise. After Doubt, it may be claimed again: a
+    fence too many does no harm.
     """
     began = _Moment.now()
     try:
@@ -326,6 +326,9 @@ def claim(
         raise ArchiveRefusedError(
             bucket.url, f"it holds another store, {head.store_id.hex()}, not {store_id.hex()}"
         )
+    if head.next_sequence == head.first_sequence:
+        head = _beginning_at(first_sequence, head)
+        state = State(head, [])
     check(state)
     fence = head._replace(
         kind=EntryKind.FENCE,
@@ -369,15 +372,11 @@ def put_purge(bucket: Bucket, state: State, gone: int, writer: str) -> State:
 
 def _first(store_id: bytes, first_sequence: int) -> Head:
     """Return what stands before the first entry of an archive."""
-    return Head(
-        EntryKind.FENCE,
-        -1,
-        0,
-        store_id,
-        0,
-        "",
-        None,
-        first_sequence,
-        first_sequence,
-        first_sequence,
+    head = Head(EntryKind.FENCE, -1, 0, store_id, 0, "", None, 0, 0, 0)
+    return _beginning_at(first_sequence, head)
+
+
+def _beginning_at(first_sequence: int, head: Head) -> Head:
+    return head._replace(
+        first_sequence=first_sequence, base=first_sequence, next_sequence=first_sequence
     )

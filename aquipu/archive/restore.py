@@ -24,7 +24,7 @@ from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.fetch import fetch_segment, fetch_young
 from aquipu.archive.format.entry import Head, Segment
-from aquipu.archive.format.pieces import cut
+from aquipu.archive.format.pieces import begun, cut
 from aquipu.archive.line import State, read_bookmarks, read_object, read_state
 from aquipu.errors import (
     BackupRefusedError,
@@ -214,9 +214,9 @@ class Restoring:
         else:
             if segments:
                 header = successor_of(segments[-1], head.store_id)
-            else:
-                first = SegmentHeader(head.store_id, head.base, 0, 0)
-                header = first._replace(link=first.seed)
+                return header, begun(header), header.first_sequence
+            first = SegmentHeader(head.store_id, head.base, 0, 0)
+            header = first._replace(link=first.seed)
             return header, header.encode(), header.first_sequence
         self._fetched += len(data)
         try:

@@ -88,6 +88,24 @@ async def test_it_reads_as_the_store_does(objects: MemoryBucket, tmp_path: Path)
 
 
 @pytest.mark.asyncio
+async def test_all_that_is_archived_was_sealed_and_purged(tmp_path: Path) -> None:
+    """Also what is still in young parts is read there by a store, before and after it goes on."""
+    objects, path = MemoryBucket(), tmp_path / "store"
+    await written(path, range(5))
+    await asyncio.to_thread(archived, objects, path)
+    async with Store.open(path) as store:
+        await store.roll()
+        await store.purge(before=5)
+        assert store.first_sequence == 5
+    for number in (5, 6):
+        async with Reader.open(path, archive=Kept(objects)) as reader:
+            found = [record.sequence async for record in reader.scan(start=0)]
+            assert found == list(range(number))
+            assert (await reader.get(2)).data == b"2" * 20
+        await written(path, range(number, number + 1))
+
+
+@pytest.mark.asyncio
 async def test_few_requests(objects: MemoryBucket) -> None:
     """Opening looks into no segment, and what was fetched is not fetched again."""
     async with Reader.open(Kept(objects)) as archive:

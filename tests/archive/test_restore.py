@@ -13,7 +13,7 @@ import pytest
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
-from aquipu.archive.format.keys import ObjectKey
+from aquipu.archive.format.keys import ObjectKey, entry_key
 from aquipu.archive.line import read_state
 from aquipu.archive.restore import Restoring, Until
 from aquipu.errors import (
@@ -50,6 +50,23 @@ from tests.support import NOW, data_in, open_log, write
 def store(tmp_path: Path) -> MemoryBucket:
     """An archive of three sealed segments, of three records each, and one record more."""
     return ten_archived(tmp_path)
+
+
+def test_an_archive_that_ends_with_a_full_segment(tmp_path: Path) -> None:
+    """Lost before the next record went up: the restored store goes on, and so does the archive."""
+    store = MemoryBucket()
+    grown(tmp_path / "store", range(4))
+    archived(store, tmp_path / "store")
+    head = read_state(Bucket(URL, store)).head
+    assert (head.base, head.next_sequence, len(head.young)) == (3, 4, 1)
+    for number in range(head.young[0].number, head.number + 1):
+        del store.objects[entry_key(number)]
+    check_restored(store, tmp_path / "copy", 3)
+    restored(store, tmp_path / "next")
+    for numbers in (range(3, 3), range(3, 5), range(5, 9)):
+        grown(tmp_path / "next", numbers)
+        assert archived(store, tmp_path / "next") == numbers.stop
+        check_restored(store, tmp_path / f"copy-{numbers}", numbers.stop)
 
 
 @pytest.mark.parametrize("stop", range(11))

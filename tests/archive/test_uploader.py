@@ -104,6 +104,23 @@ def test_a_segment_that_was_compressed_while_it_was_young(tmp_path: Path) -> Non
     check_restored(store, tmp_path / "copy", 4)
 
 
+def test_a_plain_copy_of_a_segment_that_went_up_compressed(tmp_path: Path) -> None:
+    """The store is made anew of a backup that has it as it was: it is the same log."""
+    store, path = MemoryBucket(), tmp_path / "store"
+    journal = opened(path)
+    append(journal, range(3))
+    shutil.copytree(path, tmp_path / "copy")
+    assert compress(Disk(), journal.segments[0], lambda: None) is not None
+    assert uploader(store, JournalLog(journal)).catch_up() == 3
+    journal.close()
+    copy = opened(tmp_path / "copy")
+    for end in (3, 4, 7):
+        append(copy, range(copy.next_sequence, end))
+        assert uploader(store, JournalLog(copy)).catch_up() == end
+    copy.close()
+    check_restored(store, tmp_path / "restored", 7)
+
+
 def test_no_right_to_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries that are outdated stay, and everything is archived all the same."""
 
@@ -202,6 +219,17 @@ def test_all_that_is_archived_was_purged(tmp_path: Path, compress: bool) -> None
     assert (state.segments[1].plain_bytes > 0) is compress
     check_restored(store, tmp_path / "copy", 7)
     journal.close()
+
+
+def test_nothing_is_archived_yet(tmp_path: Path) -> None:
+    """An archive that holds no record begins where the log does by now."""
+    store, journal = MemoryBucket(), opened(tmp_path / "store")
+    assert uploader(store, JournalLog(journal)).catch_up() == 0
+    append(journal, range(5))
+    journal.purge(before=3)
+    assert uploader(store, JournalLog(journal)).catch_up() == 5
+    journal.close()
+    check_restored(store, tmp_path / "copy", 5, start=3)
 
 
 def test_all_that_is_archived_was_purged_from_a_store_at_rest(tmp_path: Path) -> None:

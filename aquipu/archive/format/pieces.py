@@ -150,6 +150,18 @@ def sealed(
     return None
 
 
+def begun(header: SegmentHeader) -> bytes:
+    """Return a segment without a record, in which a writer goes on: behind a frame of none.
+
+    Without that frame, opening the store would take it for what a roll has left that was cut short.
+    """
+    first = header.first_sequence
+    frame = encode(
+        (), (), first_sequence=first, time=0, watermark=first, link=header.link, seed=header.seed
+    )
+    return header.encode() + b"".join(frame.buffers)
+
+
 def cut(
     path: str, header: SegmentHeader, data: bytes, admit: Callable[[int, int], bool]
 ) -> tuple[bytes, int]:

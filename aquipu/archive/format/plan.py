@@ -47,7 +47,7 @@ def step(head: Head, log: Sequence[Local], stop: int) -> Step | None:
     """
     first, reached = log[0].first_sequence, head.next_sequence
     if first > head.base and first == reached:
-        return Step.OWN
+        return Step.OWN if stop > reached else None  # without a record behind it, it may go on
     if first > head.base:
         raise Refused(
             f"the store has purged its records up to sequence {first - 1}, and this archive has "

@@ -40,11 +40,10 @@ def join(kept: Snapshot, archived: Snapshot, disk: Disk) -> Snapshot | None:
     None when the archive does not reach up to there.
     """
     first = kept.segments[0].first_sequence
-    older = [one for one in archived.segments[:-1] if one.first_sequence < first]
+    older = [one for one in archived.segments if one.first_sequence < first]
     if not older:
         return kept._replace(disk=disk)
-    behind = archived.behind(older[-1])
-    if behind is None or behind.first_sequence != first:
+    if archived.end_of(older[-1]) != first:
         return None
     return Snapshot(disk, (*older, *kept.segments), archived.start, kept.stop)
 
