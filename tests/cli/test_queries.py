@@ -6,10 +6,10 @@ import asyncio
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 from signal import SIGINT
 from subprocess import CompletedProcess
-from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
@@ -321,20 +321,13 @@ def test_a_purge_that_is_quicker_than_a_hold(
     with pytest.raises(RecordPurgedError):
         keep._hold_in_files(str(segments), "late", 0, False)
 
-    class Outdated:
-        """A store of which is known where it begins as it was before."""
-
-        def __init__(self, store: Store) -> None:
-            self.hold, self.first_sequence = store.hold, second
-
     async def beside_a_purge() -> None:
         async with Store.open(segments) as store:
             await store.release("files")
             await store.purge(before=third)
-            outdated = cast(Store, Outdated(store))
-            assert await keep._hold_in(outdated, "asked", None) == third
+            assert await keep._hold(partial(store.hold, "asked"), None, second) == third
             with pytest.raises(RecordPurgedError):
-                await keep._hold_in(outdated, "late", second)
+                await keep._hold(partial(store.hold, "late"), second, second)
             assert await store.holds() == {"asked": third}
 
     asyncio.run(beside_a_purge())

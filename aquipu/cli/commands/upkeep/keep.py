@@ -6,8 +6,9 @@ the store.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from time import sleep
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -173,7 +174,10 @@ def _hold_in_files(
     elif name is not None:
         if sequence is not None and sequence > following:
             raise RecordNotWrittenError(path, sequence, following)
-        _say_held(name, _hold(disk, path, name, sequence, first))
+        with translate_os_errors(path, "set a hold in"):
+            keep_rights(disk, path)
+        hold = partial(_hold_beside_writer, disk, path, name)
+        _say_held(name, anyio.run(_hold, hold, sequence, first))
     return _holds(disk, path)
 
 
@@ -186,21 +190,27 @@ async def _hold_by_asking(
         if name is not None and release:
             _say_released(address, name, await store.release(name))
         elif name is not None:
-            _say_held(name, await _hold_in(store, name, sequence))
+            hold = partial(store.hold, name)
+            _say_held(name, await _hold(hold, sequence, store.first_sequence))
         return await store.holds()
 
 
-async def _hold_in(store: Store | RemoteStore, name: str, sequence: int | None) -> int:
+async def _hold(hold: Callable[[int], Awaitable[None]], sequence: int | None, first: int) -> int:
     """Keep everything from a sequence on, or all there is; return from where on."""
-    kept_from = store.first_sequence if sequence is None else sequence
+    kept_from = first if sequence is None else sequence
     while True:
         try:
-            await store.hold(name, kept_from)
+            await hold(kept_from)
             return kept_from
-        except RecordPurgedError as purged:
+        except RecordPurgedError as purged:  # just now, where all there is was asked for
             if sequence is not None:
                 raise
             kept_from = purged.bound
+
+
+async def _hold_beside_writer(disk: Disk, path: str, name: str, sequence: int) -> None:
+    while not hold_beside_writer(disk, path, name, sequence):  # noqa: ASYNC110 - another process
+        await anyio.sleep(_BUSY_PAUSE)
 
 
 async def _opened_database(address: str, seconds: float = 20.0) -> Store:
@@ -211,22 +221,6 @@ async def _opened_database(address: str, seconds: float = 20.0) -> Store:
     async with reading:
         pass
     return await opening
-
-
-def _hold(disk: Disk, path: str, name: str, sequence: int | None, first: int) -> int:
-    """Keep everything from a sequence on, or all there is; return from where on."""
-    with translate_os_errors(path, "set a hold in"):
-        keep_rights(disk, path)
-    kept_from = first if sequence is None else sequence
-    while True:
-        try:
-            if hold_beside_writer(disk, path, name, kept_from):
-                return kept_from
-            sleep(_BUSY_PAUSE)
-        except RecordPurgedError as purged:  # just now, where all there is was asked for
-            if sequence is not None:
-                raise
-            kept_from = purged.bound
 
 
 def _say_held(name: str, sequence: int) -> None:
