@@ -91,7 +91,8 @@ def part_in(
     size = _READ_BYTES
     if segment.growing is not None:
         _, offset = segment.place_in(segment.growing, stop)
-        size = max(size, min(offset + INDEX_STRIDE - begin[1], most or offset))
+        wanted = offset + INDEX_STRIDE - begin[1]
+        size = max(size, wanted if most is None else min(wanted, most))
     while True:
         data = read(view, segment.path, begin[1], size)
         part = part_of(segment.path, header, begin, data, stop)

@@ -36,6 +36,7 @@ from tests.archive.made import (
     opened,
     uploader,
 )
+from tests.local.backup.made import purged
 from tests.support import open_log, segment_in, write
 
 
@@ -196,9 +197,7 @@ def test_the_store_was_purged_too_early(tmp_path: Path) -> None:
 def sealed_and_purged(journal: Journal, before: int) -> None:
     """Seal the last segment, and purge every record."""
     journal.roll()
-    journal.purge(before=before)
-    while journal.delete_dropped():
-        pass
+    purged(journal, before)
     assert journal.segments[0].first_sequence == before
 
 

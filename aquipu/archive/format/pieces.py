@@ -17,7 +17,7 @@ from aquipu.local.format.segment import (
     is_sealed,
 )
 from aquipu.local.format.structure import Damage, Unsupported
-from aquipu.local.read.frames import Frame, FrameWalk
+from aquipu.local.read.frames import Frame, FrameWalk, contents_until
 from aquipu.record import Record
 
 _PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
@@ -138,13 +138,11 @@ def sealed(
     It ends before a sequence, with the frame that has this check; None when no frame is that one.
     Raises as `check_segment`.
     """
-    found, walk = SegmentSummary(header.first_sequence, header.link), FrameWalk(path, header)
+    walk = FrameWalk(path, header)
     walk.feed(young[SEGMENT_HEADER_BYTES:])
-    for frame in walk.ready():
-        said = frame.header
-        found.take(said.first_sequence, said.records, said.time, said.size, said.check)
-        if (found.next_sequence, found.link) == (next_sequence, link):
-            return young[: found.end] + found.encode_footer(header.seed)
+    found = contents_until(header, walk.ready(), next_sequence, link)
+    if found is not None:
+        return young[: found.end] + found.encode_footer(header.seed)
     if walk.fault is not None:
         raise walk.stopped()
     return None

@@ -23,6 +23,7 @@ from aquipu.local.format.names import (
     segment_name,
 )
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
+from aquipu.local.read.frames import contents_until
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer, read_header
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from aquipu.local.write.recovery import check_place
@@ -150,13 +151,8 @@ class Destination:
         None when there is no such frame, or not all records stand before it.
         """
         with self.opened(ended.first_sequence) as reader:
-            found = SegmentSummary(ended.first_sequence, reader.ref.header.link)
-            for frame in reader.frames(reader.walk(), reader.size):
-                said = frame.header
-                found.take(said.first_sequence, said.records, said.time, said.size, said.check)
-                if (found.next_sequence, found.link) == ended[1:]:
-                    return found
-        return None
+            frames = reader.frames(reader.walk(), reader.size)
+            return contents_until(reader.ref.header, frames, ended.next_sequence, ended.link)
 
     # what is written
 

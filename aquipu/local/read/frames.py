@@ -7,7 +7,7 @@ raises a CorruptionError that names the place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from aquipu.local.format.frame import (
     is_sound,
     keys_of,
 )
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
 from aquipu.local.format.structure import Unsupported
 from aquipu.local.format.walk import Walk
 from aquipu.record import Key, Record
@@ -118,6 +118,22 @@ class FrameWalk(Walk):
         if self.unknown_flags:
             return _unknown_flags(self.path, self.offset, self.unknown_flags)
         return CorruptionError(self.path, self.offset, self.fault or TOO_EARLY)
+
+
+def contents_until(
+    header: SegmentHeader, frames: Iterable[Frame], next_sequence: int, link: int
+) -> SegmentSummary | None:
+    """Return a summary of a segment up to the frame that ends before a sequence with this check.
+
+    The frames are those from its beginning on; None when there is no such frame.
+    """
+    found = SegmentSummary(header.first_sequence, header.link)
+    for frame in frames:
+        said = frame.header
+        found.take(said.first_sequence, said.records, said.time, said.size, said.check)
+        if (found.next_sequence, found.link) == (next_sequence, link):
+            return found
+    return None
 
 
 def _no_body(header: Header, body: bytes) -> str:
