@@ -1,8 +1,8 @@
 """Backups and an archive of a log, whatever happens to it meanwhile: hypothesis finds the sequence.
 
 It is appended to, rolled, purged, compressed, closed, opened again, and made anew of a copy; the
-object store answers wrongly. What is copied is always
-the log, dense and whole. A copy is refused only when it lacks something that was purged.
+object store answers wrongly. What is copied is always the log, dense and whole. A copy is refused
+only when it lacks something that was purged.
 """
 
 from __future__ import annotations
@@ -142,10 +142,9 @@ class CopiedLog(RuleBasedStateMachine):
     def archive(self, anew: bool) -> None:
         """All of it is there then; or it was purged too early."""
         if anew or self.carrier._line is None:
-            anew = True
             self.begin_carrier()
-        if anew and self.archived == self.archive_first:  # it holds nothing yet
-            self.archive_first = self.archived = self.first
+            if self.archived == self.archive_first:  # it holds nothing yet
+                self.archive_first = self.archived = self.first
         self.bucket.share = self.faults
         try:
             assert self.carrier.catch_up() == self.end

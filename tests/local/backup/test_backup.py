@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -32,6 +33,7 @@ from aquipu.local.format.progress import Published
 from aquipu.local.retain.bookmarks import read_bookmark, write_bookmark
 from aquipu.local.retain.history import read_history
 from aquipu.local.write.generation import Generations
+from aquipu.local.write.journal import Journal
 from aquipu.local.write.progress_page import ProgressPage
 from tests.disk import Crash, FailingDisk, undurable_names
 from tests.local.backup.made import backed_up, check, filled, grown, purged, seen, writing
@@ -401,27 +403,39 @@ def test_at_each_call_that_fails(store: Path, place: Path, tmp_path: Path) -> No
     assert refused > 20
 
 
+def ended_at_each_call(
+    store: Path, place: Path, *, link: bool = False, journal: Journal | None = None
+) -> Iterator[Path]:
+    """Yield what a backup has left whose process ended at each of its calls, a place for each.
+
+    It goes on from what is at a place, if anything is.
+    """
+    for nth in count(1):
+        tried, disk = place.parent / f"tried-{nth}", FailingDisk()
+        if place.exists():
+            copy_of(place, tried.name)
+        disk.fail(CHANGES, Crash(), nth=nth, forever=True)
+        try:
+            backed_up(store, tried, disk, link=link, journal=journal)
+            return
+        except Crash:
+            disk.end_process()
+        yield tried
+
+
 def test_its_process_ends_at_each_call_as_it_seals(store: Path, place: Path) -> None:
     """What the store has purged is there at any moment."""
     data = grown(store, 5)
     backed_up(store, place)
     rolled(store, before=5)
     new = grown(store, 2, first=5)
-    for nth in count(1):
-        tried, disk = copy_of(place, f"tried-{nth}"), FailingDisk()
-        disk.fail(CHANGES, Crash(), nth=nth, forever=True)
-        try:
-            backed_up(store, tried, disk)
-        except Crash:
-            disk.end_process()
-        else:
-            break
+    for nth, tried in enumerate(ended_at_each_call(store, place), 1):
         left = copy_of(tried, f"left-{nth}")
         check(left, [*data, *new][: len(data_in(left))])
         assert len(data_in(left)) >= 5
         backed_up(store, tried)
         check(tried, [*data, *new])
-    assert nth > 20
+    assert nth >= 20
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -430,39 +444,22 @@ def test_its_process_ends_at_each_call(store: Path, place: Path, link: bool) -> 
     data = grown(store, 7)
     backed_up(store, place)
     data += grown(store, 5, first=7)
-    for nth in range(1, 1000):
-        tried = copy_of(place, f"tried-{nth}")
-        disk = FailingDisk()
-        disk.fail(CHANGES, Crash(), nth=nth, forever=True)
-        try:
-            backed_up(store, tried, disk, link=link)
-        except Crash:
-            disk.end_process()
-        else:
-            break
+    for nth, tried in enumerate(ended_at_each_call(store, place, link=link), 1):
         if not link:
             check(copy_of(tried, f"left-{nth}"), data[: len(data_in(tried))])
         backed_up(store, tried, link=link)
         assert [file.name for file in tried.iterdir() if file.name.endswith(".unnamed")] == []
         check(tried, data)
-    assert nth > 20
+    assert nth >= 20
 
 
 def test_a_linked_backup_that_was_cut_short_is_opened(store: Path, place: Path) -> None:
     """Whenever its process ends: a writer refuses what it left, or does the store no harm."""
     data = grown(store, 7)
+    place.mkdir(parents=True)
     with writing(store) as journal:  # the last segment is full, and its successor empty
         data += filled(journal, 2, first=7)
-        for nth in count(1):
-            tried, disk = place.parent / f"tried-{nth}", FailingDisk()
-            tried.mkdir(parents=True)
-            disk.fail(CHANGES, Crash(), nth=nth, forever=True)
-            try:
-                backed_up(store, tried, disk, link=True, journal=journal)
-            except Crash:
-                disk.end_process()
-            else:
-                break
+        for tried in ended_at_each_call(store, place, link=True, journal=journal):
             with suppress(CorruptionError):
                 grown(tried, 4)
     check(store, data)
@@ -471,19 +468,12 @@ def test_a_linked_backup_that_was_cut_short_is_opened(store: Path, place: Path) 
 def test_a_first_backup_whose_process_ends_at_each_call(store: Path, place: Path) -> None:
     """It is no store yet, or one that has less; the next one completes it."""
     data = grown(store, 7)
-    for nth in range(1, 1000):
-        tried = place.parent / f"tried-{nth}"
-        disk = FailingDisk()
-        disk.fail(CHANGES, Crash(), nth=nth, forever=True)
-        try:
-            backed_up(store, tried, disk)
-        except Crash:
-            disk.end_process()
-        else:
-            break
+    ended = 0
+    for tried in ended_at_each_call(store, place):
         backed_up(store, tried)
         check(tried, data)
-    assert nth > 20
+        ended += 1
+    assert ended >= 20
 
 
 def test_it_is_durable_at_the_end(store: Path, place: Path) -> None:
