@@ -3,7 +3,8 @@
 As in a backup, each segment comes to its place whole and durable, in the order of the log, and its
 successor has its name before. So a restore that was cut short goes on where it was: what is there
 is read, and only what is not as it should be is fetched. The manifest says at the end that it is
-done.
+done. One that was done, and whose process ended before it said so, is done again, or goes on with
+what the archive holds by now: nothing that is there is given up.
 
 A commit is restored whole, or not at all: so the last record is that of the last commit which lies
 before the bound. (In a compressed segment commits are not told apart: it is the last record there.)
@@ -24,7 +25,7 @@ from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
 from aquipu.archive.fetch import fetch_segment, fetch_young
 from aquipu.archive.format.entry import Head, Segment
-from aquipu.archive.format.pieces import begun, cut
+from aquipu.archive.format.pieces import begins_with, begun, cut
 from aquipu.archive.line import State, read_bookmarks, read_object, read_state
 from aquipu.errors import (
     BackupRefusedError,
@@ -43,7 +44,7 @@ from aquipu.local.format.names import (
     relations_name,
     segment_name,
 )
-from aquipu.local.format.segment import SegmentHeader
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from aquipu.local.retain.bookmarks import write_encoded
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ class Restoring:
         self._stop = stop
         self._progress = progress
         self._wants_bookmarks = bookmarks
+        self._is_kept = False  # a store is there that was restored whole: it may only grow
         self._bytes = self._fetched = 0
 
     def carry_out(self) -> Restored:
@@ -133,7 +135,7 @@ class Restoring:
         with reported(self._path, "restore to"):
             to = Destination(self._disk, self._path, state.head.store_id, self._check)
             try:
-                self._check_unfinished(to)
+                self._is_kept = self._holds_whole(to)
                 count, end = self._carry_out(to, state)
                 self._write_bookmarks(to, bookmarks)
                 to.finish(end)
@@ -161,12 +163,12 @@ class Restoring:
         if sequence is not None and sequence > head.next_sequence:
             raise RecordNotWrittenError(url, sequence, head.next_sequence)
 
-    def _check_unfinished(self, to: Destination) -> None:
-        """Refuse a directory that holds more than what a restore has left that was cut short."""
-        manifest = to.manifest
-        is_done = manifest is not None and manifest.synced_sequence > manifest.first_sequence
-        if is_done or ACKNOWLEDGED in to.names():
+    def _holds_whole(self, to: Destination) -> bool:
+        """Return whether a store is there that is restored; refuse one that was opened since."""
+        if ACKNOWLEDGED in to.names():
             raise BackupRefusedError(self._path, "it holds a store already")
+        manifest = to.manifest
+        return manifest is not None and manifest.synced_sequence > manifest.first_sequence
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -179,7 +181,11 @@ class Restoring:
         header, data, end = self._last(state, count)
         store_id = head.store_id
         headers = [one.header(store_id) for one in segments[:count]] + [header]
-        self._clear(to, {one.first_sequence for one in headers})
+        firsts = [one.first_sequence for one in headers]
+        if self._is_kept:
+            self._check_kept(to, firsts)
+            self._check_grows(header, data)
+        self._clear(to, set(firsts))
         to.begin(headers[0])
         for number, found in enumerate(self._fetched_ahead(store_id, segments[:count])):
             to.name_empty(headers[number + 1])
@@ -192,8 +198,31 @@ class Restoring:
         to.disown(head.history())
         return count + 1, end
 
+    def _check_kept(self, to: Destination, firsts: list[int]) -> None:
+        """Refuse a restore of segments among which those are not that the store there has."""
+        is_same = to.manifest is not None and to.manifest.first_sequence == firsts[0]
+        others = {name for name in to.names() if first_sequence_of(name) not in [None, *firsts]}
+        if not is_same or not all(map(self._is_empty, others)):
+            raise self._refused()
+
+    def _is_empty(self, name: str) -> bool:
+        with opened(self._disk, f"{self._path}/{name}") as descriptor:
+            return self._disk.size(descriptor) <= SEGMENT_HEADER_BYTES
+
+    def _check_grows(self, header: SegmentHeader, data: bytes) -> None:
+        """Refuse a restore that takes records from a segment of the store that is there."""
+        if self._is_kept:
+            name = segment_name(header.first_sequence)
+            there = self._there(name)
+            if there and not begins_with(f"{self._path}/{name}", header, data, there):
+                raise self._refused()
+
+    def _refused(self) -> BackupRefusedError:
+        reason = "it holds a store already, which is not the beginning of what is restored"
+        return BackupRefusedError(self._path, reason)
+
     def _clear(self, to: Destination, wanted: set[int]) -> None:
-        """Remove segments that an earlier restore, with another bound, has left."""
+        """Remove segments that an earlier restore, cut short, with another bound, has left."""
         for name in sorted(to.names(), reverse=True):
             first = first_sequence_of(name)
             if first is not None and first not in wanted:
@@ -238,16 +267,21 @@ class Restoring:
                 yield ahead.popleft().result()
 
     def _missing(self, store_id: bytes, segment: Segment) -> bytes | None:
-        name = f"{self._path}/{segment_name(segment.first_sequence)}"
-        if self._disk.exists(name):
-            with opened(self._disk, name) as descriptor:
-                if self._disk.size(descriptor) == segment.size:
-                    data = self._disk.read(descriptor, segment.size, 0)
-                    if sha256(data).digest() == segment.sha256:
-                        return None
+        name = segment_name(segment.first_sequence)
+        if sha256(self._there(name)).digest() == segment.sha256:
+            return None
         data, _ = self._ask(lambda: fetch_segment(self._bucket, store_id, segment))
         self._fetched += segment.stored
+        self._check_grows(segment.header(store_id), data)
         return data
+
+    def _there(self, name: str) -> bytes:
+        """Return the bytes of a file of the restored store, none when there is no such file."""
+        path = f"{self._path}/{name}"
+        if not self._disk.exists(path):
+            return b""
+        with opened(self._disk, path) as descriptor:
+            return self._disk.read(descriptor, self._disk.size(descriptor), 0)
 
     def _write_table(self, store_id: bytes, segment: Segment) -> None:
         key = segment.table_key(store_id)

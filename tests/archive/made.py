@@ -86,12 +86,20 @@ def uploader(
     )
 
 
-def archived(store: Any, path: Path, *, writer: str = "a test", patience: float = 5.0) -> int:
+def archived(
+    store: Any,
+    path: Path,
+    *,
+    writer: str = "a test",
+    patience: float = 5.0,
+    compress: bool = False,
+) -> int:
     """Archive a store at rest; return one past the last archived record."""
     catalog = Catalog(Disk(), str(path))
     try:
         log = CatalogLog(Disk(), str(path), catalog)
-        return uploader(store, log, writer=writer, patience=patience).catch_up()
+        carrier = uploader(store, log, writer=writer, patience=patience, compress=compress)
+        return carrier.catch_up()
     finally:
         catalog.close()
 

@@ -24,6 +24,7 @@ from aquipu.archive.errors import ArchiveRefusedError
 from aquipu.archive.line import read_state
 from aquipu.archive.purge import purge
 from aquipu.errors import BackupRefusedError
+from aquipu.local.check.verify import verify_all
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from aquipu.record import Backup
@@ -42,7 +43,7 @@ from tests.archive.made import (
 )
 from tests.archive.test_read import Kept
 from tests.local.backup.made import backed_up, check, purged
-from tests.support import open_log
+from tests.support import data_in, open_log
 
 
 class CopiedLog(RuleBasedStateMachine):
@@ -61,6 +62,7 @@ class CopiedLog(RuleBasedStateMachine):
         self.compress, self.link, self.faults = compress, link, faults
         self.random = Random(seed)
         self.first = self.end = 0
+        self.restored_first: int | None = None
         self.has_mark = False
         """Whether the last frame is a mark, which a close has left."""
         self.begin_archive()
@@ -171,6 +173,23 @@ class CopiedLog(RuleBasedStateMachine):
         copy = self.directory / "copy"
         check_restored(self.bucket, copy, self.archived, start=self.archive_first)
         shutil.rmtree(copy)
+
+    @rule()
+    def restore_again(self) -> None:
+        """To where an earlier archive was restored: it goes on, or keeps all that is there."""
+        if not self.bucket.objects:
+            return
+        place = self.directory / "restored"
+        before = data_in(place) if place.exists() else []
+        try:
+            assert restored(self.bucket, place).next_sequence == self.archived
+            self.restored_first = self.archive_first
+        except BackupRefusedError:
+            assert self.restored_first != self.archive_first
+            assert data_in(place) == before
+            return
+        assert data_in(place) == [data_of(n) for n in range(self.archive_first, self.archived)]
+        assert verify_all(Disk(), str(place)).damages == []
 
     @rule()
     def read_it_there(self) -> None:

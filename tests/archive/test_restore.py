@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+import shutil
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aquipu import Store
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
@@ -26,6 +28,8 @@ from aquipu.errors import (
 )
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
+from aquipu.local.format.names import segment_name
+from aquipu.local.format.segment import SegmentHeader
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import (
     SEGMENT_BYTES,
@@ -43,7 +47,7 @@ from tests.archive.made import (
     uploader,
 )
 from tests.disk import ANY, FailingDisk
-from tests.support import NOW, data_in, open_log, write
+from tests.support import NOW, STORE_ID, data_in, open_log, write
 
 
 @pytest.fixture
@@ -177,8 +181,7 @@ def test_one_that_was_cut_short_goes_on(store: MemoryBucket, tmp_path: Path) -> 
             break
         except Killed:
             disk.end_process()
-        with suppress(BackupRefusedError):  # it was done, but for what comes behind
-            fetched.add(restored(store, place).fetched_bytes)
+        fetched.add(restored(store, place).fetched_bytes)
         assert data_in(place) == [data_of(number) for number in range(10)]
         number += 3
     assert number > 30
@@ -237,11 +240,12 @@ def test_no_archive(tmp_path: Path) -> None:
 
 def test_a_place_that_is_taken(store: MemoryBucket, tmp_path: Path) -> None:
     """A store, or other files, are never written over."""
-    with pytest.raises(BackupRefusedError, match="holds a store already"):
-        restored(store, tmp_path / "store")
     restored(store, tmp_path / "copy")
+    asyncio.run(open_and_close(tmp_path / "copy"))
+    before = files_in(tmp_path / "copy")
     with pytest.raises(BackupRefusedError, match="holds a store already"):
         restored(store, tmp_path / "copy")
+    assert files_in(tmp_path / "copy") == before
     with pytest.raises(BackupRefusedError, match=r"it lies within the store, .*/copy;"):
         restored(store, tmp_path / "copy" / "further" / "within")
     assert not (tmp_path / "copy" / "further").exists()
@@ -250,6 +254,93 @@ def test_a_place_that_is_taken(store: MemoryBucket, tmp_path: Path) -> None:
     (other / "letter.txt").write_text("hello")
     with pytest.raises(NotAStoreError):
         restored(store, other)
+
+
+async def open_and_close(path: Path) -> None:
+    """Have a service take it, which appends nothing."""
+    async with Store.open(path):
+        pass
+
+
+def test_one_that_is_done_is_done_again(store: MemoryBucket, tmp_path: Path) -> None:
+    """Its process may have ended before it said so: the next one says so, and copies nothing."""
+    copy = tmp_path / "copy"
+    first, before = restored(store, copy), files_in(copy)
+    again = restored(store, copy)
+    assert again[:5] == first[:5]
+    assert again.fetched_bytes < SEGMENT_BYTES  # the young end alone, to be compared
+    assert files_in(copy) == before
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_one_that_is_done_goes_on_with_the_archive(
+    store: MemoryBucket, tmp_path: Path, compress: bool
+) -> None:
+    """What the archive has got since comes to what is there, which nobody has opened."""
+    restored(store, tmp_path / "copy")
+    grown(tmp_path / "store", range(10, 17))
+    archived(store, tmp_path / "store", compress=compress)
+    check_restored(store, tmp_path / "copy", 17)
+
+
+@pytest.mark.parametrize("bound", [0, 3, 4, 9])
+def test_a_bound_before_the_end_of_what_is_there(
+    store: MemoryBucket, tmp_path: Path, bound: int
+) -> None:
+    """No record that was restored is taken away again: that is another restore."""
+    refused(store, tmp_path / "copy", Until(sequence=bound), like=store)
+
+
+@pytest.mark.parametrize("other", [data_of(50), bytes(SEGMENT_BYTES)])
+def test_a_place_that_has_gone_on_apart(tmp_path: Path, other: bytes) -> None:
+    """A copy of the same store with other records keeps them, wherever their segments begin."""
+    archives = []
+    for data in [[data_of(number) for number in range(4, 10)], [other] * 5]:
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        grown(tmp_path / "store", range(4))
+        journal = opened(tmp_path / "store")
+        for one in data:
+            write(journal, one)
+            journal.maintain()
+        journal.close()
+        archives.append(MemoryBucket())
+        archived(archives[-1], tmp_path / "store")
+    refused(archives[0], tmp_path / "copy", Until(), like=archives[1])
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_place_that_begins_elsewhere(tmp_path: Path, is_older: bool) -> None:
+    """Its older records stay, and none is put before them."""
+    early, late = ten_archived(tmp_path), MemoryBucket()
+    journal = opened(tmp_path / "store")
+    journal.purge(before=6)
+    journal.close()
+    archived(late, tmp_path / "store")
+    store, like = (late, early) if is_older else (early, late)
+    refused(store, tmp_path / "copy", Until(), like=like)
+
+
+def test_a_name_that_was_given_too_early(store: MemoryBucket, tmp_path: Path) -> None:
+    """A segment that is empty still, made for what was to come, is not in the way."""
+    copy = tmp_path / "copy"
+    restored(store, copy)
+    header = SegmentHeader(STORE_ID, 12, 0, 0)
+    (copy / segment_name(12)).write_bytes(header.encode())
+    check_restored(store, copy, 10)
+
+
+def refused(store: MemoryBucket, copy: Path, until: Until, *, like: MemoryBucket) -> None:
+    """Restore one archive, and then another to the same place: nothing there changes."""
+    restored(like, copy)
+    before = files_in(copy)
+    with pytest.raises(BackupRefusedError, match="not the beginning of what is restored"):
+        restored(store, copy, until)
+    assert files_in(copy) == before
+
+
+def files_in(directory: Path) -> dict[str, bytes]:
+    """Return what each file holds."""
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
 def test_no_space(store: MemoryBucket, tmp_path: Path) -> None:

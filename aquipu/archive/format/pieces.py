@@ -108,6 +108,26 @@ def frames_in(path: str, header: SegmentHeader, data: bytes, end: int) -> Iterat
         raise walk.stopped()
 
 
+def begins_with(path: str, header: SegmentHeader, data: bytes, older: bytes) -> bool:
+    """Return whether every record of an older form of a segment, at ``path``, stands in this one.
+
+    Either may be compressed, or sealed. False also for an older form that is damaged.
+    """
+    if data.startswith(older):
+        return True
+    records = _records(path, header, data)
+    try:
+        return all(one == next(records, None) for one in _records(path, header, older))
+    except (CorruptionError, UnsupportedFormatError):
+        return False
+
+
+def _records(path: str, like: SegmentHeader, data: bytes) -> Iterator[Record]:
+    end = len(data) - (footer_bytes(data) if is_sealed(data[-FOOTER_BYTES:]) else 0)
+    for frame in frames_in(path, header_in(path, like, data), data, end):
+        yield from frame.records()
+
+
 def part_of(
     path: str, header: SegmentHeader, begin: tuple[int, int], data: bytes, stop: int
 ) -> Part:

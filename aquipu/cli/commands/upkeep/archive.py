@@ -263,9 +263,10 @@ def restore_command(
 ) -> None:
     """Make a store of an archive.
 
-    Each byte is checked. Cut short, it goes on the next time. What was appended at once is restored
-    at once: with --until, the last record is that of the last commit before. Holds and cursors are
-    as they were some seconds before the end of the archive.
+    Each byte is checked. Cut short, it goes on the next time; done already, it takes along what has
+    come since, unless the store was opened. What was appended at once is restored at once: with
+    --until, the last record is that of the last commit before. Holds and cursors are as they were
+    some seconds before the end of the archive.
 
     \b
     With --json, one object:
