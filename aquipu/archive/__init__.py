@@ -5,8 +5,8 @@
 `format/`       pure: the names of objects (`keys`), numbered entries as bytes and back (`entry`),
                 segments and parts of them (`pieces`), and what is put next (`plan`)
 `bucket`        the only door to the object store, and what its answers are worth
-`line`          the line of entries: read, claimed by one writer, gone on with
-`fetch`         what an archive holds of a log, fetched and checked
+`fetch`         what an archive holds, read and checked: its entries, and what they name
+`line`          the line of entries: claimed by one writer, gone on with
 `log`           what is carried, whoever writes it; `agreement`: whether that is the same history
 `uploader`      carries a log there, beside whatever writes it
 `purge`         its oldest segments are let go of
@@ -43,9 +43,10 @@ numbers.
 about one size, they are put again as one. So few are alive, and each byte travels a few times at
 most. When the segment is sealed, its object takes the place of them all. If the log has purged it
 by then, and all its records are archived, the object is made of them: the next segment names the
-check of the frame with which it ended. Entries that nothing names any more are removed, a hundred
-numbers and a minute later: not before whoever reads has had time, and not while a writer that was
-paused relies on them.
+check of the frame with which it ended. Entries that nothing names any more are removed when they
+are a hundred numbers old, and a minute after their place was taken: not before whoever reads has
+had time, and not while a writer that was paused relies on them. Who takes longer finds them gone,
+and reads the newest entry again.
 
 **Synced first.** What goes up is on the disk: so the archive never has what the log can lose.
 

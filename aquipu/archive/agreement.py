@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
-from aquipu.archive.fetch import fetch_sealed
+from aquipu.archive.fetch import State, fetch_sealed, read_piece
 from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
 from aquipu.archive.format.plan import Local, Refused, apart, step
-from aquipu.archive.line import State, read_piece
 from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors

@@ -13,11 +13,17 @@ from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError
-from aquipu.archive.fetch import fetch_segment, fetch_young
+from aquipu.archive.fetch import (
+    State,
+    fetch_segment,
+    fetch_young,
+    read_entry,
+    read_object,
+    read_state,
+)
 from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.keys import SEGMENTS
 from aquipu.archive.format.pieces import check_segment, header_in, summary_of
-from aquipu.archive.line import State, read_entry, read_object, read_state
 from aquipu.errors import CorruptionError, RecordPurgedError
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -84,7 +90,7 @@ class Checking:
         chosen = self._chosen(segments)
         for segment in chosen:
             self._check_segment(head, segment)
-        self._check_entries(head)
+        self._check_entries()
         return Checked(
             self._bucket.url,
             head.first_sequence,
@@ -154,11 +160,12 @@ class Checking:
         if not same:
             self._problems.append(f"{segment.key(head.store_id)} is another segment than {name}")
 
-    def _check_entries(self, head: Head) -> None:
-        """Read the young parts, frame by frame, and the first entry."""
+    def _check_entries(self) -> None:
+        """Read the young parts of now, frame by frame, and the first entry."""
 
         def read() -> None:
             read_entry(self._bucket, 0)
+            head = read_state(self._bucket).head
             if head.young:
                 header, data = fetch_young(self._bucket, head)
                 self._bytes += len(data)

@@ -11,9 +11,10 @@ from itertools import takewhile
 from threading import Event
 
 from aquipu.archive.bucket import Bucket, insist
+from aquipu.archive.fetch import State, read_state
 from aquipu.archive.format.entry import Segment
 from aquipu.archive.format.keys import SEGMENTS, ObjectKey
-from aquipu.archive.line import State, put_purge, read_state
+from aquipu.archive.line import put_purge
 from aquipu.record import Purged
 
 

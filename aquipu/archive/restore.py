@@ -23,10 +23,16 @@ from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
-from aquipu.archive.fetch import fetch_segment, fetch_young
+from aquipu.archive.fetch import (
+    State,
+    fetch_segment,
+    fetch_young,
+    read_bookmarks,
+    read_object,
+    read_state,
+)
 from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.pieces import begins_with, begun, cut
-from aquipu.archive.line import State, read_bookmarks, read_object, read_state
 from aquipu.errors import (
     BackupRefusedError,
     CorruptionError,
@@ -95,6 +101,15 @@ def successor_of(segment: Segment, store_id: bytes) -> SegmentHeader:
     return SegmentHeader(store_id, segment.next_sequence, created, segment.link)
 
 
+class _Found(NamedTuple):
+    """What an archive holds, with what is named only for a while."""
+
+    state: State
+    young: tuple[SegmentHeader, bytes] | None
+    """The segment that was being written, if records of it are archived and wanted."""
+    bookmarks: dict[str, bytes]
+
+
 class Restoring:
     """One restore; ``progress`` is called with the bytes that are done."""
 
@@ -130,14 +145,15 @@ class Restoring:
         example, and Stopped.
         """
         began = monotonic()
-        state, bookmarks = self._ask(self._read_state)
+        found = self._ask(self._find)
+        state = found.state
         self._check_bound(state.head)
         with reported(self._path, "restore to"):
             to = Destination(self._disk, self._path, state.head.store_id, self._check)
             try:
                 self._is_kept = self._holds_whole(to)
-                count, end = self._carry_out(to, state)
-                self._write_bookmarks(to, bookmarks)
+                count, end = self._carry_out(to, found)
+                self._write_bookmarks(to, found.bookmarks)
                 to.finish(end)
             finally:
                 to.close()
@@ -151,10 +167,15 @@ class Restoring:
             monotonic() - began,
         )
 
-    def _read_state(self) -> tuple[State, dict[str, bytes]]:
-        state = read_state(self._bucket)
-        wanted = self._wants_bookmarks
-        return state, read_bookmarks(self._bucket, state.head) if wanted else {}
+    def _find(self) -> _Found:
+        """Read what may be put anew any moment: after Outdated, this is to be called again."""
+        head, segments = state = read_state(self._bucket)
+        is_wanted = head.young and wholly_admitted(segments, self._until) == len(segments)
+        return _Found(
+            state,
+            fetch_young(self._bucket, head) if is_wanted else None,
+            read_bookmarks(self._bucket, head) if self._wants_bookmarks else {},
+        )
 
     def _check_bound(self, head: Head) -> None:
         sequence, url = self._until.sequence, self._bucket.url
@@ -174,11 +195,11 @@ class Restoring:
         if self._stop.is_set():
             raise Stopped
 
-    def _carry_out(self, to: Destination, state: State) -> tuple[int, int]:
+    def _carry_out(self, to: Destination, found: _Found) -> tuple[int, int]:
         """Restore the segments; return how many, and one past the last record."""
-        head, segments = state
+        head, segments = found.state
         count = wholly_admitted(segments, self._until)
-        header, data, end = self._last(state, count)
+        header, data, end = self._last(found, count)
         store_id = head.store_id
         headers = [one.header(store_id) for one in segments[:count]] + [header]
         firsts = [one.first_sequence for one in headers]
@@ -187,10 +208,10 @@ class Restoring:
             self._check_grows(header, data)
         self._clear(to, set(firsts))
         to.begin(headers[0])
-        for number, found in enumerate(self._fetched_ahead(store_id, segments[:count])):
+        for number, fetched in enumerate(self._fetched_ahead(store_id, segments[:count])):
             to.name_empty(headers[number + 1])
-            if found is not None:
-                self._write(segment_name(headers[number].first_sequence), found)
+            if fetched is not None:
+                self._write(segment_name(headers[number].first_sequence), fetched)
             self._write_table(store_id, segments[number])
             self._count(segments[number].size)
         self._write(segment_name(header.first_sequence), data)
@@ -228,9 +249,9 @@ class Restoring:
             if first is not None and first not in wanted:
                 self._disk.remove(f"{self._path}/{name}")
 
-    def _last(self, state: State, count: int) -> tuple[SegmentHeader, bytes, int]:
+    def _last(self, found: _Found, count: int) -> tuple[SegmentHeader, bytes, int]:
         """Return the segment that will be written on: its header, its bytes, and its end."""
-        head, segments = state
+        head, segments = found.state
         if count < len(segments):
             segment = segments[count]
             header = segment.header(head.store_id)
@@ -238,8 +259,8 @@ class Restoring:
                 return header, header.encode(), header.first_sequence
             data, said = self._ask(lambda: fetch_segment(self._bucket, head.store_id, segment))
             data = data[: said.end]
-        elif head.young:
-            header, data = self._ask(lambda: fetch_young(self._bucket, head))
+        elif found.young is not None:
+            header, data = found.young
         else:
             if segments:
                 header = successor_of(segments[-1], head.store_id)

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from aquipu.archive.agreement import check_same, header_of, part_in, read, sealed_in
 from aquipu.archive.bucket import Bucket, Different, Doubt, insist
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
-from aquipu.archive.fetch import fetch_sealed
+from aquipu.archive.fetch import State
 from aquipu.archive.format.entry import (
     EntryKind,
     Head,
@@ -36,7 +36,7 @@ from aquipu.archive.format.plan import (
     step,
     young_end,
 )
-from aquipu.archive.line import Line, Overtaken, State, claim
+from aquipu.archive.line import Line, Overtaken, claim
 from aquipu.archive.log import Log, hold_name
 from aquipu.errors import (
     AquipuError,
@@ -259,7 +259,7 @@ class Uploader:
     def _put_own(self, line: Line, view: Snapshot) -> None:
         """Put the segment of which the archive has all records, and which the log has purged."""
         head, successor = self._next_head(line), view.segments[0].header
-        header, data = self._insist(lambda: fetch_sealed(self._bucket, head, successor))
+        header, data = self._insist(lambda: line.fetch_own(successor))
         self._put_sealed(line, head, view, self._bucket.url, header, data)
 
     def _put_sealed(

@@ -25,8 +25,8 @@ from aquipu import (
 )
 from aquipu.archive.bucket import Different
 from aquipu.archive.check import Checking
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import SEGMENTS
-from aquipu.archive.line import read_state
 from aquipu.archive.purge import purge
 from aquipu.archive.restore import Restoring, Until
 from aquipu.archive.uploader import Uploader

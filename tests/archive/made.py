@@ -11,7 +11,7 @@ import pytest
 
 from aquipu.archive import bucket as bucket_file
 from aquipu.archive.bucket import Bucket
-from aquipu.archive.line import read_state
+from aquipu.archive.fetch import read_state
 from aquipu.archive.log import CatalogLog, Log
 from aquipu.archive.restore import Restored, Restoring, Until
 from aquipu.archive.uploader import Progress, Uploader

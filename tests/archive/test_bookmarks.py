@@ -10,8 +10,8 @@ import pytest
 
 from aquipu import PositionLostError, Store
 from aquipu.archive.bucket import Bucket
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.entry import decode_bookmarks, encode_bookmarks
-from aquipu.archive.line import read_state
 from aquipu.archive.restore import Restoring, Until
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.structure import Unsupported

@@ -14,9 +14,10 @@ from aquipu.archive.errors import (
     ArchiveTakenError,
     NoArchiveError,
 )
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.entry import EntryKind
 from aquipu.archive.format.keys import entry_key
-from aquipu.archive.line import Line, claim, read_state
+from aquipu.archive.line import Line, claim
 from aquipu.errors import UnsupportedFormatError
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import URL

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from aquipu import Reader
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
-from aquipu.archive.line import read_state
+from aquipu.archive.fetch import read_state
 from aquipu.archive.purge import purge
 from aquipu.errors import BackupRefusedError
 from aquipu.local.check.verify import verify_all

@@ -15,6 +15,7 @@ from aquipu.archive.format.plan import (
     Step,
     fold,
     grown,
+    named,
     outdated,
     step,
     young_end,
@@ -92,5 +93,6 @@ def test_entries_stay_for_a_while() -> None:
     """Removed is what nothing names, and is a hundred numbers old; never the first entry."""
     young = (Piece(40, 0, 1, 64, 1), Piece(200, 1, 2, 65, 1))
     head = HEAD._replace(number=200, listed=30, young=young)
-    gone = outdated(head, range(201))
+    assert named(head) == {30, 40, 200}
+    gone = outdated(head, set(range(201)) - named(head))
     assert gone == [n for n in range(1, 200 - KEPT_NUMBERS + 1) if n not in (30, 40)]

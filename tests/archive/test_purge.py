@@ -14,8 +14,8 @@ from aquipu.archive import line as line_file
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveUnavailableError
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import ObjectKey
-from aquipu.archive.line import read_state
 from aquipu.archive.purge import outlived, purge
 from aquipu.archive.restore import Restoring, Until
 from aquipu.local.disk.disk import Disk

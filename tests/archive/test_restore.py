@@ -15,8 +15,8 @@ from aquipu import Store
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import ObjectKey, entry_key
-from aquipu.archive.line import read_state
 from aquipu.archive.restore import Restoring, Until
 from aquipu.errors import (
     BackupRefusedError,

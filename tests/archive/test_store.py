@@ -27,7 +27,7 @@ from aquipu import (
 )
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import NoArchiveError
-from aquipu.archive.line import read_state
+from aquipu.archive.fetch import read_state
 from aquipu.archive.restore import Until
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import URL, archived, impatient, restored

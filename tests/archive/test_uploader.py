@@ -16,8 +16,8 @@ from aquipu.archive.errors import (
     ArchiveTakenError,
     ArchiveUnavailableError,
 )
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import ObjectKey
-from aquipu.archive.line import read_state
 from aquipu.local.check.indexes import build_indexes
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk

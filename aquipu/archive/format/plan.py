@@ -106,12 +106,15 @@ def grown(head: Head, piece: Piece, folded: int) -> tuple[Piece, ...]:
     return (*head.young[: len(head.young) - folded], piece)
 
 
-def outdated(head: Head, numbers: Iterable[int]) -> list[int]:
-    """Return those entries that nothing names any more, and that nobody reads by now.
+def named(head: Head) -> set[int]:
+    """Return the numbers of the entries that an entry names, of which it may be one."""
+    numbers = {head.listed, head.marked, *(piece.number for piece in head.young)}
+    return {number for number in numbers if number is not None}
+
+
+def outdated(head: Head, unnamed: Iterable[int]) -> list[int]:
+    """Return those entries, of some that nothing names any more, that nobody reads by now.
 
     The first one stays: by it an archive is known, also when a listing lags.
     """
-    alive = {0, head.listed, head.marked, *(piece.number for piece in head.young)}
-    return [
-        number for number in numbers if number <= head.number - KEPT_NUMBERS and number not in alive
-    ]
+    return sorted(number for number in unnamed if 0 < number <= head.number - KEPT_NUMBERS)

@@ -15,8 +15,8 @@ from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.fetch import lost
 from aquipu.archive.format.keys import ObjectKey
-from aquipu.archive.line import lost
 from aquipu.archive.read.cache import Cache
 from aquipu.errors import StoreClosedError
 from aquipu.local.backup.pace import Stopped

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from threading import Lock
-from time import monotonic
 
 from aquipu.archive.archive import Archive
+from aquipu.archive.fetch import State, read_piece, read_state
 from aquipu.archive.format.entry import Piece, Segment
 from aquipu.archive.format.keys import entry_key
 from aquipu.archive.format.pieces import summary_of
-from aquipu.archive.line import State, read_piece, read_state
+from aquipu.archive.line import KEPT_SECONDS, Moment
 from aquipu.archive.read.files import InBucket, ObjectDisk
 from aquipu.archive.restore import successor_of
 from aquipu.local.format.history import History
@@ -30,11 +30,10 @@ class ArchivedLog:
         self.disk = disk
         self.path = disk.bucket.url
         self._lock = Lock()
-        self._looked = 0.0
         self._pieces: dict[int, bytes] = {}
-        self._state = disk.ask(lambda: read_state(disk.bucket))
-        self.view = self._view(self._state)
-        self._looked = monotonic()
+        self._young_link = 0
+        self._looked = Moment.now()
+        self._state, self.view = disk.ask(self._found)
 
     @property
     def store_id(self) -> bytes:
@@ -53,14 +52,33 @@ class ArchivedLog:
         and StoreClosedError.
         """
         with self._lock:
-            if monotonic() - self._looked >= LOOK_SECONDS:
-                bucket = self.disk.bucket
-                following = entry_key(self._state.head.number + 1)
-                if self.disk.ask(lambda: bucket.get(following)) is not None:
-                    self._state = self.disk.ask(lambda: read_state(bucket))
-                    self.view = self._view(self._state)
-                self._looked = monotonic()
+            if self._looked.seconds_since() >= LOOK_SECONDS:
+                began = Moment.now()
+                if self._may_be_more():
+                    self._state, self.view = self.disk.ask(self._found)
+                self._looked = began
             return self.view
+
+    def _may_be_more(self) -> bool:
+        """Return whether there is a next entry; or there was one, which may be gone by now."""
+        if self._looked.seconds_since() > KEPT_SECONDS / 2:
+            return True
+        following = entry_key(self._state.head.number + 1)
+        return self.disk.ask(lambda: self.disk.bucket.get(following)) is not None
+
+    def link_before(self, first_sequence: int) -> int | None:
+        """Return the check of the last archived frame before a segment; None: none ends there."""
+        with self._lock:
+            head, segments = self._state
+            if head.young and head.next_sequence == first_sequence:
+                return self._young_link
+            ends = (one.link for one in segments if one.next_sequence == first_sequence)
+            return next(ends, None)
+
+    def _found(self) -> tuple[State, Snapshot]:
+        """Read what it holds now; after Outdated, this is to be called again."""
+        state = read_state(self.disk.bucket)
+        return state, self._view(state)
 
     def _view(self, state: State) -> Snapshot:
         head, path = state.head, self.path
@@ -71,7 +89,8 @@ class ArchivedLog:
         files[name] = data
         index = Index.empty()
         if head.young:
-            index = summary_of(name, header, data).index
+            found = summary_of(name, header, data)
+            index, self._young_link = found.index, found.link
         self.disk.files = files  # what is open already stays
         active = SegmentRef(header.first_sequence, name, header, index)
         return Snapshot(self.disk, (*refs, active), head.first_sequence, head.next_sequence)
@@ -106,7 +125,7 @@ class ArchivedLog:
         known = self._pieces.get(piece.number)
         if known is not None:
             return known
-        return self.disk.ask(lambda: read_piece(self.disk.bucket, piece))
+        return read_piece(self.disk.bucket, piece)
 
 
 def opened(archive: Archive) -> ArchivedLog:
