@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aquipu.archive.format.entry import PLAIN, Place, Segment
 from aquipu.errors import CorruptionError, UnsupportedFormatError
-from aquipu.local.format.frame import Flag, encode
+from aquipu.local.format.frame import Flag, encode, mark
 from aquipu.local.format.segment import (
     FOOTER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -17,7 +17,7 @@ from aquipu.local.format.segment import (
     is_sealed,
 )
 from aquipu.local.format.structure import Damage, Unsupported
-from aquipu.local.read.frames import Frame, FrameWalk, contents_until
+from aquipu.local.read.frames import Frame, FrameWalk, find_end
 from aquipu.record import Record
 
 _PIECE_BYTES = 256 * 1024  # fed at a time: a walk copies what it is fed
@@ -155,14 +155,14 @@ def sealed(
 ) -> bytes | None:
     """Return a sealed segment of the header and the frames that were archived of it.
 
-    It ends before a sequence, with the frame that has this check; None when no frame is that one.
+    It ends before a sequence, with the frame that has this check; None when none can be that one.
     Raises as `check_segment`.
     """
     walk = FrameWalk(path, header)
     walk.feed(young[SEGMENT_HEADER_BYTES:])
-    found = contents_until(header, walk.ready(), next_sequence, link)
+    found = find_end(header, walk.ready(), next_sequence, link)
     if found is not None:
-        return young[: found.end] + found.encode_footer(header.seed)
+        return young[: found.copied] + found.marks + found.contents.encode_footer(header.seed)
     if walk.fault is not None:
         raise walk.stopped()
     return None
@@ -174,9 +174,7 @@ def begun(header: SegmentHeader) -> bytes:
     Without that frame, opening the store would take it for what a roll has left that was cut short.
     """
     first = header.first_sequence
-    frame = encode(
-        (), (), first_sequence=first, time=0, watermark=first, link=header.link, seed=header.seed
-    )
+    frame = mark(first_sequence=first, time=0, watermark=first, link=header.link, seed=header.seed)
     return header.encode() + b"".join(frame.buffers)
 
 

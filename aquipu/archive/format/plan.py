@@ -78,6 +78,14 @@ def apart(first_sequence: int) -> str:
     )
 
 
+def not_before(first_sequence: int) -> str:
+    """Return what to say when the log does not go on, with this segment, what is archived."""
+    return (
+        f"what it holds before sequence {first_sequence} does not end as the log did there: the two"
+        " have gone on apart"
+    )
+
+
 def fold(sizes: Sequence[int], new: int) -> int:
     """Return how many of the last parts are put again, in one with a new part of this size.
 

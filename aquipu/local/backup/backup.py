@@ -29,7 +29,8 @@ from aquipu.local.disk.durable import reported, sync_directory
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.names import UNNAMED, relations_name, segment_name
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentSummary, seed_of
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, seed_of
+from aquipu.local.read.frames import SegmentEnd
 from aquipu.local.read.held_segment import hold
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.read.snapshot import Snapshot
@@ -102,10 +103,10 @@ class Making:
         oldest = decided.copied[0].segment.first_sequence
         with _Hold(self._disk, segments[oldest]) as held:
             self._check_needs(to, segments, decided)
-            contents = self._contents(to, decided.ended)
+            sealed = self._end_of(to, decided.ended)
             self._begin(to, segments, decided)
-            if decided.ended is not None and contents is not None:
-                self._seal(to, decided.ended, contents, segments)
+            if decided.ended is not None and sealed is not None:
+                self._seal(to, decided.ended, sealed, segments)
             self._copy_segments(to, segments, decided, held, view.stop)
             self._copy_tables(to, segments)
         write_encoded(self._disk, to.path, self._bookmarks)
@@ -141,12 +142,12 @@ class Making:
             if one.needs is not None and not self._stands(to, segments[first], one.needs):
                 raise BackupRefusedError(self._wish.path, apart(first))
 
-    def _contents(self, to: Destination, ended: Ended | None) -> SegmentSummary | None:
-        """Return a summary of what is to be sealed in the backup itself, if there is anything."""
-        contents = None if ended is None else to.contents(ended)
-        if ended is not None and contents is None:
+    def _end_of(self, to: Destination, ended: Ended | None) -> SegmentEnd | None:
+        """Return how that ended which is to be sealed in the backup itself, if there is any."""
+        end = None if ended is None else to.end_of(ended)
+        if ended is not None and end is None:
             raise BackupRefusedError(self._wish.path, unlike(ended.first_sequence))
-        return contents
+        return end
 
     def _stands(self, to: Destination, segment: SegmentRef, needed: Held) -> bool:
         assert needed.last is not None, "that is what is needed"
@@ -183,7 +184,7 @@ class Making:
         self,
         to: Destination,
         ended: Ended,
-        contents: SegmentSummary,
+        end: SegmentEnd,
         segments: dict[int, SegmentRef],
     ) -> None:
         """Seal a segment of the backup as the store did, which has purged it since."""
@@ -193,7 +194,7 @@ class Making:
         copier = Copier(self._disk, to.path, Pace(self._progress, self._stop))
         with self._made(path) as made:
             self._count(copier.copy(path, made))
-            copier.seal(made, contents, seed_of(successor.store_id, first))
+            copier.seal(made, end, seed_of(successor.store_id, first))
 
     def _copy_segments(
         self,

@@ -22,8 +22,8 @@ from aquipu.local.format.names import (
     is_unnamed,
     segment_name,
 )
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
-from aquipu.local.read.frames import contents_until
+from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.read.frames import SegmentEnd, find_end
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer, read_header
 from aquipu.local.retain.manifest import read_manifest, write_manifest
 from aquipu.local.write.recovery import check_place
@@ -145,14 +145,14 @@ class Destination:
                 self._disk, SegmentRef(first_sequence, path, header, None), descriptor
             )
 
-    def contents(self, ended: Ended) -> SegmentSummary | None:
-        """Return a summary of a segment that is not sealed here, up to its end in the store.
+    def end_of(self, ended: Ended) -> SegmentEnd | None:
+        """Return how a segment that is not sealed here ended in the store.
 
-        None when there is no such frame, or not all records stand before it.
+        None when no frame here can be that one, or not all records stand before it.
         """
         with self.opened(ended.first_sequence) as reader:
             frames = reader.frames(reader.walk(), reader.size)
-            return contents_until(reader.ref.header, frames, ended.next_sequence, ended.link)
+            return find_end(reader.ref.header, frames, ended.next_sequence, ended.link)
 
     # what is written
 

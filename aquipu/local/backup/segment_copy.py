@@ -20,6 +20,7 @@ from aquipu.local.disk.durable import sync
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import Header
 from aquipu.local.format.segment import SegmentSummary
+from aquipu.local.read.frames import SegmentEnd
 from aquipu.local.read.segment_reader import SegmentReader, SegmentRef, read_footer
 
 _PIECE_BYTES = 2 * 1024 * 1024  # written and synced in one go
@@ -116,11 +117,12 @@ class Copier:
             self._disk.truncate(copy, found.end)
             sync(self._disk, copy)
 
-    def seal(self, made: str, contents: SegmentSummary, seed: int) -> None:
-        """Let the copy of a segment of the backup end with these frames, and with its footer."""
+    def seal(self, made: str, end: SegmentEnd, seed: int) -> None:
+        """Let the copy of a segment of the backup end as in the store, and with its footer."""
+        footer = end.contents.encode_footer(seed)
         with opened(self._disk, made, writable=True) as copy:
-            self._disk.truncate(copy, contents.end)
-            self._disk.write(copy, [contents.encode_footer(seed)], contents.end)
+            self._disk.truncate(copy, end.copied)
+            self._disk.write(copy, [end.marks, footer], end.copied)
             sync(self._disk, copy)
 
     def _take(self, found: SegmentSummary, frame: Header) -> None:

@@ -184,6 +184,19 @@ def encode(
     return Encoded([head + _U32.pack(check), *body], HEADER_BYTES + body_size, check)
 
 
+def mark(*, first_sequence: int, time: int, watermark: int, link: int, seed: int) -> Encoded:
+    """Return a frame of no records, whose watermark proves what stands before it."""
+    return encode(
+        (),
+        (),
+        first_sequence=first_sequence,
+        time=time,
+        watermark=watermark,
+        link=link,
+        seed=seed,
+    )
+
+
 def packed(
     frames: Sequence[tuple[Header, bytes]], *, link: int, seed: int, check: int | None = None
 ) -> Encoded:

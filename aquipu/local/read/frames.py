@@ -19,6 +19,7 @@ from aquipu.local.format.frame import (
     decoder,
     is_sound,
     keys_of,
+    mark,
 )
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader, SegmentSummary
 from aquipu.local.format.structure import Unsupported
@@ -28,6 +29,7 @@ from aquipu.record import Key, Record
 Place = tuple[int, int]
 """Sequence and offset of a frame: of its first record, and of its first byte."""
 
+_MARKS_MAX = 4
 TOO_EARLY = "the frames end too early"
 
 
@@ -120,19 +122,47 @@ class FrameWalk(Walk):
         return CorruptionError(self.path, self.offset, self.fault or TOO_EARLY)
 
 
-def contents_until(
-    header: SegmentHeader, frames: Iterable[Frame], next_sequence: int, link: int
-) -> SegmentSummary | None:
-    """Return a summary of a segment up to the frame that ends before a sequence with this check.
+class SegmentEnd(NamedTuple):
+    """How a segment ended of which a copy has all records."""
 
-    The frames are those from its beginning on; None when there is no such frame.
+    contents: SegmentSummary
+    marks: bytes
+    """Frames of no records at its end, which the copy lacks."""
+
+    @property
+    def copied(self) -> int:
+        """Offset behind the frames that the copy has."""
+        return self.contents.end - len(self.marks)
+
+
+def find_end(
+    header: SegmentHeader, frames: Iterable[Frame], next_sequence: int, link: int
+) -> SegmentEnd | None:
+    """Return how a segment ended: before a sequence, with the frame that has this check.
+
+    The frames are those of a copy, from its beginning on. It may lack the mark that a close or an
+    opening has left behind the last record: what that says is known. None when no frame can be the
+    one that has this check.
     """
     found = SegmentSummary(header.first_sequence, header.link)
     for frame in frames:
         said = frame.header
         found.take(said.first_sequence, said.records, said.time, said.size, said.check)
         if (found.next_sequence, found.link) == (next_sequence, link):
-            return found
+            return SegmentEnd(found, b"")
+    marks = b""
+    for _ in range(_MARKS_MAX if found.next_sequence == next_sequence else 0):
+        made = mark(
+            first_sequence=next_sequence,
+            time=found.last_time,
+            watermark=next_sequence,
+            link=found.link,
+            seed=header.seed,
+        )
+        found.take(next_sequence, 0, found.last_time, made.size, made.check)
+        marks += b"".join(made.buffers)
+        if found.link == link:
+            return SegmentEnd(found, marks)
     return None
 
 

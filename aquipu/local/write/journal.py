@@ -22,7 +22,7 @@ from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import OutcomeUnknown
 from aquipu.local.disk.lock import Lock
 from aquipu.local.disk.os_errors import is_no_space
-from aquipu.local.format.frame import Encoded, encode
+from aquipu.local.format.frame import Encoded, encode, mark
 from aquipu.local.format.manifest import Manifest
 from aquipu.local.read.segment_reader import SegmentRef
 from aquipu.local.retain.clock import ClockAlarm, ClockWatch, elapsed_ns
@@ -217,9 +217,7 @@ class Journal:
         active = self._files.active
         # 0 before the first record: it is not known what time that will have
         time = active.contents.last_time
-        frame = encode(
-            (),
-            (),
+        frame = mark(
             first_sequence=self.next_sequence,
             time=time,
             watermark=self.synced_sequence,

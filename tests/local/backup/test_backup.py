@@ -24,6 +24,7 @@ from aquipu.errors import (
 from aquipu.local.backup import destination
 from aquipu.local.backup.backup import Making, Overtaken, Wish
 from aquipu.local.backup.pace import Stopped
+from aquipu.local.check.verify import verify_all
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.lock import Lock
@@ -189,17 +190,18 @@ def test_all_that_it_has_was_purged_after_the_store_was_closed(store: Path, plac
     check(place, data)
 
 
-def test_a_segment_ended_otherwise_in_the_store(store: Path, place: Path) -> None:
-    """A mark came behind what the backup has: no record is missing, but it cannot go on there."""
+@pytest.mark.parametrize("further", [0, 4])
+def test_a_mark_came_behind_what_the_backup_has(store: Path, place: Path, further: int) -> None:
+    """No record is missing, and what a mark says is known: it goes on there."""
     with writing(store) as journal:
         data = filled(journal, 5)
         backed_up(store, place, journal=journal)
     rolled(store, before=5)
-    before = snapshot(place)
-    with pytest.raises(BackupRefusedError, match="segment 3 does not end as it did there"):
-        backed_up(store, place)
-    assert snapshot(place).keys() == before.keys()
+    with writing(store) as journal:
+        data += filled(journal, further)
+    backed_up(store, place)
     check(place, data)
+    assert verify_all(Disk(), str(place)).damages == []
 
 
 def test_a_segment_that_was_compressed_since(store: Path, place: Path) -> None:
