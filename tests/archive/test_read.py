@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from aquipu import (
     Archive,
     ArchiveDamagedError,
+    ArchiveRefusedError,
     CorruptionError,
     NoArchiveError,
     Reader,
@@ -103,6 +105,42 @@ async def test_all_that_is_archived_was_sealed_and_purged(tmp_path: Path) -> Non
             assert found == list(range(number))
             assert (await reader.get(2)).data == b"2" * 20
         await written(path, range(number, number + 1))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("reached", [6, 9])
+@pytest.mark.parametrize("is_apart", [False, True])
+async def test_an_archive_of_something_else(tmp_path: Path, is_apart: bool, reached: int) -> None:
+    """Two histories are not read as one: neither of two stores, nor of two that have gone apart."""
+    objects, path = MemoryBucket(), tmp_path / "store"
+    await written(path, range(3))
+    await in_threes(path, b"of the archive", reached if is_apart else 3 + reached)
+    await asyncio.to_thread(archived, objects, path)
+    if is_apart:
+        shutil.rmtree(path)
+        await written(path, range(3))
+    else:
+        path = tmp_path / "other"
+        await written(path, range(3))
+    await in_threes(path, b"of the store", 12)
+    async with Store.open(path, archive=None) as store:
+        await store.purge(before=6)
+        assert store.first_sequence == 6
+    async with Reader.open(path, archive=Kept(objects)) as reader:
+        assert [record.sequence async for record in reader.scan()] == list(range(6, 12))
+        with pytest.raises(ArchiveRefusedError, match="apart" if is_apart else "another store"):
+            await anext(aiter(reader.scan(start=0)))
+        with pytest.raises(ArchiveRefusedError):
+            await reader.get(1)
+
+
+async def in_threes(path: Path, data: bytes, stop: int) -> None:
+    """Append up to a sequence; three records are a segment."""
+    async with Store.open(path) as store:
+        for number in range(store.next_sequence, stop):
+            await store.append(data)
+            if number % 3 == 2:
+                await store.roll()
 
 
 @pytest.mark.asyncio

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
+from aquipu.archive.errors import ArchiveRefusedError
+from aquipu.archive.format.plan import not_before
 from aquipu.archive.read.files import FIRST_NUMBER, ObjectDisk
 from aquipu.archive.read.log import ArchivedLog
 from aquipu.errors import StoreClosedError
 from aquipu.local.disk.disk import Disk
+from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader, Source
 from aquipu.local.read.follow import Followed, Recent
@@ -109,6 +112,7 @@ class Joined:
         self._kept = kept
         self._opened = opened
         self._log: ArchivedLog | None = None
+        self._follows: SegmentHeader | None = None  # found to follow what is archived
         self.handoff = kept.handoff
         self.finder = Finder()
         self.windows = Windows()
@@ -134,14 +138,31 @@ class Joined:
         return await self.handoff.run(self.seen, kept)
 
     def seen(self, kept: Snapshot) -> Snapshot:
-        """Return what may be seen of both; only the log where they do not meet. Blocking."""
+        """Return what may be seen of both; only the log where they do not meet. Blocking.
+
+        Raises ArchiveRefusedError for an archive of something else, and what reading it raises.
+        """
         if self._log is None:
             self._log = self._opened()
-        return (
-            join(kept, self._log.view, self.disk)
-            or join(kept, self._log.look(), self.disk)
-            or kept._replace(disk=self.disk)
-        )
+        found = join(kept, self._log.view, self.disk) or join(kept, self._log.look(), self.disk)
+        if found is None:
+            return kept._replace(disk=self.disk)
+        if found.start < kept.start:
+            self._check_same(kept.segments[0].header, self._log)
+        return found
+
+    def _check_same(self, header: SegmentHeader, log: ArchivedLog) -> None:
+        """Raise ArchiveRefusedError for an archive that the first segment here does not follow."""
+        if header == self._follows:
+            return
+        if header.store_id != log.store_id:
+            raise ArchiveRefusedError(
+                log.path,
+                f"it holds another store, {log.store_id.hex()}, not {header.store_id.hex()}",
+            )
+        if not log.goes_before(header):
+            raise ArchiveRefusedError(log.path, not_before(header.first_sequence))
+        self._follows = header
 
     def followed(self, face: Face) -> Followed:
         return _Followed(self, self._kept.followed(face))

@@ -8,7 +8,7 @@ from aquipu.archive.archive import Archive
 from aquipu.archive.fetch import State, read_piece, read_state
 from aquipu.archive.format.entry import Piece, Segment
 from aquipu.archive.format.keys import entry_key
-from aquipu.archive.format.pieces import summary_of
+from aquipu.archive.format.pieces import sealed, summary_of
 from aquipu.archive.line import KEPT_SECONDS, Moment
 from aquipu.archive.read.files import InBucket, ObjectDisk
 from aquipu.archive.restore import successor_of
@@ -31,7 +31,6 @@ class ArchivedLog:
         self.path = disk.bucket.url
         self._lock = Lock()
         self._pieces: dict[int, bytes] = {}
-        self._young_link = 0
         self._looked = Moment.now()
         self._state, self.view = disk.ask(self._found)
 
@@ -66,14 +65,19 @@ class ArchivedLog:
         following = entry_key(self._state.head.number + 1)
         return self.disk.ask(lambda: self.disk.bucket.get(following)) is not None
 
-    def link_before(self, first_sequence: int) -> int | None:
-        """Return the check of the last archived frame before a segment; None: none ends there."""
+    def goes_before(self, header: SegmentHeader) -> bool:
+        """Return whether what is archived ends, before a segment of the log, as the log did.
+
+        Also when that was purged meanwhile. Raises CorruptionError.
+        """
+        first = header.first_sequence
         with self._lock:
             head, segments = self._state
-            if head.young and head.next_sequence == first_sequence:
-                return self._young_link
-            ends = (one.link for one in segments if one.next_sequence == first_sequence)
-            return next(ends, None)
+            if head.young and head.next_sequence == first:
+                young, data = self._active(self._state)
+                return sealed(self.path, young, data, first, header.link) is not None
+        ends = (one.link for one in segments if one.next_sequence == first)
+        return next(ends, header.link) == header.link
 
     def _found(self) -> tuple[State, Snapshot]:
         """Read what it holds now; after Outdated, this is to be called again."""
@@ -89,8 +93,7 @@ class ArchivedLog:
         files[name] = data
         index = Index.empty()
         if head.young:
-            found = summary_of(name, header, data)
-            index, self._young_link = found.index, found.link
+            index = summary_of(name, header, data).index
         self.disk.files = files  # what is open already stays
         active = SegmentRef(header.first_sequence, name, header, index)
         return Snapshot(self.disk, (*refs, active), head.first_sequence, head.next_sequence)
