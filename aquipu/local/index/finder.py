@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain
 from threading import Lock
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from aquipu.errors import AquipuError, copy_error
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -38,7 +38,7 @@ from aquipu.local.index.search import Candidates
 from aquipu.local.index.table import GATHERED_BYTES_MAX, Table
 from aquipu.local.index.throttle import Throttle
 from aquipu.local.read.frames import Place
-from aquipu.local.read.segment_reader import SegmentRef
+from aquipu.local.read.segment_reader import SegmentReader, SegmentRef
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.options import Wanted
 
@@ -166,17 +166,13 @@ class Finder:
                 return list(table.counts(prefix, pause))
             except (Damage, OSError):
                 self.distrust(segment)
-        place: Place = (segment.first_sequence, SEGMENT_HEADER_BYTES)
-        known: list[tuple[str, int]] = []
+        known = _nothing_counted(segment)
         if view.behind(segment) is None:
             gathered = self._gathered_of(segment)
             with translate_os_errors(segment.path, "read"), gathered.lock:
                 gathered.reach(view, view.stop, pause, share=True)
-                if gathered.postings.ceiling is None:
-                    known = list(gathered.postings.counts(prefix, pause))
-                    place = gathered.place
-        known_counts = ([label for label, _ in known], [count for _, count in known])
-        return [known_counts, _counted_from(view, segment, place, prefix, pause)]
+                known = gathered.counted(prefix, pause)
+        return _counted_on(view, segment, known, prefix, pause)
 
     def _table(self, view: Snapshot, segment: SegmentRef) -> Table | None:
         """Return the table of a sealed segment, if there is one that fits."""
@@ -241,7 +237,8 @@ class _Gathered:
         self.postings = PostingsBuilder(
             self._segment_ref.first_sequence, floor=self._floor, bytes_max=GATHERED_BYTES_MAX
         )
-        self.place = (self._segment_ref.first_sequence, SEGMENT_HEADER_BYTES)
+        self._place = _beginning(self._segment_ref)
+        self._plain_bytes = 0  # of the file in which the place is
 
     def reach(self, view: Snapshot, end: int, pause: Pause, *, share: bool = False) -> None:
         """Read on, up to ``end``, or a share of what lies before it. After any error, begin anew.
@@ -253,35 +250,78 @@ class _Gathered:
         segment, meter = self._segment_ref, Meter(pause)
         try:
             with segment.open(view.disk) as reader:
-                begin = self.place[1]
+                self._go_to(reader)
+                begin = self._place[1]
                 left = reader.place_before(end)[1] - begin if share else 0
-                for frame in reader.frames_before(end, self.place):
+                for frame in reader.frames_before(end, self._place):
                     header = frame.header
                     with frame.decoding():
                         self.postings.take(header, frame.body, meter)
-                    self.place = header.next_sequence, frame.offset + header.size
-                    if share and self.place[1] - begin >= max(left // _SHARES, _SHARE_BYTES_MIN):
+                    self._place = header.next_sequence, frame.offset + header.size
+                    if share and self._place[1] - begin >= max(left // _SHARES, _SHARE_BYTES_MIN):
                         break
         except BaseException:
             self._begin()
             raise
 
+    def _go_to(self, reader: SegmentReader) -> None:
+        """Go on in this file; begin anew when it was compressed: its frames stand elsewhere."""
+        plain_bytes = reader.plain_bytes
+        if plain_bytes != self._plain_bytes:
+            self._begin()
+            self._plain_bytes = plain_bytes
+
+    def counted(self, prefix: str, pause: Pause) -> _CountedUpTo:
+        """Return the labels with this prefix up to where it was read; nothing when some are out."""
+        if self.postings.ceiling is not None:
+            return _nothing_counted(self._segment_ref)
+        known = list(self.postings.counts(prefix, pause))
+        counted = ([label for label, _ in known], [count for _, count in known])
+        return _CountedUpTo(self._place, self._plain_bytes, counted)
+
+
+class _CountedUpTo(NamedTuple):
+    """How many records carry each label, up to a place in a segment."""
+
+    place: Place
+    plain_bytes: int
+    """Of the file in which the place is: when that is compressed, it is elsewhere."""
+    counted: Counted
+
+
+def _beginning(segment: SegmentRef) -> Place:
+    return segment.first_sequence, SEGMENT_HEADER_BYTES
+
+
+def _nothing_counted(segment: SegmentRef) -> _CountedUpTo:
+    return _CountedUpTo(_beginning(segment), 0, ([], []))
+
+
+def _counted_on(
+    view: Snapshot, segment: SegmentRef, known: _CountedUpTo, prefix: str, pause: Pause
+) -> list[Counted]:
+    """Count the labels of a segment behind those known; all of them, when it was compressed."""
+    end = view.end_of(segment)
+    if known.place[0] >= end:
+        return [known.counted]
+    with translate_os_errors(segment.path, "read"), segment.open(view.disk) as reader:
+        if reader.plain_bytes != known.plain_bytes:
+            known = _nothing_counted(segment)
+        return [known.counted, _counted_from(reader, end, known.place, prefix, pause)]
+
 
 def _counted_from(
-    view: Snapshot, segment: SegmentRef, place: Place, prefix: str, pause: Pause
+    reader: SegmentReader, end: int, place: Place, prefix: str, pause: Pause
 ) -> Counted:
     """Count the labels of a segment from a place on: a quarter of the work of gathering them."""
     counts: Counter[str] = Counter()
-    end = view.end_of(segment)
-    if place[0] < end:
-        with translate_os_errors(segment.path, "read"), segment.open(view.disk) as reader:
-            for frame in reader.frames_before(end, place):
-                with frame.decoding():
-                    carried = labels_of(frame.header, frame.body)
-                # a label may stand twice at one record
-                each = chain.from_iterable(map(frozenset, carried))
-                counts.update([it for it in each if it.startswith(prefix)] if prefix else each)
-                pause()
+    for frame in reader.frames_before(end, place):
+        with frame.decoding():
+            carried = labels_of(frame.header, frame.body)
+        # a label may stand twice at one record
+        each = chain.from_iterable(map(frozenset, carried))
+        counts.update([it for it in each if it.startswith(prefix)] if prefix else each)
+        pause()
     return counts.keys(), counts.values()
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from aquipu import CorruptionError, StoreClosedError, StoreUnavailableError
+from aquipu.local.compress.segment import compress
 from aquipu.local.disk.durable import write_whole
 from aquipu.local.format.postings import TRAILER_BYTES, BlockIndex, block_index_at, encode_blocks
 from aquipu.local.format.segment import SEGMENT_HEADER_BYTES
 from aquipu.local.index import finder as room
 from aquipu.local.index.finder import Finder
+from aquipu.local.index.meter import Pause
 from aquipu.local.index.search import Search
 from aquipu.local.index.table import build, table_path
 from aquipu.local.read.segment_reader import SegmentRef
@@ -96,7 +98,7 @@ class Log:
     def reads(self, n: int) -> int:
         """How often a segment was read."""
         return sum(
-            call.method == "read" and call.path == self.segments[n].path for call in self.disk.calls
+            call.method == "open" and call.path == self.segments[n].path for call in self.disk.calls
         )
 
 
@@ -380,6 +382,51 @@ def test_growing_segment_is_sealed(log: Log) -> None:
     assert log.find("a") == log.carrying("a")
     assert log.reads(2) == 0
     assert log.find("a", view=view) == log.carrying("a")[:-1]
+
+
+@pytest.mark.parametrize("seen", ["while it grew", "sealed"])
+def test_growing_segment_is_sealed_and_compressed(log: Log, seen: str) -> None:
+    """Its frames stand elsewhere then: what is asked is gathered anew, and each record is there
+    once.
+    """
+    wanted = Wanted(("a",), ())
+    for _ in range(2):
+        log.finder.candidates(log.view(), log.segments[2], wanted)
+    assert log.counts() == log.counted()
+    for _ in range(20):
+        log.write(("a", "e"), ())
+    expected, counted, view = log.carrying("a"), log.counted(), log.view()
+    found = searched(Search(Finder(), wanted), view, log.segments[2])
+    assert len(found) == 21
+    log.roll()
+    assert compress(log.disk, log.segments[2], lambda: None) is not None
+    view = view if seen == "while it grew" else log.view()
+    for _ in range(2):
+        assert searched(Search(log.finder, wanted), view, view.segments[2]) == found
+    assert log.find("a", view=view) == expected
+    assert log.finder.counts(view, "") == counted
+    assert log.find("a") == expected
+
+
+def test_segment_is_compressed_while_it_is_counted(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between what was gathered of it and the rest: no record is counted twice, and none missed."""
+    for _ in range(20):
+        log.write(("a", "e"), ())
+    counted, view = log.counted(), log.view()
+    gathered = room._Gathered.counted
+
+    def compressed(self: room._Gathered, prefix: str, pause: Pause) -> room._CountedUpTo:
+        found = gathered(self, prefix, pause)
+        assert 0 < self.postings.next_sequence < view.stop
+        log.roll()
+        assert compress(log.disk, log.segments[2], lambda: None) is not None
+        return found
+
+    monkeypatch.setattr(room, "_SHARE_BYTES_MIN", 1)
+    monkeypatch.setattr(room._Gathered, "counted", compressed)
+    assert log.finder.counts(view, "") == counted
 
 
 def test_nobody_asks(log: Log) -> None:
