@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from aquipu.archive.bucket import Bucket
 from aquipu.archive.format.keys import Kind, ObjectKey
 from aquipu.archive.read import log as log_file
 from aquipu.archive.read.cache import WHOLE_BYTES, Cache
+from aquipu.local.compress.segment import compress
+from aquipu.local.disk.disk import Disk
+from aquipu.local.read.catalog import Catalog
 from aquipu.record import Position
 from tests.archive.faulty import MemoryBucket
 from tests.archive.made import URL, archived
@@ -141,6 +145,36 @@ async def in_threes(path: Path, data: bytes, stop: int) -> None:
             await store.append(data)
             if number % 3 == 2:
                 await store.roll()
+
+
+@pytest.mark.asyncio
+async def test_a_young_part_that_is_put_anew_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that saw the segment as it was written goes on in it; it has no footer there yet."""
+    monkeypatch.setattr(log_file, "LOOK_SECONDS", 0.0)
+    objects, path = MemoryBucket(), tmp_path / "store"
+    async with Store.open(path) as store:
+        for number in range(60):
+            await store.append(b"%d" % number * 20, relations=("even",) * (number % 2 == 0))
+            if number == 2:
+                await store.roll()
+        every = [record async for record in store.scan()]
+    await asyncio.to_thread(archived, objects, path)
+    async with Reader.open(Kept(objects)) as archive:
+        scans = [archive.scan(), archive.scan(0, 50), archive.scan(relation="even")]
+        for scan in scans:
+            assert await anext(scan) == every[0]
+        async with Store.open(path) as store:
+            await store.append(b"one more")
+            await store.roll()
+        with closing(Catalog(Disk(), str(path))) as catalog:
+            segment = catalog.look().segments[1]
+        assert compress(Disk(), segment, lambda: None) is not None
+        await asyncio.to_thread(archived, objects, path)
+        assert (await archive.get(60)).data == b"one more"
+        for scan, expected in zip(scans, (every, every[:50], every[::2]), strict=True):
+            assert [record async for record in scan] == expected[1:]
 
 
 @pytest.mark.asyncio

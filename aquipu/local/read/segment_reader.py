@@ -131,9 +131,14 @@ class SegmentReader:
 
     def index(self) -> Index:
         """Return where frames stand, sparsely."""
-        growing = self.ref.growing
-        is_other = growing is not None and self.plain_bytes != self.ref.header.plain_bytes
-        return self.footer().index if growing is None or is_other else growing
+        ref = self.ref
+        if ref.growing is None:
+            return self.footer().index
+        if self.plain_bytes == ref.header.plain_bytes:
+            return ref.growing
+        # it was compressed since; an archive may have no footer of it yet
+        footer = read_footer(self.disk, self.descriptor, ref.path, ref.header.seed)
+        return Index.empty() if footer is None else footer.index
 
     def place_before(self, sequence: int) -> Place:
         """Return the place of the frame that holds the sequence, or of one shortly before it."""
