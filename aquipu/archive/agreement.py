@@ -5,6 +5,7 @@ from __future__ import annotations
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
 from aquipu.archive.fetch import State, fetch_sealed, read_piece
+from aquipu.archive.format.entry import Place
 from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
 from aquipu.archive.format.plan import Local, Refused, apart, step
 from aquipu.errors import CorruptionError
@@ -47,7 +48,8 @@ def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
 
 def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) -> bool:
     """Return whether the last archived record stands in the log."""
-    head, header = state.head, header_of(view, segment)
+    head = state.head
+    header, frame = _header_and_frame(view, segment, head.last)
     if head.last is None:
         return not state.segments or header.link == state.segments[-1].link
     if header.plain_bytes or head.header().plain_bytes:  # one was compressed: its frames are others
@@ -55,10 +57,20 @@ def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) 
         piece = head.young[-1]
         body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
         return find(seen) == last_record(bucket.url, head.header(), begin, body)
-    frame = read(view, segment.path, head.last.offset, HEADER_BYTES)
     found = header_at(frame, 0, header.seed)
     same = found is not None and found.check == head.last.check
     return same and header.encode() == head.active
+
+
+def _header_and_frame(
+    view: Snapshot, segment: SegmentRef, last: Place | None
+) -> tuple[SegmentHeader, bytes]:
+    """Return the header of a segment's file, and that of a frame in this very file."""
+    disk, path = view.disk, segment.path
+    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
+        header = disk.read(descriptor, SEGMENT_HEADER_BYTES, 0)
+        frame = b"" if last is None else disk.read(descriptor, HEADER_BYTES, last.offset)
+    return header_in(path, segment.header, header), frame
 
 
 def header_of(view: Snapshot, segment: SegmentRef) -> SegmentHeader:
@@ -85,19 +97,23 @@ def part_in(
 ) -> Part:
     """Read the next frames of a segment: at most about so many bytes, or one; None: all.
 
-    Raises CorruptionError, UnsupportedFormatError and StoreUnavailableError.
+    Raises CorruptionError, also when the file has another header by now: it was replaced;
+    UnsupportedFormatError and StoreUnavailableError.
     """
-    size = _READ_BYTES
+    disk, path, size = view.disk, segment.path, _READ_BYTES
     if segment.growing is not None:
         _, offset = segment.place_in(segment.growing, stop)
         wanted = offset + INDEX_STRIDE - begin[1]
         size = max(size, wanted if most is None else min(wanted, most))
-    while True:
-        data = read(view, segment.path, begin[1], size)
-        part = part_of(segment.path, header, begin, data, stop)
-        if part.stop >= stop or (part.data and most is not None and size >= most):
-            return part
-        if len(data) < size:
-            end = begin[1] + len(part.data)
-            raise CorruptionError(segment.path, end, "the frames end too early")
-        size *= 4
+    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
+        if disk.read(descriptor, SEGMENT_HEADER_BYTES, 0) != header.encode():
+            raise CorruptionError(path, 0, "the header of the segment is another")
+        while True:
+            data = disk.read(descriptor, size, begin[1])
+            part = part_of(path, header, begin, data, stop)
+            if part.stop >= stop or (part.data and most is not None and size >= most):
+                return part
+            if len(data) < size:
+                end = begin[1] + len(part.data)
+                raise CorruptionError(path, end, "the frames end too early")
+            size *= 4

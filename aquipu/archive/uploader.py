@@ -349,17 +349,15 @@ class Uploader:
             begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
         try:
             part = part_in(view, segment, header, begin, stop, most)
+            if most is not None:
+                folded = fold([piece.size for piece in head.young], len(part.data))
+            if folded and most is not None:
+                begin = head.young[-folded].first_sequence, head.young[-folded].offset
+                part = part_in(view, segment, header, begin, part.stop, None)
         except CorruptionError:
             if header_of(view, segment) == header:
                 raise
             return  # it was replaced just now: the next step looks again
-        if most is not None:
-            folded = fold([piece.size for piece in head.young], len(part.data))
-        if folded and most is not None:
-            first = head.young[-folded]
-            before = read(view, segment.path, first.offset, begin[1] - first.offset)
-            part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
-            begin = first.first_sequence, first.offset
         piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
         said = head._replace(
             kind=EntryKind.YOUNG,

@@ -38,6 +38,7 @@ class JournalLog(Log):
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.disk = Disk()
 
     @property
     def store_id(self) -> bytes:
@@ -49,7 +50,7 @@ class JournalLog(Log):
 
     def look(self) -> Snapshot:
         segments = self.journal.segments
-        return Snapshot(Disk(), segments, segments[0].first_sequence, self.journal.next_sequence)
+        return Snapshot(self.disk, segments, segments[0].first_sequence, self.journal.next_sequence)
 
     def history(self) -> History | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -21,8 +22,11 @@ from aquipu.archive.format.keys import ObjectKey
 from aquipu.local.check.indexes import build_indexes
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
+from aquipu.local.format.names import segment_name
+from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.examine import examine
 from aquipu.local.write.journal import Journal
+from tests.archive import made
 from tests.archive.faulty import DeniedBucket, FaultyBucket, MemoryBucket
 from tests.archive.made import (
     URL,
@@ -103,6 +107,52 @@ def test_a_segment_that_was_compressed_while_it_was_young(tmp_path: Path) -> Non
         append(journal, range(end, 4))
     journal.close()
     check_restored(store, tmp_path / "copy", 4)
+
+
+class CompressedAt(Disk):
+    """Has the first segment compressed just before its file is opened for the n-th time."""
+
+    def __init__(self, opens: int) -> None:
+        super().__init__()
+        self.opens = opens
+
+    def open(self, path: str, *, writable: bool = False) -> int:
+        if path.endswith(segment_name(0)):
+            self.opens -= 1
+            if self.opens == 0:
+                with closing(Catalog(Disk(), path.rpartition("/")[0])) as catalog:
+                    assert compress(Disk(), catalog.look().segments[0], lambda: None) is not None
+        return super().open(path, writable=writable)
+
+
+@pytest.mark.parametrize("claiming", [False, True])
+def test_a_segment_that_is_compressed_while_it_is_read(
+    tmp_path: Path, claiming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever moment: no part goes up that is of both files, and none is refused."""
+    monkeypatch.setattr(made, "SEGMENT_BYTES", 1 << 20)
+    opens = 0
+    while True:
+        opens, store, path = opens + 1, MemoryBucket(), tmp_path / str(opens)
+        journal = opened(path)
+        log = JournalLog(journal)
+        carrier = uploader(store, log)
+        for number in range(7):
+            append(journal, range(number, number + 1))
+            carrier.catch_up()
+        append(journal, range(7, 8))
+        assert journal.roll()
+        log.disk = disk = CompressedAt(opens)
+        carrier = uploader(store, log) if claiming else carrier
+        assert carrier.catch_up() == 8
+        check_restored(store, path.with_suffix(".first"), 8)
+        append(journal, range(8, 9))
+        assert carrier.catch_up() == 9
+        journal.close()
+        check_restored(store, path.with_suffix(".second"), 9)
+        if disk.opens > 0:
+            break
+    assert opens > 3
 
 
 def test_a_plain_copy_of_a_segment_that_went_up_compressed(tmp_path: Path) -> None:
