@@ -46,16 +46,19 @@ class Outdated(Doubt):
     """What was read names an entry whose place others have taken since: read the state anew."""
 
 
-def read_state(bucket: Bucket) -> State:
+def read_state(bucket: Bucket, known: State | None = None) -> State:
     """Return what the archive holds now.
 
-    Raises NoArchiveError, ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
+    As long as it has the list that is ``known``, that is not read again. Raises NoArchiveError,
+    ArchiveDamagedError, UnsupportedFormatError, and what a bucket raises.
     """
     for _ in range(READS):
         head = newest_head(bucket)
         if head is None:
             raise NoArchiveError(bucket.url, "it holds no entry of one")
         try:
+            if known is not None and _names_list_of(head, known.head):
+                return State(head, known.segments)
             return State(head, _segments(bucket, head))
         except _Gone as gone:  # a writer is at work: others have taken its place
             missing = gone
@@ -158,6 +161,10 @@ def find_entry(bucket: Bucket, number: int) -> tuple[Head, bytes] | None:
         except Damage as damage:
             fault = damage
     raise ArchiveDamagedError(bucket.url, f"{entry_key(number)}: {fault}")
+
+
+def _names_list_of(head: Head, known: Head) -> bool:
+    return (head.store_id, head.listed, head.base) == (known.store_id, known.listed, known.base)
 
 
 def _segments(bucket: Bucket, head: Head) -> list[Segment]:

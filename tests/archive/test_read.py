@@ -116,16 +116,12 @@ async def test_all_that_is_archived_was_sealed_and_purged(tmp_path: Path) -> Non
 @pytest.mark.parametrize("is_apart", [False, True])
 async def test_an_archive_of_something_else(tmp_path: Path, is_apart: bool, reached: int) -> None:
     """Two histories are not read as one: neither of two stores, nor of two that have gone apart."""
-    objects, path = MemoryBucket(), tmp_path / "store"
-    await written(path, range(3))
-    await in_threes(path, b"of the archive", reached if is_apart else 3 + reached)
-    await asyncio.to_thread(archived, objects, path)
+    objects, first, path = MemoryBucket(), tmp_path / "first", tmp_path / "store"
+    await in_threes(first, b"of both", 3)
     if is_apart:
-        shutil.rmtree(path)
-        await written(path, range(3))
-    else:
-        path = tmp_path / "other"
-        await written(path, range(3))
+        shutil.copytree(first, path)
+    await in_threes(first, b"of the archive", reached)
+    await asyncio.to_thread(archived, objects, first)
     await in_threes(path, b"of the store", 12)
     async with Store.open(path, archive=None) as store:
         await store.purge(before=6)

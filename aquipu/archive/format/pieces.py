@@ -83,9 +83,25 @@ def summary_of(
     Or of those before the first that is not to be admitted, by the sequence behind it and the time
     of its last record. Raises as `check_segment`.
     """
-    found = SegmentSummary(header.first_sequence, header.link)
-    walk = FrameWalk(path, header)
-    for begin in range(SEGMENT_HEADER_BYTES, len(data), _PIECE_BYTES):
+    nothing = SegmentSummary(header.first_sequence, header.link)
+    return summary_behind(
+        nothing, path, header, memoryview(data)[SEGMENT_HEADER_BYTES:], pause, admit
+    )
+
+
+def summary_behind(
+    before: SegmentSummary,
+    path: str,
+    header: SegmentHeader,
+    data: bytes | memoryview,
+    pause: Callable[[], object] = lambda: None,
+    admit: Callable[[int, int], bool] = lambda next_sequence, time: True,
+) -> SegmentSummary:
+    """Return a summary of some frames, and of those in these bytes, which follow; `summary_of`."""
+    found = before.copy()
+    walk = FrameWalk(path, header, (before.next_sequence, before.end))
+    walk.link = before.link
+    for begin in range(0, len(data), _PIECE_BYTES):
         walk.feed(bytes(data[begin : begin + _PIECE_BYTES]))
         for frame in walk.ready():
             said = frame.header
@@ -93,7 +109,7 @@ def summary_of(
                 return found
             found.take(said.first_sequence, said.records, said.time, said.size, said.check)
             pause()
-    if walk.fault is not None or walk.offset != len(data):
+    if walk.fault is not None or walk.offset != before.end + len(data):
         raise walk.stopped()
     return found
 

@@ -7,9 +7,10 @@ archive, and the name that the file has in a store. One that is open stays as it
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from errno import EBADF, ENOENT, EROFS
-from itertools import count
+from itertools import accumulate, count
 from threading import Event, Lock
 from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
@@ -36,6 +37,30 @@ class InBucket(NamedTuple):
     size: int
 
 
+class InParts(NamedTuple):
+    """A file of which all bytes are here, in parts that follow each other."""
+
+    parts: tuple[bytes, ...]
+    begins: tuple[int, ...]
+    """Offset of each part."""
+    size: int
+
+    @classmethod
+    def of(cls, parts: Sequence[bytes]) -> InParts:
+        """Return the file of these parts."""
+        *begins, size = accumulate(map(len, parts), initial=0)
+        return cls(tuple(parts), tuple(begins), size)
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return the bytes between two offsets, as far as there are any."""
+        first = max(bisect_right(self.begins, begin) - 1, 0)
+        last = bisect_left(self.begins, end, first)
+        return b"".join(
+            part[max(begin - at, 0) : end - at]
+            for part, at in zip(self.parts[first:last], self.begins[first:last], strict=True)
+        )
+
+
 class ObjectDisk(Disk):
     """The files of an archive."""
 
@@ -43,10 +68,10 @@ class ObjectDisk(Disk):
         """Begin without any file; of what is fetched so many bytes are kept."""
         super().__init__()
         self.bucket = bucket
-        self.files: dict[str, InBucket | bytes] = {}
-        """What there is, by its path: an object, or the bytes themselves."""
+        self.files: dict[str, InBucket | InParts] = {}
+        """What there is, by its path."""
         self._cache = Cache(room)
-        self._open_files: dict[int, InBucket | bytes] = {}
+        self._open_files: dict[int, InBucket | InParts] = {}
         self._numbers = count(FIRST_NUMBER)
         self._lock = Lock()  # of the cache and the open files; never held during a request
         self._stop = Event()
@@ -91,13 +116,12 @@ class ObjectDisk(Disk):
             self._open_files.pop(descriptor, None)
 
     def size(self, descriptor: int) -> int:
-        file = self._file(descriptor)
-        return len(file) if isinstance(file, bytes) else file.size
+        return self._file(descriptor).size
 
     def read(self, descriptor: int, size: int, offset: int) -> bytes:
         file = self._file(descriptor)
-        if isinstance(file, bytes):
-            return file[offset : offset + size]
+        if isinstance(file, InParts):
+            return file.read(offset, offset + size)
         end = min(offset + size, file.size)
         if end <= offset:
             return b""
@@ -122,7 +146,7 @@ class ObjectDisk(Disk):
         named = ObjectKey.parse(key)
         raise damaged if named is None else self.ask(lambda: lost(self.bucket, named, damaged))
 
-    def _file(self, descriptor: int) -> InBucket | bytes:
+    def _file(self, descriptor: int) -> InBucket | InParts:
         try:
             return self._open_files[descriptor]
         except KeyError:

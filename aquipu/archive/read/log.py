@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import NamedTuple
 
 from aquipu.archive.archive import Archive
-from aquipu.archive.fetch import State, read_piece, read_state
-from aquipu.archive.format.entry import Piece, Segment
+from aquipu.archive.fetch import State, read_state
+from aquipu.archive.format.entry import Segment
 from aquipu.archive.format.keys import entry_key
-from aquipu.archive.format.pieces import sealed, summary_of
+from aquipu.archive.format.pieces import sealed
 from aquipu.archive.line import KEPT_SECONDS, Moment
-from aquipu.archive.read.files import InBucket, ObjectDisk
+from aquipu.archive.read.files import InBucket, InParts, ObjectDisk
+from aquipu.archive.read.young import YoungParts
 from aquipu.archive.restore import successor_of
 from aquipu.local.format.history import History
 from aquipu.local.format.names import relations_name, segment_name
@@ -30,7 +32,8 @@ class ArchivedLog:
         self.disk = disk
         self.path = disk.bucket.url
         self._lock = Lock()
-        self._pieces: dict[int, bytes] = {}
+        self._young = YoungParts(disk.bucket)
+        self._listed: _Listed | None = None
         self._looked = Moment.now()
         self._state, self.view = disk.ask(self._found)
 
@@ -54,7 +57,7 @@ class ArchivedLog:
             if self._looked.seconds_since() >= LOOK_SECONDS:
                 began = Moment.now()
                 if self._may_be_more():
-                    self._state, self.view = self.disk.ask(self._found)
+                    self._state, self.view = self.disk.ask(lambda: self._found(self._state))
                 self._looked = began
             return self.view
 
@@ -74,61 +77,72 @@ class ArchivedLog:
         with self._lock:
             head, segments = self._state
             if head.young and head.next_sequence == first:
-                young, data = self._active(self._state)
-                return sealed(self.path, young, data, first, header.link) is not None
+                young, data = self.disk.ask(lambda: self._active(self._state))
+                whole = data.read(0, data.size)
+                return sealed(self.path, young.header, whole, first, header.link) is not None
         ends = (one.link for one in segments if one.next_sequence == first)
         return next(ends, header.link) == header.link
 
-    def _found(self) -> tuple[State, Snapshot]:
+    def _found(self, known: State | None = None) -> tuple[State, Snapshot]:
         """Read what it holds now; after Outdated, this is to be called again."""
-        state = read_state(self.disk.bucket)
+        state = read_state(self.disk.bucket, known)
         return state, self._view(state)
 
     def _view(self, state: State) -> Snapshot:
-        head, path = state.head, self.path
-        files: dict[str, InBucket | bytes] = {}
-        refs = [self._named(files, head.store_id, segment) for segment in state.segments]
-        header, data = self._active(state)
-        name = f"{path}/{segment_name(header.first_sequence)}"
-        files[name] = data
-        index = Index.empty()
-        if head.young:
-            index = summary_of(name, header, data).index
-        self.disk.files = files  # what is open already stays
-        active = SegmentRef(header.first_sequence, name, header, index)
-        return Snapshot(self.disk, (*refs, active), head.first_sequence, head.next_sequence)
+        listed = self._listed
+        if listed is None or listed.segments is not state.segments:
+            listed = self._listed = self._named(state)
+        active, data = self._active(state)
+        self.disk.files = {**listed.files, active.path: data}  # what is open already stays
+        head = state.head
+        return Snapshot(self.disk, (*listed.refs, active), head.first_sequence, head.next_sequence)
 
-    def _named(
-        self, files: dict[str, InBucket | bytes], store_id: bytes, segment: Segment
-    ) -> SegmentRef:
-        first = segment.first_sequence
+    def _named(self, state: State) -> _Listed:
+        listed = _Listed(state.segments, [], {})
+        for segment in state.segments:
+            listed.take(self.path, state.head.store_id, segment)
+        return listed
+
+    def _active(self, state: State) -> tuple[SegmentRef, InParts]:
+        """Return the segment that was being written, and its file."""
+        head, header = state.head, _header_of_active(state)
+        first = header.first_sequence
         path = f"{self.path}/{segment_name(first)}"
-        files[path] = InBucket(str(segment.key(store_id)), segment.stored)
+        if head.young:
+            data, index = self._young.look(path, head, header)
+        else:
+            self._young.forget()
+            data, index = InParts.of([header.encode()]), Index.empty()
+        return SegmentRef(first, path, header, index), data
+
+
+class _Listed(NamedTuple):
+    """The segments of a list, as they are read."""
+
+    segments: list[Segment]
+    refs: list[SegmentRef]
+    files: dict[str, InBucket | InParts]
+
+    def take(self, path: str, store_id: bytes, segment: Segment) -> None:
+        """Add the next segment of the archive that has this path."""
+        first = segment.first_sequence
+        name = f"{path}/{segment_name(first)}"
+        self.files[name] = InBucket(str(segment.key(store_id)), segment.stored)
         table = segment.table_key(store_id)
         if table is not None:
-            files[f"{self.path}/{relations_name(first)}"] = InBucket(str(table), segment.table_size)
+            self.files[f"{path}/{relations_name(first)}"] = InBucket(str(table), segment.table_size)
         times = segment.first_time, segment.last_time
-        return SegmentRef(first, path, segment.header(store_id), None, times)
+        self.refs.append(SegmentRef(first, name, segment.header(store_id), None, times))
 
-    def _active(self, state: State) -> tuple[SegmentHeader, bytes]:
-        """Return the header and the bytes of the segment that was being written."""
-        head, segments = state
-        if head.young:
-            self._pieces = {piece.number: self._piece(piece) for piece in head.young}
-            return head.header(), head.active + b"".join(self._pieces.values())
-        self._pieces = {}
-        if segments:
-            header = successor_of(segments[-1], head.store_id)
-        else:
-            header = SegmentHeader(head.store_id, head.base, 0, 0)
-            header = header._replace(link=header.seed)
-        return header, header.encode()
 
-    def _piece(self, piece: Piece) -> bytes:
-        known = self._pieces.get(piece.number)
-        if known is not None:
-            return known
-        return read_piece(self.disk.bucket, piece)
+def _header_of_active(state: State) -> SegmentHeader:
+    head, segments = state
+    if head.young:
+        return head.header()
+    if segments:
+        return successor_of(segments[-1], head.store_id)
+    header = SegmentHeader(head.store_id, head.base, 0, 0)
+    return header._replace(link=header.seed)
 
 
 def opened(archive: Archive) -> ArchivedLog:

@@ -217,6 +217,13 @@ class SegmentSummary:
         self.end += size
         self.link = check
 
+    def copy(self) -> SegmentSummary:
+        """Return one that says the same, and goes on by itself."""
+        made = SegmentSummary(self.next_sequence, self.link)
+        vars(made).update(vars(self))
+        made.index = Index(*(column[:] for column in self.index))
+        return made
+
     def unproven_from(self, watermark: int) -> int:
         """Return an offset before which the watermark proves every frame, even empty, synced."""
         entry = bisect_left(self.index.sequences, watermark) - 1
