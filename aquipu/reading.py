@@ -361,7 +361,8 @@ class Readable(Owned, ABC):
         Raises BackupRefusedError for a place that does not go together with this store,
         NotAStoreError for one that holds other things, StoreLockedError when it is in use,
         CorruptionError for what is damaged, here or there, StoreUnavailableError, for lack of space
-        for example. The store is never harmed. TypeError or ValueError for what is no path.
+        for example. The store is never harmed. TypeError or ValueError for what is no path;
+        ValueError for an archive, of which `aquipu restore` makes a store.
         """
         for name, value in (("link", link), ("bookmarks", bookmarks)):
             if not isinstance(value, bool):

@@ -276,11 +276,14 @@ async def test_what_is_damaged_is_said(objects: MemoryBucket) -> None:
 
 @pytest.mark.asyncio
 async def test_what_an_archive_does_not_do(objects: MemoryBucket, tmp_path: Path) -> None:
-    """It keeps no cursor, and there must be one."""
+    """It keeps no cursor, is restored in place of being backed up, and there must be one."""
     async with Reader.open(Kept(objects)) as archive:
         with pytest.raises(ValueError, match="keeps no cursor"):
             archive.cursor("billing")
         assert await archive.cursors() == {}
+        with pytest.raises(ValueError, match=f"`aquipu restore {URL} DIR` makes a store of it"):
+            await archive.backup(tmp_path / "backup")
+        assert not (tmp_path / "backup").exists()
         assert repr(archive) == f"<Reader '{URL}' open next_sequence={RECORDS}>"
     with pytest.raises(NoArchiveError):
         await Reader.open(Kept(MemoryBucket()))

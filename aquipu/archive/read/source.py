@@ -8,6 +8,7 @@ from aquipu.archive.archive import Archive
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog, opened
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
+from aquipu.local.disk.paths import StrPath
 from aquipu.local.format.history import NO_GENERATION, check_survived
 from aquipu.local.index.finder import Finder
 from aquipu.local.log import LocalReader
@@ -16,7 +17,7 @@ from aquipu.local.read.follow import Followed, Recent
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.read.tail import Windows
 from aquipu.reading import Cursor, Face, Follow, LogReader
-from aquipu.record import Lag
+from aquipu.record import Backup, Lag
 from aquipu.runtime.handoff import Handoff
 
 
@@ -36,7 +37,7 @@ class ArchiveSource:
         self.is_closed = False
 
     def reader(self, face: Face) -> LogReader:
-        return LocalReader(self, face)
+        return _ArchiveReader(self, face)
 
     def cursor(self, name: str, face: Face, *, hold: bool) -> Cursor:
         """Raise ValueError: an archive is only read."""
@@ -85,6 +86,22 @@ class ArchiveSource:
 
     async def check_survived(self, generation: bytes, sequence: int) -> None:
         check_survived(self.path, self.log.history, generation, sequence, self.first_sequence)
+
+
+class _ArchiveReader(LocalReader):
+    """Reads an archive by the calls for the files of a log."""
+
+    def __init__(self, source: ArchiveSource, face: Face) -> None:
+        super().__init__(source, face)
+        self._url = source.path
+
+    async def backup(self, path: StrPath, *, link: bool, bookmarks: bool) -> Backup:
+        """Raise ValueError: its segments are no files, and a restore makes a store of it."""
+        url = self._url
+        raise ValueError(
+            f"{url} is an archive, and is not backed up as the directory of a store is:"
+            f" `aquipu restore {url} DIR` makes a store of it; nothing was written"
+        )
 
 
 class _Watch(Followed):
