@@ -2,9 +2,11 @@
 
 As in a backup, each segment comes to its place whole and durable, in the order of the log, and its
 successor has its name before. So a restore that was cut short goes on where it was: what is there
-is read, and only what is not as it should be is fetched. The manifest says at the end that it is
-done. One that was done, and whose process ended before it said so, is done again, or goes on with
-what the archive holds by now: nothing that is there is given up.
+is read, and only what is not as it should be is fetched. Until it is done, the manifest says that
+it is not, and nothing opens it: a service that did so would go on where the log does not end.
+
+One that was done, and whose process ended before it said so, is done again, or goes on with what
+the archive holds by now: nothing that is there is given up.
 
 A commit is restored whole, or not at all: so the last record is that of the last commit which lies
 before the bound. (In a compressed segment commits are not told apart: it is the last record there.)
@@ -189,7 +191,9 @@ class Restoring:
         if ACKNOWLEDGED in to.names():
             raise BackupRefusedError(self._path, "it holds a store already")
         manifest = to.manifest
-        return manifest is not None and manifest.synced_sequence > manifest.first_sequence
+        if manifest is None or manifest.is_unfinished:
+            return False
+        return manifest.synced_sequence > manifest.first_sequence
 
     def _check(self) -> None:
         if self._stop.is_set():
@@ -207,7 +211,7 @@ class Restoring:
             self._check_kept(to, firsts)
             self._check_grows(header, data)
         self._clear(to, set(firsts))
-        to.begin(headers[0])
+        to.begin(headers[0], is_unfinished=True)
         for number, fetched in enumerate(self._fetched_ahead(store_id, segments[:count])):
             to.name_empty(headers[number + 1])
             if fetched is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -26,10 +28,13 @@ from aquipu.errors import (
     StoreUnavailableError,
     UnsupportedFormatError,
 )
+from aquipu.local.check.verify import verify_all
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
-from aquipu.local.format.names import segment_name
+from aquipu.local.format.names import MANIFEST, segment_name
 from aquipu.local.format.segment import SegmentHeader
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.retain.manifest import read_manifest
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import (
     SEGMENT_BYTES,
@@ -181,11 +186,31 @@ def test_one_that_was_cut_short_goes_on(store: MemoryBucket, tmp_path: Path) -> 
             break
         except Killed:
             disk.end_process()
+        check_whole_or_refused(place)
         fetched.add(restored(store, place).fetched_bytes)
         assert data_in(place) == [data_of(number) for number in range(10)]
         number += 3
     assert number > 30
     assert len(fetched) == 4
+
+
+def check_whole_or_refused(place: Path) -> None:
+    """Nobody takes a part of a log for a store, to read it or to go on there."""
+    if not (place / MANIFEST).exists():
+        return
+    if not read_manifest(Disk(), str(place)).is_unfinished:
+        assert len(data_in(place)) == 10
+        return
+    before = files_in(place)
+    tries: list[Callable[[], object]] = [
+        partial(open_log, place),
+        partial(verify_all, Disk(), str(place)),
+        partial(Catalog, Disk(), str(place)),
+    ]
+    for refused in tries:
+        with pytest.raises(NotAStoreError, match="a restore has not finished: do that again"):
+            refused()
+    assert files_in(place) == before
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -156,12 +156,15 @@ class Destination:
 
     # what is written
 
-    def begin(self, first: SegmentHeader) -> None:
-        """Make it a store that begins there, without a record yet, if it is none."""
+    def begin(self, first: SegmentHeader, *, is_unfinished: bool = False) -> None:
+        """Make it a store that begins there, without a record yet, if it is none.
+
+        ``is_unfinished``: one that is not to be opened before it is finished.
+        """
         number = first.first_sequence
         if self.manifest is None or self.manifest.first_sequence != number:
             self.name_empty(first)
-            self.manifest = Manifest(self._store_id, number, number)
+            self.manifest = Manifest(self._store_id, number, number, is_unfinished)
             write_manifest(self._disk, self.path, self.manifest)
 
     def disown(self, history: History | None) -> None:
@@ -188,7 +191,7 @@ class Destination:
     def finish(self, next_sequence: int) -> None:
         """Note durably that everything before this sequence is here."""
         assert self.manifest is not None, "it was begun"
-        done = self.manifest._replace(synced_sequence=next_sequence)
+        done = self.manifest._replace(synced_sequence=next_sequence, is_unfinished=False)
         if done != self.manifest:
             write_manifest(self._disk, self.path, done)
 

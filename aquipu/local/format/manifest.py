@@ -5,7 +5,7 @@ All numbers are little-endian, the checksum is a CRC32C::
     manifest, 52 bytes
     0   8  magic "aquipuMF"
     8   4  format version
-    12  4  flags
+    12  4  flags: 1 while a restore has not finished
     16 16  store id
     32  8  first sequence kept
     40  8  synced sequence
@@ -29,6 +29,7 @@ from aquipu.local.format.structure import (
 _MANIFEST_MAGIC = b"aquipuMF"
 _MANIFEST = Struct("<8sII16sQQI")
 MANIFEST_BYTES = _MANIFEST.size
+_UNFINISHED = 1
 
 
 class Manifest(NamedTuple):
@@ -40,9 +41,12 @@ class Manifest(NamedTuple):
     """Sequence of the first retained record: what lies before was purged."""
     synced_sequence: int
     """Sequence below which everything was synced, at the creation or the last clean close."""
+    is_unfinished: bool = False
+    """Whether it is being restored: a part of the log, which nobody is to go on with."""
 
     def encode(self) -> bytes:
-        return checked(_MANIFEST.pack(_MANIFEST_MAGIC, VERSION, 0, *self, 0), 0)
+        flags = _UNFINISHED if self.is_unfinished else 0
+        return checked(_MANIFEST.pack(_MANIFEST_MAGIC, VERSION, flags, *self[:3], 0), 0)
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
@@ -52,6 +56,6 @@ class Manifest(NamedTuple):
         check_version(int.from_bytes(data[8:12], "little"))
         if len(data) != MANIFEST_BYTES or not is_sound(data, 0):
             raise Damage("the manifest does not check")
-        _, _, flags, *fields, _ = _MANIFEST.unpack(data)
-        check_flags(flags)
-        return cls(*fields)
+        _, _, flags, store_id, first, synced, _ = _MANIFEST.unpack(data)
+        check_flags(flags, known=_UNFINISHED)
+        return cls(store_id, first, synced, bool(flags & _UNFINISHED))

@@ -41,7 +41,7 @@ from aquipu.local.read.progress_reader import ProgressReader
 from aquipu.local.read.segment_reader import SegmentRef, check_follows, read_header
 from aquipu.local.read.snapshot import Snapshot
 from aquipu.local.retain.history import read_history
-from aquipu.local.retain.manifest import read_manifest
+from aquipu.local.retain.manifest import read_finished, read_manifest
 
 _TRIES = 5  # to list a directory in which segments come and go
 
@@ -384,4 +384,4 @@ def _checked_place(disk: Disk, path: str) -> tuple[Directory, Manifest]:
         raise NotAStoreError(path, "it is a file") from None
     if MANIFEST not in names and examine(disk, path) is None:
         raise NotAStoreError(path, "the directory holds none")
-    return directory, read_manifest(disk, path)
+    return directory, read_finished(disk, path)

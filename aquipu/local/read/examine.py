@@ -36,7 +36,7 @@ from aquipu.local.read.segment_reader import (
     read_footer,
     read_header,
 )
-from aquipu.local.retain.manifest import read_manifest
+from aquipu.local.retain.manifest import read_finished
 from aquipu.local.retain.retention import SealedSegment
 
 
@@ -99,7 +99,7 @@ def examine(disk: Disk, path: str) -> Findings | None:
         if not firsts or (firsts == [0] and _size(disk, _path(path, 0)) <= SEGMENT_HEADER_BYTES):
             return None
         raise CorruptionError(f"{path}/{MANIFEST}", 0, "the manifest is missing")
-    manifest = read_manifest(disk, path)
+    manifest = read_finished(disk, path)
     copied = Copied(disk, path, manifest)
     try:
         return _examine(disk, path, names, manifest, firsts, copied)

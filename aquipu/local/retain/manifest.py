@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aquipu.errors import CorruptionError, UnsupportedFormatError
+from aquipu.errors import CorruptionError, NotAStoreError, UnsupportedFormatError
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.durable import write_whole
 from aquipu.local.format.manifest import MANIFEST_BYTES, Manifest
@@ -24,6 +24,21 @@ def read_manifest(disk: Disk, path: str) -> Manifest:
         raise CorruptionError(name, 0, str(damage)) from None
     except Unsupported as unsupported:
         raise UnsupportedFormatError(name, str(unsupported)) from None
+
+
+def read_finished(disk: Disk, path: str) -> Manifest:
+    """Read the manifest of a store that is to be opened or read; see `read_manifest`.
+
+    Raises NotAStoreError as well, for what is a part of a store still: a restore was cut short.
+    """
+    manifest = read_manifest(disk, path)
+    if manifest.is_unfinished:
+        raise NotAStoreError(
+            path,
+            "it holds the beginning of one, of which a restore has not finished: do that again"
+            " (`aquipu restore URL DIR`), and it goes on",
+        )
+    return manifest
 
 
 def write_manifest(disk: Disk, path: str, manifest: Manifest) -> None:
