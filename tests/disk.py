@@ -279,6 +279,10 @@ class FailingDisk(Disk):
             if path == old:
                 self.open_files[descriptor] = new
 
+    def link(self, old: str, new: str) -> None:
+        self._enter("link", new)
+        super().link(old, new)
+
     def remove(self, path: str) -> None:
         self._enter("remove", path)
         super().remove(path)
@@ -399,7 +403,7 @@ def undurable_names(calls: Iterable[Call]) -> set[str]:
     for call in calls:
         if call.failed:
             continue
-        if call.method in ("rename", "make_directories") and call.path not in durable:
+        if call.method in ("rename", "link", "make_directories") and call.path not in durable:
             fresh.add(call.path)
         elif call.method == "remove":
             fresh.discard(call.path)

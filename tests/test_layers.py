@@ -66,8 +66,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "archive/format": frozenset({"words", "local/format", "local/read"}),
     "archive": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
-        | {"archive/format", "local/compress"}
+        | {"archive/format", "archive/places", "local/compress"}
     ),
+    "archive/places": frozenset({"local/format", "local/disk", "archive/format"}),
     "archive/read": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/index", "local/preload"}
         | {"local", "local/backup", "archive", "archive/format", "reading", "runtime"}
@@ -254,7 +255,7 @@ CUTTING = frozenset({"local/format/columns"})
 """Pure files that cut bytes by the files in memory of `io`, and open none."""
 BLOCKING = frozenset(
     {"local/disk", "local/retain", "local/check", "local/check/diagnosis", "local/backup"}
-    | {"local/compress", "archive"}
+    | {"local/compress", "archive", "archive/places"}
 )
 """Folders that know no event loop."""
 LOOP_PACKAGES = frozenset({"asyncio", "anyio", "aiofiles"})

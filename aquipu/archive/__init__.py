@@ -5,6 +5,7 @@
 `format/`       pure: the names of objects (`keys`), numbered entries as bytes and back (`entry`),
                 segments and parts of them (`pieces`), and what is put next (`plan`)
 `bucket`        the only door to the object store, and what its answers are worth
+`places/`       where an archive can be, other than in an object store: files of a directory
 `fetch`         what an archive holds, read and checked: its entries, and what they name
 `line`          the line of entries: claimed by one writer, gone on with
 `log`           what is carried, whoever writes it; `agreement`: whether that is the same history

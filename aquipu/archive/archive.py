@@ -8,7 +8,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, NoArchiveError
+from aquipu.archive.places.directory import DirectoryStore
 from aquipu.local.disk.disk import Disk
+from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.paths import ARCHIVES, is_within
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class Archive:
         if self._directory is not None:
             try:
                 Disk().make_directories(self._directory)  # for this user alone
+                DirectoryStore.at(self._directory).remove_unfinished()
             except OSError as error:
                 raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
         return self.bucket()
@@ -116,12 +119,12 @@ class Archive:
         """
         from aquipu.archive.bucket import Bucket, shown
 
+        if self._directory is not None:
+            return Bucket(self._url, self._files(self._directory))
         try:
             from obstore.store import from_url
         except ImportError:
             raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
-        if self._directory is not None and not Disk().exists(self._directory):
-            raise NoArchiveError(self._url, "there is no such directory")
         secrets = _texts_in(self._options)
         try:
             store = from_url(self._url, **self._given())
@@ -130,14 +133,20 @@ class Archive:
             raise ArchiveUnavailableError(self._url, reason) from None
         return Bucket(self._url, store, secrets)
 
+    def _files(self, directory: str) -> DirectoryStore:
+        try:
+            return DirectoryStore.at(directory)
+        except OSError as error:
+            if is_nowhere(error):
+                raise NoArchiveError(self._url, "there is no such directory") from None
+            raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
+
     @property
     def _directory(self) -> str | None:
         """Path of an archive in files."""
         return self._url.removeprefix("file://") if self._url.startswith("file://") else None
 
     def _given(self) -> dict[str, Any]:
-        if self._url.startswith("file:"):
-            return {}
         given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
         plain = str(given.get("endpoint", "")).startswith("http://")  # as it was asked for
         client = {"timeout": _TIMEOUT, "allow_http": plain, **given.get("client_options", {})}

@@ -4,8 +4,8 @@ An object is put only where none is, and never changed. Of an answer that leaves
 there ("it exists already", a time-out, a cut connection, an error of the server) nothing is
 believed: the object is read back.
 
-Any store of ``obstore`` will do, and what has its five calls: ``put``, ``get``, ``get_ranges``,
-``list`` and ``delete``.
+Any store of ``obstore`` will do, and what has its five calls: ``put``, ``get``, ``get_range``,
+``list`` and ``delete``. So do the files of a directory: see `places`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, ArchiveUnavailableError
 from aquipu.archive.format.keys import ObjectKey
 from aquipu.local.backup.pace import Stopped
+from aquipu.local.disk.durable import OutcomeUnknown
 
 READS = 5
 """How often an object that does not check is read: the answer may be what is damaged."""
@@ -46,6 +47,10 @@ T = TypeVar("T")
 
 class Doubt(Exception):
     """The object store did not do it, or that is not known; the text says why. Ask it again."""
+
+
+class Unsynced(Doubt):
+    """An object may have its name, and a power cut may take it: that it is found says nothing."""
 
 
 class Different(Exception):
@@ -81,6 +86,8 @@ class Bucket:
             with self._asked():
                 self._store.put(key, body, mode="create", use_multipart=False)
                 return
+        except Unsynced:
+            raise
         except Doubt as doubt:
             answer = str(doubt)
         found = self.get(key)
@@ -154,21 +161,33 @@ class Bucket:
             if _NO_BUCKET.search(str(error)):
                 raise ArchiveUnavailableError(self.url, "there is no such bucket") from None
             raise
+        except OutcomeUnknown as unknown:
+            raise self._translated(unknown.error, Unsynced) from None
         except Exception as error:
-            if _NO_BUCKET.search(str(error)):
-                raise ArchiveUnavailableError(self.url, "there is no such bucket") from None
-            kind, reason = type(error).__name__, shown(str(error), self._secrets)
-            refusal = refusal_in(kind, str(error))
-            if refusal is not None:
-                raise ArchiveUnavailableError(self.url, f"{refusal}: {reason}") from None
-            if kind in _NEVER or isinstance(error, (TypeError, ValueError)):
-                raise ArchiveUnavailableError(self.url, reason) from None
-            raise Doubt(f"{kind}: {reason}") from None
+            raise self._translated(error, Doubt) from None
+
+    def _translated(self, error: Exception, doubt: type[Doubt]) -> Exception:
+        if _NO_BUCKET.search(str(error)):
+            return ArchiveUnavailableError(self.url, "there is no such bucket")
+        kind, reason = type(error).__name__, shown(_said(error), self._secrets)
+        refusal = refusal_in(kind, str(error))
+        if refusal is not None:
+            return ArchiveUnavailableError(self.url, f"{refusal}: {reason}")
+        if kind in _NEVER or isinstance(error, (TypeError, ValueError)):
+            return ArchiveUnavailableError(self.url, reason)
+        return doubt(f"{kind}: {reason}")
 
 
 _NEVER = frozenset(
     {"UnknownConfigurationKeyError", "InvalidPathError", "NotSupportedError", "JoinError"}
+    | {"NotADirectoryError"}  # the place itself is not there
 )
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
 
 
 def refusal_in(kind: str, text: str) -> str | None:
