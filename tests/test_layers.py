@@ -198,6 +198,7 @@ PURE = frozenset(
             "archive/errors",
             "archive/format",
             "archive/read/cache",
+            "archive/places/address",
             "local/compress/blocks",
         ),
         *(

@@ -8,15 +8,15 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, NoArchiveError
+from aquipu.archive.places.address import checked_url, directory_of
 from aquipu.archive.places.directory import DirectoryStore
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import is_nowhere
-from aquipu.local.disk.paths import ARCHIVES, is_within
+from aquipu.local.disk.paths import is_within
 
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
-SCHEMES = tuple(one.removesuffix("://") for one in ARCHIVES)
 _PLACES = ("endpoint", "region", "url", "bucket", "container", "account_name")
 _TIMEOUT = "120s"  # of one request: a segment on a slow line
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
@@ -46,7 +46,8 @@ class Archive:
 
         Args:
             url: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX`` or
-                ``file:///DIRECTORY``. One prefix holds one archive.
+                ``file:///DIRECTORY``, in which %20 is a space and %25 a percent sign. One prefix
+                holds one archive.
             interval: seconds between two looks at what is new: a machine that is lost takes at most
                 what came since, and while one upload takes.
             hold: whether no purge, and no retention, lets go of what is not archived: a hold of the
@@ -144,7 +145,7 @@ class Archive:
     @property
     def _directory(self) -> str | None:
         """Path of an archive in files."""
-        return self._url.removeprefix("file://") if self._url.startswith("file://") else None
+        return directory_of(self._url)
 
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
@@ -173,26 +174,6 @@ def _needs(package: str, extra: str) -> str:
         f"that needs the package {package}, which is not installed: in the checkout of aquipu, "
         f"pip install -e '.[{extra}]'"
     )
-
-
-def checked_url(url: object) -> str:
-    """Return the place of an archive; TypeError or ValueError for what is none."""
-    if not isinstance(url, str):
-        raise TypeError(f"the place of an archive is a URL, a str, not {type(url).__name__}")
-    scheme, colon, rest = url.partition("://")
-    place = rest.partition("/")[0]
-    if not colon or scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ValueError(f"an archive is at one of {known}, not at {scheme[:40]!r}")
-    if "@" in place:
-        raise ValueError("credentials do not belong into the URL of an archive: give them apart")
-    if "?" in rest or "#" in rest:
-        raise ValueError("the URL of an archive ends with its prefix: options are given apart")
-    if scheme == "file" and (place or rest.strip("/") == ""):
-        raise ValueError("an archive in files is at file:///DIRECTORY, the path from the root")
-    if scheme != "file" and not place:
-        raise ValueError(f"an archive is at {scheme}://BUCKET/PREFIX")
-    return url.rstrip("/")
 
 
 def _texts_in(options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Where an archive can be, other than in an object store.
+"""Where an archive can be: its URL, and what is not in an object store.
 
 ==============  ==================================================================================
+`address`       pure: the URL of an archive, and the directory that one of ``file://`` is
 `directory`     objects as files of a directory, by the calls of obstore that a `Bucket` makes
 ==============  ==================================================================================
 
