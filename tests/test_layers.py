@@ -199,6 +199,7 @@ PURE = frozenset(
             "archive/format",
             "archive/read/cache",
             "archive/places/address",
+            "archive/places/hidden",
             "local/compress/blocks",
         ),
         *(

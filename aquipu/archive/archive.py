@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, NoArchiveError
 from aquipu.archive.places.address import checked_url, directory_of
 from aquipu.archive.places.directory import DirectoryStore
+from aquipu.archive.places.hidden import secrets_in
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.paths import is_within
+from aquipu.local.disk.system import environment
 
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
-_PLACES = ("endpoint", "region", "url", "bucket", "container", "account_name")
 _TIMEOUT = "120s"  # of one request: a segment on a slow line
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
 
@@ -126,7 +126,7 @@ class Archive:
             from obstore.store import from_url
         except ImportError:
             raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
-        secrets = _texts_in(self._options)
+        secrets = secrets_in(self._options, environment())
         try:
             store = from_url(self._url, **self._given())
         except Exception as error:
@@ -174,14 +174,3 @@ def _needs(package: str, extra: str) -> str:
         f"that needs the package {package}, which is not installed: in the checkout of aquipu, "
         f"pip install -e '.[{extra}]'"
     )
-
-
-def _texts_in(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return all that must not be shown: the texts of all options but those that name places."""
-    found: list[str] = []
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            found += _texts_in(value)
-        elif isinstance(value, str) and len(value) > 7 and not name.endswith(_PLACES):
-            found.append(value)
-    return tuple(found)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, ArchiveUnavailableError
 from aquipu.archive.format.keys import ObjectKey
+from aquipu.archive.places.hidden import hidden
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.durable import OutcomeUnknown
 
@@ -207,8 +208,7 @@ def refusal_in(kind: str, text: str) -> str | None:
 
 def shown(text: str, secrets: Sequence[str]) -> str:
     """Return an error of the object store as it may be shown: short, and without any secret."""
-    for secret in secrets:
-        text = text.replace(secret, "…")
+    text = hidden(text, secrets)
     code = _CODE.search(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = _QUERY.sub("?…", lines[0] if lines else "no reason given")

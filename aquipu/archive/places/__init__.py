@@ -2,6 +2,7 @@
 
 ==============  ==================================================================================
 `address`       pure: the URL of an archive, and the directory that one of ``file://`` is
+`hidden`        pure: what is never shown of how an object store is reached
 `directory`     objects as files of a directory, by the calls of obstore that a `Bucket` makes
 ==============  ==================================================================================
 

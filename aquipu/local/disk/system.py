@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from errno import EINVAL, EISDIR, ENOSYS, ENOTTY, EOPNOTSUPP, EXDEV
 from struct import Struct
@@ -27,6 +27,10 @@ _NO_CLONES = NOT_OFFERED | {EXDEV, ENOTTY, EISDIR}
 def at_fork(in_child: Callable[[], None]) -> None:
     """Run ``in_child`` in every child process made by a fork from now on."""
     os.register_at_fork(after_in_child=in_child)
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ
 
 
 def process_id() -> int:
