@@ -13,12 +13,13 @@ from aquipu.archive.places.hidden import secrets_in
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.paths import is_within
-from aquipu.local.disk.system import environment
+from aquipu.local.disk.system import environment, process_id
 
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
 _TIMEOUT = "120s"  # of one request: a segment on a slow line
+_used_by: set[int] = set()  # the process that has used obstore: a fork takes no threads along
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
 
 
@@ -118,7 +119,7 @@ class Archive:
 
         Raises ArchiveUnavailableError; NoArchiveError for a directory that is not there.
         """
-        from aquipu.archive.bucket import Bucket, shown
+        from aquipu.archive.bucket import FORKED, Bucket, shown
 
         if self._directory is not None:
             return Bucket(self._url, self._files(self._directory))
@@ -126,13 +127,17 @@ class Archive:
             from obstore.store import from_url
         except ImportError:
             raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
+        process = process_id()
+        if _used_by - {process}:
+            raise ArchiveUnavailableError(self._url, FORKED)
+        _used_by.add(process)
         secrets = secrets_in(self._options, environment())
         try:
             store = from_url(self._url, **self._given())
         except Exception as error:
             reason = shown(str(error), secrets)
             raise ArchiveUnavailableError(self._url, reason) from None
-        return Bucket(self._url, store, secrets)
+        return Bucket(self._url, store, secrets, process)
 
     def _files(self, directory: str) -> DirectoryStore:
         try:

@@ -23,6 +23,7 @@ from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.places.hidden import hidden
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.durable import OutcomeUnknown
+from aquipu.local.disk.system import process_id
 
 READS = 5
 """How often an object that does not check is read: the answer may be what is damaged."""
@@ -42,6 +43,11 @@ _ROLE = "169.254.169.254"  # where the role of a machine is asked for
 _DENIED = re.compile(r"code: 403|\(os error 13\)")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 
+
+FORKED = (
+    "this process was forked from one that had used an object store, whose threads are not here:"
+    " start it by spawn, or use an archive only after the fork"
+)
 
 T = TypeVar("T")
 
@@ -69,9 +75,15 @@ class Bucket:
     what will not: no permission, or wrong credentials.
     """
 
-    def __init__(self, url: str, store: Any, secrets: Sequence[str] = ()) -> None:
-        """Take a store of obstore, or what has the same calls; ``secrets`` are never shown."""
+    def __init__(
+        self, url: str, store: Any, secrets: Sequence[str] = (), process: int | None = None
+    ) -> None:
+        """Take a store of obstore, or what has the same calls; ``secrets`` are never shown.
+
+        Only the ``process`` of this number asks it; None: each, also one that was forked.
+        """
         self.url = url
+        self._process = process
         self._store = store
         self._secrets = tuple(secrets)
         self.requests = 0
@@ -156,6 +168,8 @@ class Bucket:
     def _asked(self) -> Iterator[None]:
         """Translate what the store raises; FileNotFoundError stays."""
         self.requests += 1
+        if self._process not in (None, process_id()):
+            raise ArchiveUnavailableError(self.url, FORKED)
         try:
             yield
         except FileNotFoundError as error:

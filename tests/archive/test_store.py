@@ -236,6 +236,54 @@ def test_a_program_that_ends_and_leaves_its_store_open(tmp_path: Path) -> None:
     assert data_in(tmp_path / "store") == [b"kept"]
 
 
+_FORKED = """
+import asyncio, os, signal, sys
+from aquipu import Archive, ArchiveUnavailableError, Reader
+from aquipu.archive.bucket import Doubt
+
+async def open_reader():
+    await Reader.open(archive)
+
+def ask(call):
+    try:
+        return call()
+    except ArchiveUnavailableError as error:
+        return "forked" if "was forked from one" in str(error) else str(error)
+    except Doubt:
+        return "doubt"
+
+options = dict(endpoint="http://127.0.0.1:9", access_key_id="AKIA", secret_access_key="secret")
+archive, files = Archive("s3://b/p", region="x", **options), Archive(f"file://{sys.argv[1]}/a")
+bucket, written = archive.bucket(), files.bucket_for(f"{sys.argv[1]}/store")
+assert ask(lambda: bucket.get("entries/0")) == "doubt"
+written.put_new("entries/0", b"entry")
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # it must not hang
+    assert ask(lambda: bucket.get("entries/0")) == "forked"
+    assert ask(archive.bucket) == "forked"
+    assert ask(lambda: asyncio.run(open_reader())) == "forked"
+    for one in (written, files.bucket()):
+        assert one.get("entries/0") == b"entry"
+    print("as it must be", flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert ask(lambda: bucket.get("entries/0")) == "doubt"
+"""
+
+
+def test_after_a_fork(tmp_path: Path) -> None:
+    """An object store says at once that it cannot be used; a directory can."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"as it must be\n"), done.stderr
+
+
 @pytest.mark.asyncio
 async def test_without_an_archive(tmp_path: Path) -> None:
     """There is no such stage, and nothing is counted."""
