@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import uniform
 from threading import Event
 from time import monotonic
@@ -31,6 +31,7 @@ PATIENCE = 60.0
 """Seconds that an object store may be away for those who wait for it."""
 _PAUSE = 0.1  # seconds until it is asked again, doubling
 _PAUSE_MAX = 20.0
+_GROUP = 1000  # objects that S3 removes in one request
 
 _REASON_MAX = 300
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'<>]*")
@@ -40,7 +41,7 @@ _CREDENTIALS = frozenset(
     | {"AuthorizationHeaderMalformed", "AuthenticationFailed", "InvalidAuthenticationInfo"}
 )
 _ROLE = "169.254.169.254"  # where the role of a machine is asked for
-_DENIED = re.compile(r"code: 403|\(os error 13\)")
+_DENIED = re.compile(r"code: 403|\(os error 13\)|\(code: AccessDenied\)")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 
 
@@ -156,13 +157,22 @@ class Bucket:
             return [one for some in self._store.list(prefix, chunk_size=1000) for one in some]
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that are not there are none."""
-        for key in keys:
+        """Remove objects; those that are not there are none.
+
+        Many in one request, where the object store offers that, or else several at a time.
+        """
+        for begin in range(0, len(keys), _GROUP):
+            group = keys[begin : begin + _GROUP]
             try:
-                with self._asked():
-                    self._store.delete(key)
-            except FileNotFoundError:
-                continue
+                self._delete(group)
+            except FileNotFoundError:  # one of them; what of the others, is not said
+                for key in group:
+                    with suppress(FileNotFoundError):
+                        self._delete([key])
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        with self._asked():
+            self._store.delete(list(keys))
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

@@ -126,12 +126,15 @@ def large_objects(at: At, directory: Path) -> None:
 
 
 def long_listings(at: At, directory: Path) -> None:
-    """All names come, also when there are more than fit into one answer."""
+    """All names come, also when there are more than fit into one answer; they go in few."""
     bucket = at("many").bucket()
     names = {f"entries/{number:020d}" for number in range(1_030)}
     for name in names:
         bucket.put_new(name, b"")
     assert bucket.list("entries").keys() == names
+    before = bucket.requests
+    bucket.remove(sorted(names))
+    assert (bucket.list("entries"), bucket.requests - before) == ({}, 3)
 
 
 CONTRACT = (an_object_is_put_once, there_and_back, by_the_face)

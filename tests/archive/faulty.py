@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -46,6 +46,8 @@ class MemoryBucket:
         """The names of all objects that were asked for."""
         self.puts: dict[str, list[bytes]] = {}
         """All bytes that were ever put under a name."""
+        self.deletes: list[int] = []
+        """How many objects each request was to remove."""
 
     def put(self, key: str, body: bytes, *, mode: str, use_multipart: bool) -> None:
         assert mode == "create"
@@ -73,8 +75,10 @@ class MemoryBucket:
                 for name in some
             ]
 
-    def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
+    def delete(self, keys: Sequence[str]) -> None:
+        self.deletes.append(len(keys))
+        for key in keys:
+            self.objects.pop(key, None)
 
 
 class FaultyBucket(MemoryBucket):
@@ -130,10 +134,11 @@ class FaultyBucket(MemoryBucket):
             self._listed = dict(now)
         return iter(found)
 
-    def delete(self, key: str) -> None:
+    def delete(self, keys: Sequence[str]) -> None:
         if self._fault("refused") is not None:
+            super().delete(keys[: self._random.randrange(len(keys) + 1)])
             raise GenericError("500")
-        super().delete(key)
+        super().delete(keys)
 
     def _fault(self, *possible: str) -> str | None:
         if self._random.random() >= self.share:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from threading import Event
 
@@ -59,6 +60,44 @@ def test_an_object_that_does_not_check() -> None:
         bucket.get_object(KEY)
 
 
+class OneByOne(MemoryBucket):
+    """Ends at the first object that is not there, as a store without bulk deletion does."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            super().delete([key])
+            if key.startswith("missing"):
+                raise FileNotFoundError(key)
+
+
+@pytest.mark.parametrize("kind", [MemoryBucket, OneByOne])
+def test_many_are_removed_at_a_time(kind: type[MemoryBucket]) -> None:
+    """In few requests, and also behind one that is not there."""
+    store = kind()
+    keys = [f"{number}" for number in range(2_500)]
+    store.objects = dict.fromkeys([*keys, "other"], b"body")
+    bucket = Bucket(URL, store)
+    bucket.remove(keys)
+    assert bucket.requests == 3
+    assert store.objects == {"other": b"body"}
+    store.objects |= dict.fromkeys(keys, b"body")
+    bucket.remove(["missing", *keys[:10], "missing, too", *keys[10:]])
+    assert store.objects == {"other": b"body"}
+    bucket.remove([])
+
+
+def test_what_was_removed_in_part() -> None:
+    """After a request in doubt nothing is taken for removed: asked again, the rest goes."""
+    store = FaultyBucket(Random(1), 1.0, ("refused",))
+    store.objects = dict.fromkeys("abcdef", b"body")
+    with pytest.raises(Doubt):
+        Bucket(URL, store).remove("abcdef")
+    assert store.objects
+    store.share = 0.0
+    Bucket(URL, store).remove("abcdef")
+    assert store.objects == {}
+
+
 def test_no_permission() -> None:
     """It is said at once, and without a word of what was secret."""
     bucket = Bucket(URL, DeniedBucket(), ["secret-of-the-bucket"])
@@ -81,6 +120,7 @@ GENERIC = "Error performing list request: - Server returned non-2xx status code:
         ("GenericError", f"{GENERIC}403 Forbidden: <Code>InvalidAccessKeyId</Code>", "credentials"),
         ("GenericError", f"{GENERIC}400 Bad Request: <Code>ExpiredToken</Code>", "credentials"),
         ("GenericError", f"{GENERIC}401 Unauthorized", "credentials"),
+        ("GenericError", "DeleteObjects failed for key b: Denied (code: AccessDenied)", "no perm"),
         ("UnauthenticatedError", "whatever", "the credentials are not accepted"),
         ("GenericError", "PUT http://169.254.169.254/latest/api/token", "no credentials: none"),
         ("GenericError", f"{GENERIC}503 Slow Down: <Code>SlowDown</Code>", None),

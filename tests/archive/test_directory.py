@@ -37,7 +37,7 @@ URL = f"file://{ROOT}"
 SEGMENT = str(ObjectKey.of(bytes(16), 0, 3, b"bytes", Kind.SEGMENT))
 
 
-@pytest.mark.parametrize("rule", [*CONTRACT, SLOW[0]])
+@pytest.mark.parametrize("rule", [*CONTRACT, *SLOW])
 def test_the_contract(rule: Any, tmp_path: Path) -> None:
     """A directory keeps objects as a server does."""
 

@@ -208,7 +208,7 @@ def test_answers_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_no_right_to_remove(store: MemoryBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said; what is left is removed when there is one."""
 
-    def refuse(key: str) -> None:
+    def refuse(keys: list[str]) -> None:
         raise PermissionError("403")
 
     with pytest.MonkeyPatch.context() as patched:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aquipu import Archive
-from tests.archive.contract import CONTRACT, At, no_bucket
+from tests.archive.contract import CONTRACT, SLOW, At, no_bucket
 from tests.archive.s3 import BUCKET, s3_server
 
 pytestmark = pytest.mark.proof
@@ -28,7 +28,7 @@ def archive(options: dict[str, Any], prefix: str, bucket: str = BUCKET) -> Archi
     return Archive(f"s3://{bucket}/{prefix}", interval=0.1, **options)
 
 
-@pytest.mark.parametrize("rule", CONTRACT)
+@pytest.mark.parametrize("rule", [*CONTRACT, *SLOW])
 def test_the_contract(
     rule: Callable[[At, Path], None], options: dict[str, Any], tmp_path: Path
 ) -> None:
