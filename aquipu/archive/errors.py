@@ -68,7 +68,7 @@ class ArchiveDamagedError(ArchiveError):
 
     def __str__(self) -> str:
         return (
-            f"the archive {self.url} is damaged: {self.reason}; it was left as it is; restore what "
+            f"the archive {self.url} is damaged: {self.reason}; nothing else was lost; restore what "
             "comes before (--until), or archive a store that is alive to another place"
         )
 

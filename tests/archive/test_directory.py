@@ -23,8 +23,8 @@ from aquipu import (
 )
 from aquipu.archive.bucket import Bucket, Different, Doubt
 from aquipu.archive.errors import NoArchiveError
+from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import Kind, ObjectKey, entry_key
-from aquipu.archive.line import read_state
 from aquipu.archive.places import directory as directory_file
 from aquipu.archive.places.directory import DirectoryStore
 from aquipu.local.disk.disk import Disk
