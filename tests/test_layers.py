@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "archive/format": frozenset({"words", "local/format", "local/read"}),
     "archive": frozenset(
         {"words", "local/format", "local/disk", "local/read", "local/retain", "local/backup"}
-        | {"archive/format", "archive/places", "local/compress"}
+        | {"archive/format", "archive/places", "local/compress", "runtime"}
     ),
     "archive/places": frozenset({"local/format", "local/disk", "archive/format"}),
     "archive/read": frozenset(

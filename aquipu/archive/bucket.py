@@ -11,8 +11,8 @@ Any store of ``obstore`` will do, and what has its five calls: ``put``, ``get``,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import uniform
 from threading import Event
 from time import monotonic
@@ -24,6 +24,7 @@ from aquipu.archive.places.hidden import hidden
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.durable import OutcomeUnknown
 from aquipu.local.disk.system import process_id
+from aquipu.runtime.calls import Left, call_until
 
 READS = 5
 """How often an object that does not check is read: the answer may be what is damaged."""
@@ -73,11 +74,17 @@ class Bucket:
     """The objects under one prefix.
 
     Each call raises Doubt for what may be different the next time, and ArchiveUnavailableError for
-    what will not: no permission, or wrong credentials.
+    what will not: no permission, or wrong credentials. Stopped, when it is one with a stop: see
+    `until`.
     """
 
     def __init__(
-        self, url: str, store: Any, secrets: Sequence[str] = (), process: int | None = None
+        self,
+        url: str,
+        store: Any,
+        secrets: Sequence[str] = (),
+        process: int | None = None,
+        stop: Event | None = None,
     ) -> None:
         """Take a store of obstore, or what has the same calls; ``secrets`` are never shown.
 
@@ -87,8 +94,17 @@ class Bucket:
         self._process = process
         self._store = store
         self._secrets = tuple(secrets)
+        self._stop = Event() if stop is None else stop
         self.requests = 0
         """Requests made, about: a listing counts as one."""
+
+    def until(self, stop: Event) -> Bucket:
+        """Return the same objects for one who may be told to stop.
+
+        From then on no request is made. One that is under way is left behind, and may still have
+        its effect.
+        """
+        return Bucket(self.url, self._store, self._secrets, self._process, stop)
 
     def put_new(self, key: str, body: bytes) -> None:
         """Put an object that is there, with just these bytes, when this returns.
@@ -97,9 +113,8 @@ class Bucket:
         """
         answer = "there was no answer"
         try:
-            with self._asked():
-                self._store.put(key, body, mode="create", use_multipart=False)
-                return
+            self._ask(lambda: self._store.put(key, body, mode="create", use_multipart=False))
+            return
         except Unsynced:
             raise
         except Doubt as doubt:
@@ -113,8 +128,7 @@ class Bucket:
     def get(self, key: str) -> bytes | None:
         """Return the bytes of an object; None when there is none."""
         try:
-            with self._asked():
-                return bytes(self._store.get(key).bytes())
+            return self._ask(lambda: bytes(self._store.get(key).bytes()))
         except FileNotFoundError:
             return None
 
@@ -133,12 +147,12 @@ class Bucket:
 
     def ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes between these offsets, each in one request. Raises FileNotFoundError."""
-        found = []
-        for begin, end in spans:
-            with self._asked():
-                found.append(bytes(self._store.get_range(key, start=begin, end=end)))
-            if len(found[-1]) != end - begin:
-                raise Doubt(f"{key}: {len(found[-1])} bytes came instead of {end - begin}")
+        return [self._range(key, begin, end) for begin, end in spans]
+
+    def _range(self, key: str, begin: int, end: int) -> bytes:
+        found = self._ask(lambda: bytes(self._store.get_range(key, start=begin, end=end)))
+        if len(found) != end - begin:
+            raise Doubt(f"{key}: {len(found)} bytes came instead of {end - begin}")
         return found
 
     def list(self, prefix: str) -> dict[str, int]:
@@ -153,8 +167,9 @@ class Bucket:
         return {one["path"]: one["last_modified"].timestamp() for one in self._listed(prefix)}
 
     def _listed(self, prefix: str) -> Sequence[Any]:
-        with self._asked():
-            return [one for some in self._store.list(prefix, chunk_size=1000) for one in some]
+        return self._ask(
+            lambda: [one for some in self._store.list(prefix, chunk_size=1000) for one in some]
+        )
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are none.
@@ -171,17 +186,17 @@ class Bucket:
                         self._delete([key])
 
     def _delete(self, keys: Sequence[str]) -> None:
-        with self._asked():
-            self._store.delete(list(keys))
+        self._ask(lambda: self._store.delete(list(keys)))
 
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Translate what the store raises; FileNotFoundError stays."""
+    def _ask(self, request: Callable[[], T]) -> T:
+        """Make a request; translate what the store raises, but FileNotFoundError."""
         self.requests += 1
         if self._process not in (None, process_id()):
             raise ArchiveUnavailableError(self.url, FORKED)
         try:
-            yield
+            return call_until(self._stop, request)
+        except Left:
+            raise Stopped from None
         except FileNotFoundError as error:
             if _NO_BUCKET.search(str(error)):
                 raise ArchiveUnavailableError(self.url, "there is no such bucket") from None

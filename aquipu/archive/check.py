@@ -65,7 +65,7 @@ class Checking:
         progress: Callable[[int], object] = lambda size: None,
     ) -> None:
         """Prepare it; of the segments ``sample`` are read, the last one among them; None: all."""
-        self._bucket = bucket
+        self._bucket = bucket.until(stop)
         self._disk = disk
         self._store = store
         self._stop = stop

@@ -68,8 +68,8 @@ class ArchiveDamagedError(ArchiveError):
 
     def __str__(self) -> str:
         return (
-            f"the archive {self.url} is damaged: {self.reason}; nothing else was lost; restore what "
-            "comes before (--until), or archive a store that is alive to another place"
+            f"the archive {self.url} is damaged: {self.reason}; nothing else was lost; restore "
+            "what comes before (--until), or archive a store that is alive to another place"
         )
 
 

@@ -35,6 +35,7 @@ def purge(
             state = read_state(bucket)  # only what that says is done
         return state
 
+    bucket = bucket.until(stop)
     state = insist(bucket, lambda: read_state(bucket), stop)
     going = outlived(state.segments, before, before_time)
     if not dry:

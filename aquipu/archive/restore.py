@@ -127,7 +127,7 @@ class Restoring:
         bookmarks: bool = True,
     ) -> None:
         """Prepare it; ``bookmarks`` says whether holds and cursors come along."""
-        self._bucket = bucket
+        self._bucket = bucket.until(stop)
         self._disk = disk
         self._path = path
         self._until = until

@@ -94,10 +94,10 @@ class Uploader:
         be compressed. ``patience`` is for how many seconds it asks an object store that is away;
         None: until ``stop`` is set.
         """
-        self._bucket = bucket
+        self._stop = stop = Event() if stop is None else stop
+        self._bucket = bucket.until(stop)
         self._log = log
         self._writer = writer
-        self._stop = stop = Event() if stop is None else stop
         self._wake, self._is_last = Event(), False
         self._interval = interval
         self._hold = hold_name(bucket.url) if hold else None

@@ -2,7 +2,8 @@
 
 It reads what has been acknowledged, as a reader of another process does, and syncs it; the worker
 knows nothing of it, and no append waits. When the store is closed, what has come last is carried as
-well, if the object store answers within a few seconds.
+well, if the object store answers within a few seconds; a request that it has not answered by then
+is left behind.
 """
 
 from __future__ import annotations

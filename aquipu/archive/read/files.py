@@ -67,14 +67,14 @@ class ObjectDisk(Disk):
     def __init__(self, bucket: Bucket, room: int = CACHE_BYTES) -> None:
         """Begin without any file; of what is fetched so many bytes are kept."""
         super().__init__()
-        self.bucket = bucket
+        self._stop = Event()
+        self.bucket = bucket.until(self._stop)
         self.files: dict[str, InBucket | InParts] = {}
         """What there is, by its path."""
         self._cache = Cache(room)
         self._open_files: dict[int, InBucket | InParts] = {}
         self._numbers = count(FIRST_NUMBER)
         self._lock = Lock()  # of the cache and the open files; never held during a request
-        self._stop = Event()
 
     @property
     def kept_bytes(self) -> int:
