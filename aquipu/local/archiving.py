@@ -56,6 +56,7 @@ class _EngineLog(Log):
 
     def __init__(self, engine: ArchivedEngine) -> None:
         self._engine = engine
+        self._synced = 0  # one past the last record that a sync of ours has covered
 
     @property
     def store_id(self) -> bytes:
@@ -66,14 +67,24 @@ class _EngineLog(Log):
         return self._engine.next_sequence
 
     def look(self) -> Snapshot:
-        """Return what may be seen, synced; a sync that has failed is an error for good."""
+        """Return what may be seen, synced.
+
+        A sync that has failed, here or of the worker, is never made up for: what was not on the
+        disk by then is not seen.
+        """
         view = self._engine.published()
         active = view.segments[-1]
-        if view.stop > max(self._engine.synced_sequence, active.first_sequence):
-            disk = view.disk
-            with translate_os_errors(active.path, "sync"), suppress(FileNotFoundError):
-                with opened(disk, active.path) as descriptor:
-                    disk.sync(descriptor)
+        safe = max(self._engine.synced_sequence, active.first_sequence, self._synced)
+        if view.stop <= safe:
+            # also when less may be seen, because the store has failed: it was acknowledged
+            return view._replace(stop=max(view.stop, self._synced))
+        disk = view.disk
+        with translate_os_errors(active.path, "sync"), suppress(FileNotFoundError):
+            with opened(disk, active.path) as descriptor:
+                disk.sync(descriptor)
+        if self._engine.is_doubtful:  # looked at behind the sync
+            return view._replace(stop=safe)
+        self._synced = view.stop
         return view
 
     def history(self) -> History | None:
@@ -121,6 +132,11 @@ class ArchivedEngine(LocalEngine):
     def history(self) -> History | None:
         """The generations of the store."""
         return self._generations.history
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a sync of the worker has failed, or may be failing just now."""
+        return self._journal.is_doubtful
 
     # on the thread that carries
 

@@ -7,8 +7,10 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from errno import EIO
 from pathlib import Path
 from random import Random
+from time import sleep
 from typing import Any
 
 import pytest
@@ -18,20 +20,25 @@ from aquipu import (
     ArchiveRefusedError,
     ArchiveTakenError,
     ArchiveUnavailableError,
+    OsManaged,
     PositionLostError,
     Reader,
     Retention,
     Stage,
     Store,
     StoreClosedError,
+    StoreFailedError,
 )
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import NoArchiveError
 from aquipu.archive.fetch import read_state
 from aquipu.archive.restore import Until
+from aquipu.local.archiving import ArchivedEngine
+from aquipu.local.write.journal import Journal
 from tests.archive.faulty import FaultyBucket, MemoryBucket
 from tests.archive.made import URL, archived, impatient, restored
-from tests.support import data_in
+from tests.disk import FailingDisk
+from tests.support import data_in, engine_of
 
 SECONDS = 20.0
 """For what takes a moment."""
@@ -353,3 +360,46 @@ def test_errors_can_be_pickled() -> None:
     """Each error of an archive can be sent to another process."""
     error = pickle.loads(pickle.dumps(NoArchiveError(URL, "it is empty")))
     assert (error.url, error.reason) == (URL, "it is empty")
+
+
+def wait_for_failure(journal: Journal) -> None:
+    """Wait until the worker has noted it, on the thread of the loop, which hears nothing of it."""
+    while journal.failure is None:
+        sleep(0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("when", ["is under way", "has failed"])
+async def test_a_sync_of_the_writer_that_fails(tmp_path: Path, when: str) -> None:
+    """What it may have lost is not archived, though a second sync of the same file goes well.
+
+    Neither while the first one is under way, nor after that before the event loop has heard of it.
+    """
+    disk, objects = FailingDisk(), MemoryBucket()
+    archive = Kept(objects)
+    path = tmp_path / "store"
+    store = await Store.open(path, archive=archive, disk=disk, sync_policy=OsManaged())
+    engine = engine_of(store)
+    assert isinstance(engine, ArchivedEngine)
+    log = engine._uploader._log
+    await reached(store, (await store.append(b"kept")).sequence)
+    carrier = disk.hold("open", of=".segment")
+    await store.append(b"lost")
+    await until(carrier.reached.is_set)
+    disk.fail("sync", EIO)
+    worker = disk.hold("sync")
+    syncing = asyncio.create_task(store.sync())
+    await until(worker.reached.is_set)
+    if when == "has failed":
+        worker.released.set()
+        wait_for_failure(engine._journal)
+    assert log.look().stop == 1
+    worker.released.set()
+    carrier.released.set()
+    with pytest.raises(StoreFailedError):
+        await syncing
+    assert log.look().stop == 1
+    with pytest.raises(StoreFailedError):
+        await store.aclose()
+    assert store.statistics().archived_sequence == 1
+    assert read_state(Bucket(URL, objects)).head.next_sequence == 1

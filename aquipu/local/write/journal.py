@@ -118,6 +118,11 @@ class Journal:
         return self.synced_sequence < self.next_sequence and self.failure is None
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether a sync has failed, or may be failing just now: see `LogFiles`."""
+        return self._files.is_doubtful
+
+    @property
     def disk_bytes(self) -> int:
         """Bytes of the segment files; from any thread."""
         return self._files.bytes
@@ -160,10 +165,7 @@ class Journal:
         return Prepared(frame, len(commit.payloads), time, commit.sync)
 
     def write(self, prepared: Prepared) -> CommitResult:
-        """Write a commit, and sync it if it owes that.
-
-        Raises StoreFullError or StoreFailedError.
-        """
+        """Write a commit, synced if it owes that. Raises StoreFullError or StoreFailedError."""
         self._files.refuse_if_failed()
         if prepared.frame is not None:
             try:
@@ -368,10 +370,7 @@ class Journal:
     # the end
 
     def close(self) -> CommitResult:
-        """Sync everything, prove it with a mark, and close the file.
-
-        Raises StoreFailedError.
-        """
+        """Sync everything, prove it with a mark, and close the file. Raises StoreFailedError."""
         try:
             self._files.refuse_if_failed()
             self._files.check_place(whole=True)

@@ -65,6 +65,15 @@ class LogFiles:
         """Size of the segment files in bytes; from any thread."""
         return self.sealed.bytes + self.active.size
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a sync has failed, or may be failing just now; from any thread.
+
+        The system tells the first who asks of lost pages, and nobody after that: so while this
+        holds, a sync by anyone else proves nothing.
+        """
+        return self.active.is_syncing or self.failure is not None
+
     def seal_age(self) -> int:
         """Return when the newest record of the segment that is being sealed was there, at last."""
         now = elapsed_ns()

@@ -86,7 +86,8 @@ class SegmentWriter:
     """The segment that is being written.
 
     ``dirty`` says whether it holds anything that no sync has covered, ``size`` how many bytes the
-    file has, and ``sync_time`` how many nanoseconds its last sync took.
+    file has, and ``sync_time`` how many nanoseconds its last sync took. ``is_syncing``, from any
+    thread: a sync is under way, or has failed.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class SegmentWriter:
         self.seed = header.seed
         """Seed of the checksums of its frames."""
         self.contents = contents
-        self.dirty = False
+        self.dirty = self.is_syncing = False
         self._disk = disk
         self._descriptor = descriptor
         self.size = size  # zeros between the end of the frames and here
@@ -156,7 +157,9 @@ class SegmentWriter:
 
     def _write_synced(self, buffers: Sequence[bytes], offset: int) -> bool:
         begun = monotonic_ns()
+        self.is_syncing = True
         done = self._disk.write_synced(self._descriptor, buffers, offset)
+        self.is_syncing = False
         self.sync_time = monotonic_ns() - begun
         return done
 
@@ -179,7 +182,9 @@ class SegmentWriter:
     def sync(self) -> None:
         """Make everything written so far durable."""
         begun = monotonic_ns()
+        self.is_syncing = True
         sync(self._disk, self._descriptor)
+        self.is_syncing = False
         self.sync_time = monotonic_ns() - begun
         self.dirty = False
 
