@@ -5,9 +5,18 @@ from __future__ import annotations
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
 from aquipu.archive.fetch import State, fetch_sealed, read_piece
-from aquipu.archive.format.entry import Place
+from aquipu.archive.format.entry import EntryKind, Head, Piece
 from aquipu.archive.format.pieces import Part, header_in, last_record, part_of
-from aquipu.archive.format.plan import Local, Refused, apart, step
+from aquipu.archive.format.plan import (
+    PART_BYTES_MAX,
+    Local,
+    Refused,
+    apart,
+    fold,
+    grown,
+    step,
+    young_end,
+)
 from aquipu.errors import CorruptionError
 from aquipu.local.disk.disk import opened
 from aquipu.local.disk.os_errors import translate_os_errors
@@ -48,8 +57,7 @@ def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
 
 def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) -> bool:
     """Return whether the last archived record stands in the log."""
-    head = state.head
-    header, frame = _header_and_frame(view, segment, head.last)
+    head, header = state.head, header_of(view, segment)
     if head.last is None:
         return not state.segments or header.link == state.segments[-1].link
     if header.plain_bytes or head.header().plain_bytes:  # one was compressed: its frames are others
@@ -57,20 +65,10 @@ def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) 
         piece = head.young[-1]
         body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
         return find(seen) == last_record(bucket.url, head.header(), begin, body)
+    frame = read(view, segment.path, head.last.offset, HEADER_BYTES)
     found = header_at(frame, 0, header.seed)
     same = found is not None and found.check == head.last.check
     return same and header.encode() == head.active
-
-
-def _header_and_frame(
-    view: Snapshot, segment: SegmentRef, last: Place | None
-) -> tuple[SegmentHeader, bytes]:
-    """Return the header of a segment's file, and that of a frame in this very file."""
-    disk, path = view.disk, segment.path
-    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
-        header = disk.read(descriptor, SEGMENT_HEADER_BYTES, 0)
-        frame = b"" if last is None else disk.read(descriptor, HEADER_BYTES, last.offset)
-    return header_in(path, segment.header, header), frame
 
 
 def header_of(view: Snapshot, segment: SegmentRef) -> SegmentHeader:
@@ -87,6 +85,41 @@ def read(view: Snapshot, path: str, offset: int = 0, size: int | None = None) ->
         return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
 
 
+def next_young(view: Snapshot, head: Head) -> tuple[Head, memoryview] | None:
+    """Return the entry of the next young part, of which ``head`` is begun, and its bytes.
+
+    None: the file was replaced meanwhile. Raises as `part_in`.
+    """
+    segment, stop = view.holding(head.base)
+    header = header_of(view, segment)
+    begin, folded = young_end(head), 0
+    most: int | None = PART_BYTES_MAX
+    if head.young and header.encode() != head.active:  # it was compressed: put it anew
+        begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
+    try:
+        part = part_in(view, segment, header, begin, stop, most)
+    except CorruptionError:
+        if header_of(view, segment) == header:
+            raise
+        return None  # it was replaced just now
+    if most is not None:
+        folded = fold([piece.size for piece in head.young], len(part.data))
+    if folded and most is not None:
+        first = head.young[-folded]
+        before = read(view, segment.path, first.offset, begin[1] - first.offset)
+        part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
+        begin = first.first_sequence, first.offset
+    piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
+    said = head._replace(
+        kind=EntryKind.YOUNG,
+        next_sequence=part.stop,
+        young=grown(head, piece, folded),
+        active=header.encode(),
+        last=part.last or head.last,
+    )
+    return said, part.data
+
+
 def part_in(
     view: Snapshot,
     segment: SegmentRef,
@@ -97,23 +130,19 @@ def part_in(
 ) -> Part:
     """Read the next frames of a segment: at most about so many bytes, or one; None: all.
 
-    Raises CorruptionError, also when the file has another header by now: it was replaced;
-    UnsupportedFormatError and StoreUnavailableError.
+    Raises CorruptionError, UnsupportedFormatError and StoreUnavailableError.
     """
-    disk, path, size = view.disk, segment.path, _READ_BYTES
+    size = _READ_BYTES
     if segment.growing is not None:
         _, offset = segment.place_in(segment.growing, stop)
         wanted = offset + INDEX_STRIDE - begin[1]
         size = max(size, wanted if most is None else min(wanted, most))
-    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
-        if disk.read(descriptor, SEGMENT_HEADER_BYTES, 0) != header.encode():
-            raise CorruptionError(path, 0, "the header of the segment is another")
-        while True:
-            data = disk.read(descriptor, size, begin[1])
-            part = part_of(path, header, begin, data, stop)
-            if part.stop >= stop or (part.data and most is not None and size >= most):
-                return part
-            if len(data) < size:
-                end = begin[1] + len(part.data)
-                raise CorruptionError(path, end, "the frames end too early")
-            size *= 4
+    while True:
+        data = read(view, segment.path, begin[1], size)
+        part = part_of(segment.path, header, begin, data, stop)
+        if part.stop >= stop or (part.data and most is not None and size >= most):
+            return part
+        if len(data) < size:
+            end = begin[1] + len(part.data)
+            raise CorruptionError(segment.path, end, "the frames end too early")
+        size *= 4

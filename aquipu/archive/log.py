@@ -8,10 +8,15 @@ from hashlib import sha256
 from time import sleep
 from typing import Protocol
 
-from aquipu.errors import CorruptionError, RecordNotWrittenError
+from aquipu.errors import (
+    CorruptionError,
+    RecordNotWrittenError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import reported
-from aquipu.local.disk.os_errors import translate_os_errors
+from aquipu.local.disk.os_errors import is_passing, translate_os_errors
 from aquipu.local.format.history import History
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot
@@ -34,7 +39,10 @@ class Log(Protocol):
         """One past the last acknowledged record."""
 
     def look(self) -> Snapshot:
-        """Return what may be seen of it now, and is on the disk."""
+        """Return what may be seen of it now, and is on the disk.
+
+        What goes wrong with making it durable is a StoreUnavailableError for `SYNC`.
+        """
 
     def history(self) -> History | None:
         """Return the generations of the store; None when they are not known."""
@@ -62,6 +70,22 @@ def bookmarks_of(disk: Disk, path: str) -> dict[str, bytes]:
     with translate_os_errors(path, "read the holds and cursors of"):
         found = encoded_bookmarks(disk, path)
     return {name: data for name, data in found.items() if not _OF_ARCHIVE.fullmatch(name)}
+
+
+SYNC = "sync"
+"""How a StoreUnavailableError calls making a log durable."""
+
+
+def may_pass(error: StoreUnavailableError | StoreFullError) -> bool:
+    """Return whether a log that could not be read, or took no hold, is to be tried again.
+
+    Not after a sync that has failed, since the next one would say that all is well, and not where
+    it is no error of the system: the log is not there any more.
+    """
+    cause = error.__cause__
+    if isinstance(error, StoreFullError):
+        return True
+    return isinstance(cause, OSError) and (error.action != SYNC or is_passing(cause))
 
 
 class CatalogLog(Log):

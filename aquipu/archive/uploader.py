@@ -13,14 +13,13 @@ from threading import Event, Timer
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
-from aquipu.archive.agreement import check_same, header_of, part_in, read, sealed_in
+from aquipu.archive.agreement import check_same, next_young, read, sealed_in
 from aquipu.archive.bucket import Bucket, Different, Doubt, insist
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
 from aquipu.archive.fetch import State
 from aquipu.archive.format.entry import (
     EntryKind,
     Head,
-    Piece,
     Segment,
     encode_bookmarks,
     encode_list,
@@ -28,30 +27,26 @@ from aquipu.archive.format.entry import (
 from aquipu.archive.format.keys import Kind, ObjectKey
 from aquipu.archive.format.pieces import check_segment, described, frames_in, header_in
 from aquipu.archive.format.plan import (
-    PART_BYTES_MAX,
     Refused,
     Step,
-    fold,
-    grown,
     step,
-    young_end,
 )
 from aquipu.archive.line import Line, Overtaken, claim
-from aquipu.archive.log import Log, hold_name
+from aquipu.archive.log import Log, hold_name, may_pass
 from aquipu.errors import (
     AquipuError,
-    CorruptionError,
     RecordPurgedError,
+    StoreFullError,
     StoreUnavailableError,
 )
 from aquipu.local.backup.pace import Pace, Stopped
 from aquipu.local.compress.blocks import compressed
 from aquipu.local.format.names import relations_name
-from aquipu.local.format.segment import SEGMENT_HEADER_BYTES, SegmentHeader
+from aquipu.local.format.segment import SegmentHeader
 from aquipu.local.read.snapshot import Snapshot
 
 _PAUSE = 0.1  # seconds
-_READS = 3  # how often the log is looked at anew when a purge was quicker
+_BLOCKED_PAUSE = 1.0  # seconds until a log is tried again that could not be read
 _BOOKMARKS_SECONDS = 10.0
 """Between two looks at the holds and cursors."""
 _LATE_TABLES = 8  # segments whose label index is looked for after they were archived
@@ -68,6 +63,8 @@ class Progress(NamedTuple):
     """Time by the monotonic clock: what was acknowledged by then is archived."""
     trouble: str | None = None
     """Why the last request came to nothing; None: it did not."""
+    blocked: str | None = None
+    """Why the log could not be read, or no hold be set; None: all went well."""
     ended: AquipuError | None = None
     """What has ended it; None: it goes on."""
 
@@ -114,14 +111,20 @@ class Uploader:
         self.progress = Progress(covered=monotonic())
 
     def follow(self) -> None:
-        """Archive what there is, and what comes, until it is told to end; raise as `catch_up`."""
+        """Archive what there is, and what comes, until it is told to end.
+
+        A log that cannot be read for a while, or takes no hold, is tried again. Raises what
+        `catch_up` raises.
+        """
         try:
             while True:
                 began, is_last = monotonic(), self._is_last
-                self._catch_up(is_last)
-                if is_last:
+                if not self._caught_up(is_last):
+                    self._stop.wait(min(self._interval, _BLOCKED_PAUSE))
+                elif is_last:
                     return
-                self._wake.wait(max(began + self._interval - monotonic(), 0))
+                else:
+                    self._wake.wait(max(began + self._interval - monotonic(), 0))
                 if self._stop.is_set():
                     return
         except Stopped:
@@ -153,6 +156,19 @@ class Uploader:
         """
         self._catch_up(True)
         return self.progress.next_sequence
+
+    def _caught_up(self, is_last: bool) -> bool:
+        """Archive what there is now; False when the log is in the way just now."""
+        try:
+            self._catch_up(is_last)
+        except (StoreUnavailableError, StoreFullError) as error:
+            if not may_pass(error):
+                raise
+            doing = error.action if isinstance(error, StoreUnavailableError) else "set a hold in"
+            self._tell(blocked=f"cannot {doing} {error.path}: {error.reason}")
+            return False
+        self._tell(blocked=None)
+        return True
 
     def _catch_up(self, is_last: bool) -> None:
         while True:
@@ -341,32 +357,10 @@ class Uploader:
 
     def _put_young(self, line: Line, view: Snapshot) -> None:
         head = self._next_head(line)
-        segment, stop = view.holding(head.base)
-        header = header_of(view, segment)
-        begin, folded = young_end(head), 0
-        most: int | None = PART_BYTES_MAX
-        if head.young and header.encode() != head.active:  # it was compressed: put it anew
-            begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
-        try:
-            part = part_in(view, segment, header, begin, stop, most)
-            if most is not None:
-                folded = fold([piece.size for piece in head.young], len(part.data))
-            if folded and most is not None:
-                begin = head.young[-folded].first_sequence, head.young[-folded].offset
-                part = part_in(view, segment, header, begin, part.stop, None)
-        except CorruptionError:
-            if header_of(view, segment) == header:
-                raise
-            return  # it was replaced just now: the next step looks again
-        piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
-        said = head._replace(
-            kind=EntryKind.YOUNG,
-            next_sequence=part.stop,
-            young=grown(head, piece, folded),
-            active=header.encode(),
-            last=part.last or head.last,
-        )
-        self._insist(lambda: line.put(said, part.data))
+        young = next_young(view, head)
+        if young is not None:  # else the next step looks again
+            said, data = young
+            self._insist(lambda: line.put(said, data))
 
     def _put_object(self, key: ObjectKey, data: bytes) -> None:
         def put() -> None:

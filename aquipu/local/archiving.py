@@ -21,7 +21,7 @@ from typing import Any
 from aquipu.archive.archive import Archive
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveError
-from aquipu.archive.log import Log, bookmarks_of
+from aquipu.archive.log import SYNC, Log, bookmarks_of
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.joined import Joined, JoinedReader
 from aquipu.archive.read.log import ArchivedLog
@@ -46,7 +46,7 @@ from aquipu.statistics import Archived, Measured
 
 _LAST_SECONDS = 5.0
 """Seconds that a store that is being closed waits for what has come last to be archived."""
-_TROUBLE = "archive"
+_TROUBLE, _BLOCKED = "archive", "archive: the store"
 
 _log = getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _EngineLog(Log):
             # also when less may be seen, because the store has failed: it was acknowledged
             return view._replace(stop=max(view.stop, self._synced))
         disk = view.disk
-        with translate_os_errors(active.path, "sync"), suppress(FileNotFoundError):
+        with translate_os_errors(active.path, SYNC), suppress(FileNotFoundError):
             with opened(disk, active.path) as descriptor:
                 disk.sync(descriptor)
         if self._engine.is_doubtful:  # looked at behind the sync
@@ -151,6 +151,7 @@ class ArchivedEngine(LocalEngine):
             self._call(self._carried)
 
     def _stopped(self, error: AquipuError) -> None:
+        self._journal.troubles.end(_BLOCKED)
         _log.error("%s: the archive has stopped: %s", self.path, error)
         self._journal.troubles.begin(_TROUBLE, f"the archive has stopped: {error}")
         self._call(partial(self._end, error))
@@ -158,16 +159,19 @@ class ArchivedEngine(LocalEngine):
     def _told(self, progress: Progress) -> None:
         if progress.ended is not None:
             return
-        troubles = self._journal.troubles
-        if progress.trouble is None:
-            troubles.end(_TROUBLE)
-        elif troubles.begin(_TROUBLE, f"the archive does not answer: {progress.trouble}"):
-            _log.warning(
-                "%s: the archive does not answer: %s; nothing waits for it, and it is asked again",
-                self.path,
-                progress.trouble,
-            )
+        self._note(_TROUBLE, "the archive does not answer", progress.trouble)
+        self._note(_BLOCKED, "the archive has to wait", progress.blocked)
         self._call(partial(self._archived.advance, progress.next_sequence))
+
+    def _note(self, cause: str, what: str, reason: str | None) -> None:
+        """Have health say what is in the way of the archive, or that it is not any more."""
+        troubles = self._journal.troubles
+        if reason is None:
+            troubles.end(cause)
+        elif troubles.begin(cause, f"{what}: {reason}"):
+            _log.warning(
+                "%s: %s: %s; nothing waits for it, and it is tried again", self.path, what, reason
+            )
 
     def _call(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop was closed under the store

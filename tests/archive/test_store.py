@@ -7,7 +7,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from errno import EIO
+from errno import EINTR, EIO, EMFILE, ENOMEM, ENOSPC
+from os import strerror
 from pathlib import Path
 from random import Random
 from time import sleep
@@ -28,6 +29,7 @@ from aquipu import (
     Store,
     StoreClosedError,
     StoreFailedError,
+    StoreUnavailableError,
 )
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import NoArchiveError
@@ -403,3 +405,74 @@ async def test_a_sync_of_the_writer_that_fails(tmp_path: Path, when: str) -> Non
         await store.aclose()
     assert store.statistics().archived_sequence == 1
     assert read_state(Bucket(URL, objects)).head.next_sequence == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "error"), [("open", EMFILE), ("open", ENOMEM), ("read", EIO), ("sync", EINTR)]
+)
+async def test_a_passing_error_of_the_disk(tmp_path: Path, method: str, error: int) -> None:
+    """The archive waits, and health says why; then it goes on, and health is well again."""
+    disk = FailingDisk()
+    path, archive = tmp_path / "store", Kept(MemoryBucket())
+    async with Store.open(path, archive=archive, disk=disk, sync_policy=OsManaged()) as store:
+        await reached(store, (await store.append(b"record")).sequence)
+        disk.fail(method, error, forever=True, of=".segment")
+        receipt = await store.append(b"another")
+        waiting = asyncio.create_task(reached(store, receipt.sequence))
+        await until(lambda: store.health().state != "ok")
+        (reason,) = store.health().reasons
+        assert reason.startswith("the archive has to wait: cannot ")
+        assert strerror(error) in reason
+        disk.mend()
+        await waiting
+        await until(lambda: store.health().state == "ok")
+
+
+@pytest.mark.asyncio
+async def test_no_space_for_the_hold(tmp_path: Path) -> None:
+    """The archive waits for that, too: nothing is put that might be purged before it is there."""
+    disk, objects = FailingDisk(), MemoryBucket()
+    path, archive = tmp_path / "store", Kept(objects, hold=True)
+    disk.fail("rename", ENOSPC, forever=True, of=".hold")
+    async with Store.open(path, archive=archive, disk=disk) as store:
+        receipt = await store.append(b"record")
+        await until(lambda: store.health().state != "ok")
+        (reason,) = store.health().reasons
+        assert reason.startswith(f"the archive has to wait: cannot set a hold in {path}: ")
+        assert objects.objects == {}
+        disk.mend()
+        await reached(store, receipt.sequence)
+        await until(lambda: store.health().state == "ok")
+
+
+@pytest.mark.asyncio
+async def test_closed_while_the_store_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing ends after a moment."""
+    monkeypatch.setattr("aquipu.local.archiving._LAST_SECONDS", 0.01)
+    disk = FailingDisk()
+    path, archive = tmp_path / "store", Kept(MemoryBucket())
+    store = await Store.open(path, archive=archive, disk=disk)
+    disk.fail("read", EIO, forever=True, of=".segment")
+    await store.append(b"record")
+    await until(lambda: store.health().state != "ok")
+    async with asyncio.timeout(SECONDS):
+        await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_sync_of_the_archive_that_fails(tmp_path: Path) -> None:
+    """It is the end: the next sync would say that all is well, whatever was lost."""
+    disk, objects = FailingDisk(), MemoryBucket()
+    path, archive = tmp_path / "store", Kept(objects)
+    async with Store.open(path, archive=archive, disk=disk, sync_policy=OsManaged()) as store:
+        await reached(store, (await store.append(b"record")).sequence)
+        disk.fail("sync", EIO, of=".segment")
+        receipt = await store.append(b"another")
+        with pytest.raises(StoreUnavailableError, match="cannot sync"):
+            await reached(store, receipt.sequence)
+        (reason,) = store.health().reasons
+        assert reason.startswith("the archive has stopped: cannot sync")
+        assert read_state(Bucket(URL, objects)).head.next_sequence == 1

@@ -155,17 +155,21 @@ def writer_here() -> str:
 
 
 class _Teller:
-    """Says on standard error when the object store goes away, and when it comes back."""
+    """Says on standard error what is in the way of the archive, and when it is not any more."""
 
     def __init__(self) -> None:
-        self._trouble: str | None = None
+        self._before = Progress()
 
     def __call__(self, progress: Progress) -> None:
-        before, self._trouble = self._trouble, progress.trouble
-        if progress.trouble is not None and before is None:
+        before, self._before = self._before, progress
+        if progress.trouble is not None and before.trouble is None:
             say(f"aquipu: the archive does not answer: {progress.trouble}; it is asked again")
-        elif progress.trouble is None and before is not None:
+        elif progress.trouble is None and before.trouble is not None:
             say("aquipu: the archive answers again")
+        if progress.blocked is not None and before.blocked is None:
+            say(f"aquipu: the archive has to wait: {progress.blocked}; it is tried again")
+        elif progress.blocked is None and before.blocked is not None:
+            say("aquipu: the archive goes on")
 
 
 # check
