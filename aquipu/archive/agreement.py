@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.errors import ArchiveRefusedError
 from aquipu.archive.fetch import State, fetch_sealed, read_piece
@@ -18,7 +22,7 @@ from aquipu.archive.format.plan import (
     young_end,
 )
 from aquipu.errors import CorruptionError
-from aquipu.local.disk.disk import opened
+from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.frame import HEADER_BYTES, header_at
 from aquipu.local.format.segment import INDEX_STRIDE, SEGMENT_HEADER_BYTES, SegmentHeader
@@ -57,7 +61,14 @@ def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
 
 def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) -> bool:
     """Return whether the last archived record stands in the log."""
-    head, header = state.head, header_of(view, segment)
+    with opened_in(view, segment.path) as file:
+        return _holds(bucket, state, view, file, file.header(segment.header))
+
+
+def _holds(
+    bucket: Bucket, state: State, view: Snapshot, file: OpenFile, header: SegmentHeader
+) -> bool:
+    head = state.head
     if head.last is None:
         return not state.segments or header.link == state.segments[-1].link
     if header.plain_bytes or head.header().plain_bytes:  # one was compressed: its frames are others
@@ -65,50 +76,64 @@ def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) 
         piece = head.young[-1]
         body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
         return find(seen) == last_record(bucket.url, head.header(), begin, body)
-    frame = read(view, segment.path, head.last.offset, HEADER_BYTES)
+    frame = file.read(head.last.offset, HEADER_BYTES)
     found = header_at(frame, 0, header.seed)
     same = found is not None and found.check == head.last.check
     return same and header.encode() == head.active
 
 
-def header_of(view: Snapshot, segment: SegmentRef) -> SegmentHeader:
-    """Return the header of a segment's file, as it is now. Raises what `header_in` raises."""
-    return header_in(
-        segment.path, segment.header, read(view, segment.path, 0, SEGMENT_HEADER_BYTES)
-    )
+class OpenFile(NamedTuple):
+    """A file of the log that is open: the same one, whatever takes its name meanwhile."""
+
+    disk: Disk
+    path: str
+    descriptor: int
+
+    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+        """Return bytes of it: so many, or all. Raises StoreUnavailableError."""
+        with translate_os_errors(self.path, "read"):
+            whole = self.disk.size(self.descriptor) if size is None else size
+            return self.disk.read(self.descriptor, whole, offset)
+
+    def header(self, like: SegmentHeader) -> SegmentHeader:
+        """Return the header of a segment. Raises what `header_in` raises."""
+        return header_in(self.path, like, self.read(0, SEGMENT_HEADER_BYTES))
 
 
-def read(view: Snapshot, path: str, offset: int = 0, size: int | None = None) -> bytes:
-    """Return bytes of a file of the log: so many, or all. Raises StoreUnavailableError."""
-    disk = view.disk
-    with translate_os_errors(path, "read"), opened(disk, path) as descriptor:
-        return disk.read(descriptor, disk.size(descriptor) if size is None else size, offset)
+@contextmanager
+def opened_in(view: Snapshot, path: str) -> Iterator[OpenFile]:
+    """Open a file of the log. Raises StoreUnavailableError."""
+    with translate_os_errors(path, "read"), opened(view.disk, path) as descriptor:
+        yield OpenFile(view.disk, path, descriptor)
 
 
-def next_young(view: Snapshot, head: Head) -> tuple[Head, memoryview] | None:
+def read(view: Snapshot, path: str) -> bytes:
+    """Return the bytes of a file of the log. Raises StoreUnavailableError."""
+    with opened_in(view, path) as file:
+        return file.read()
+
+
+def next_young(view: Snapshot, head: Head) -> tuple[Head, memoryview]:
     """Return the entry of the next young part, of which ``head`` is begun, and its bytes.
 
-    None: the file was replaced meanwhile. Raises as `part_in`.
+    All of it is read from one file, which may be replaced by a compressed one meanwhile. Raises as
+    `part_in`.
     """
     segment, stop = view.holding(head.base)
-    header = header_of(view, segment)
     begin, folded = young_end(head), 0
     most: int | None = PART_BYTES_MAX
-    if head.young and header.encode() != head.active:  # it was compressed: put it anew
-        begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
-    try:
-        part = part_in(view, segment, header, begin, stop, most)
-    except CorruptionError:
-        if header_of(view, segment) == header:
-            raise
-        return None  # it was replaced just now
-    if most is not None:
-        folded = fold([piece.size for piece in head.young], len(part.data))
-    if folded and most is not None:
-        first = head.young[-folded]
-        before = read(view, segment.path, first.offset, begin[1] - first.offset)
-        part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
-        begin = first.first_sequence, first.offset
+    with opened_in(view, segment.path) as file:
+        header = file.header(segment.header)
+        if head.young and header.encode() != head.active:  # it was compressed: put it anew
+            begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
+        part = part_in(file, segment, header, begin, stop, most)
+        if most is not None:
+            folded = fold([piece.size for piece in head.young], len(part.data))
+        if folded and most is not None:
+            first = head.young[-folded]
+            before = file.read(first.offset, begin[1] - first.offset)
+            part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
+            begin = first.first_sequence, first.offset
     piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
     said = head._replace(
         kind=EntryKind.YOUNG,
@@ -121,7 +146,7 @@ def next_young(view: Snapshot, head: Head) -> tuple[Head, memoryview] | None:
 
 
 def part_in(
-    view: Snapshot,
+    file: OpenFile,
     segment: SegmentRef,
     header: SegmentHeader,
     begin: tuple[int, int],
@@ -138,7 +163,7 @@ def part_in(
         wanted = offset + INDEX_STRIDE - begin[1]
         size = max(size, wanted if most is None else min(wanted, most))
     while True:
-        data = read(view, segment.path, begin[1], size)
+        data = file.read(begin[1], size)
         part = part_of(segment.path, header, begin, data, stop)
         if part.stop >= stop or (part.data and most is not None and size >= most):
             return part

@@ -357,10 +357,8 @@ class Uploader:
 
     def _put_young(self, line: Line, view: Snapshot) -> None:
         head = self._next_head(line)
-        young = next_young(view, head)
-        if young is not None:  # else the next step looks again
-            said, data = young
-            self._insist(lambda: line.put(said, data))
+        said, data = next_young(view, head)
+        self._insist(lambda: line.put(said, data))
 
     def _put_object(self, key: ObjectKey, data: bytes) -> None:
         def put() -> None:
