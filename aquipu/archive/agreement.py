@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -47,39 +47,61 @@ def sealed_in(view: Snapshot) -> list[Local]:
 def check_same(bucket: Bucket, state: State, view: Snapshot) -> None:
     """Raise ArchiveRefusedError for an archive that is not of this log, as far as it reaches."""
     base = state.head.base
-    try:
+    with _refusing(bucket):
         step(state.head, sealed_in(view), view.stop)
         if view.segments[0].first_sequence > base:
             fetch_sealed(bucket, state.head, view.segments[0].header)
             return
         segment = next(one for one in view.segments if one.first_sequence == base)
-        if not _is_same(bucket, state, view, segment):
-            raise Refused(apart(base))
+        with opened_in(view, segment.path) as file:
+            _check_holds(bucket, state, view, file.header(segment.header), file.read)
+
+
+@contextmanager
+def _refusing(bucket: Bucket) -> Iterator[None]:
+    try:
+        yield
     except Refused as refused:
         raise ArchiveRefusedError(bucket.url, str(refused)) from None
 
 
-def _is_same(bucket: Bucket, state: State, view: Snapshot, segment: SegmentRef) -> bool:
-    """Return whether the last archived record stands in the log."""
-    with opened_in(view, segment.path) as file:
-        return _holds(bucket, state, view, file, file.header(segment.header))
+def _check_holds(
+    bucket: Bucket,
+    state: State,
+    view: Snapshot,
+    header: SegmentHeader,
+    read_at: Callable[[int, int], bytes],
+) -> None:
+    """Raise Refused unless the last archived record stands in the segment with this header.
+
+    Or, before the first record of it, unless the segment follows the last one that is archived.
+    ``read_at`` returns so many of its bytes at an offset.
+    """
+    if not _holds(bucket, state, view, header, read_at):
+        raise Refused(apart(state.head.base))
 
 
 def _holds(
-    bucket: Bucket, state: State, view: Snapshot, file: OpenFile, header: SegmentHeader
+    bucket: Bucket,
+    state: State,
+    view: Snapshot,
+    header: SegmentHeader,
+    read_at: Callable[[int, int], bytes],
 ) -> bool:
     head = state.head
     if head.last is None:
         return not state.segments or header.link == state.segments[-1].link
-    if header.plain_bytes or head.header().plain_bytes:  # one was compressed: its frames are others
-        seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
-        piece = head.young[-1]
-        body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
-        return find(seen) == last_record(bucket.url, head.header(), begin, body)
-    frame = file.read(head.last.offset, HEADER_BYTES)
-    found = header_at(frame, 0, header.seed)
-    same = found is not None and found.check == head.last.check
-    return same and header.encode() == head.active
+    if header.encode() == head.active:
+        found = header_at(read_at(head.last.offset, HEADER_BYTES), 0, header.seed)
+        if found is not None and found.check == head.last.check:
+            return True
+    if not (header.plain_bytes or head.header().plain_bytes):
+        return False
+    # one was compressed, or each by itself: frames are others
+    seen = view._replace(start=head.next_sequence - 1, stop=head.next_sequence)
+    piece = head.young[-1]
+    body, begin = read_piece(bucket, piece), (piece.first_sequence, piece.offset)
+    return find(seen) == last_record(bucket.url, head.header(), begin, body)
 
 
 class OpenFile(NamedTuple):
@@ -113,27 +135,43 @@ def read(view: Snapshot, path: str) -> bytes:
         return file.read()
 
 
-def next_young(view: Snapshot, head: Head) -> tuple[Head, memoryview]:
-    """Return the entry of the next young part, of which ``head`` is begun, and its bytes.
+def whole_segment(bucket: Bucket, state: State, view: Snapshot) -> tuple[str, SegmentHeader, bytes]:
+    """Return the path, the header and the bytes of the segment that is archived next, as a whole.
+
+    Raises ArchiveRefusedError when it does not hold what is archived of it already: another log has
+    taken its place. And CorruptionError, UnsupportedFormatError, StoreUnavailableError, and what a
+    bucket raises.
+    """
+    segment, _ = view.holding(state.head.base)
+    data = read(view, segment.path)
+    header = header_in(segment.path, segment.header, data)
+    with _refusing(bucket):
+        _check_holds(bucket, state, view, header, lambda at, size: data[at : at + size])
+    return segment.path, header, data
+
+
+def next_young(bucket: Bucket, state: State, view: Snapshot) -> tuple[Head, memoryview]:
+    """Return the entry of the next young part, which the head of ``state`` begins, and its bytes.
 
     All of it is read from one file, which may be replaced by a compressed one meanwhile. Raises as
-    `part_in`.
+    `whole_segment`.
     """
+    head = state.head
     segment, stop = view.holding(head.base)
     begin, folded = young_end(head), 0
     most: int | None = PART_BYTES_MAX
     with opened_in(view, segment.path) as file:
         header = file.header(segment.header)
+        with _refusing(bucket):
+            _check_holds(bucket, state, view, header, file.read)
         if head.young and header.encode() != head.active:  # it was compressed: put it anew
             begin, folded, most = (head.base, SEGMENT_HEADER_BYTES), len(head.young), None
         part = part_in(file, segment, header, begin, stop, most)
         if most is not None:
             folded = fold([piece.size for piece in head.young], len(part.data))
         if folded and most is not None:
-            first = head.young[-folded]
-            before = file.read(first.offset, begin[1] - first.offset)
-            part = part._replace(data=memoryview(before + part.data), start=first.first_sequence)
-            begin = first.first_sequence, first.offset
+            begin = head.young[-folded].first_sequence, head.young[-folded].offset
+            part = part_in(file, segment, header, begin, part.stop, None)
     piece = Piece(head.number, part.start, part.stop, begin[1], len(part.data))
     said = head._replace(
         kind=EntryKind.YOUNG,

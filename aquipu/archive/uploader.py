@@ -13,7 +13,7 @@ from threading import Event, Timer
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
-from aquipu.archive.agreement import check_same, next_young, read, sealed_in
+from aquipu.archive.agreement import check_same, next_young, read, sealed_in, whole_segment
 from aquipu.archive.bucket import Bucket, Different, Doubt, insist
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError
 from aquipu.archive.fetch import State
@@ -25,7 +25,7 @@ from aquipu.archive.format.entry import (
     encode_list,
 )
 from aquipu.archive.format.keys import Kind, ObjectKey
-from aquipu.archive.format.pieces import check_segment, described, frames_in, header_in
+from aquipu.archive.format.pieces import check_segment, described, frames_in
 from aquipu.archive.format.plan import (
     Refused,
     Step,
@@ -266,11 +266,9 @@ class Uploader:
             self._put_own(line, view)
 
     def _put_segment(self, line: Line, view: Snapshot) -> None:
-        head = self._next_head(line)
-        segment, _ = view.holding(head.base)
-        data = read(view, segment.path)
-        header = header_in(segment.path, segment.header, data)
-        self._put_sealed(line, head, view, segment.path, header, data)
+        state = State(self._next_head(line), line.segments)
+        found = self._insist(lambda: whole_segment(self._bucket, state, view))
+        self._put_sealed(line, state.head, view, *found)
 
     def _put_own(self, line: Line, view: Snapshot) -> None:
         """Put the segment of which the archive has all records, and which the log has purged."""
@@ -356,8 +354,8 @@ class Uploader:
         self._bookmarks = found
 
     def _put_young(self, line: Line, view: Snapshot) -> None:
-        head = self._next_head(line)
-        said, data = next_young(view, head)
+        state = State(self._next_head(line), line.segments)
+        said, data = self._insist(lambda: next_young(self._bucket, state, view))
         self._insist(lambda: line.put(said, data))
 
     def _put_object(self, key: ObjectKey, data: bytes) -> None:

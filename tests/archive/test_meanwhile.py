@@ -176,11 +176,11 @@ def test_a_reader_that_has_not_looked_for_long(writer: Writer) -> None:
 def test_a_reader_that_looks_often(writer: Writer) -> None:
     """One request tells that there is nothing new."""
     log = ArchivedLog(ObjectDisk(writer.bucket))
-    before = writer.bucket.requests
+    before = log.disk.bucket.requests
     for _ in range(3):
         writer.clock += 2
         log.look()
-    assert writer.bucket.requests - before == 3
+    assert log.disk.bucket.requests - before == 3
 
 
 def claimed(writer: Writer, name: str, meanwhile: Callable[[], None] = lambda: None) -> Line:
