@@ -42,9 +42,10 @@ class Copied(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A segment of the backup that was being written then, and that the store has purged since.
+    """The last segment of the backup that the store has purged since, and that ended otherwise.
 
-    All its records are there.
+    All its records are there. It was being written then; or it was sealed, and the store, made anew
+    of another copy, has sealed it behind a mark.
     """
 
     first_sequence: int
@@ -106,7 +107,7 @@ def plan(store: Sequence[Held], backup: Sequence[Held], kept_from: int | None) -
 
 
 def _ended(older: Sequence[Held], first: int, begin: Held) -> Ended | None:
-    """Return the last segment that the store has purged since, unless it is sealed.
+    """Return the last segment that the store has purged since, unless it ends as there.
 
     Refuse when the backup lacks any record that the store has purged.
     """
@@ -119,11 +120,9 @@ def _ended(older: Sequence[Held], first: int, begin: Held) -> Ended | None:
     if not older:
         return None
     last = older[-1]
-    if not last.is_sealed:
-        return Ended(last.first_sequence, last.next_sequence, begin.follows)
-    if last.link != begin.follows:
-        raise Refused(apart(last.first_sequence))
-    return None
+    if last.is_sealed and last.link == begin.follows:
+        return None
+    return Ended(last.first_sequence, last.next_sequence, begin.follows)
 
 
 def _is_there(segment: Held, held: Held | None) -> bool:

@@ -31,6 +31,7 @@ from aquipu.local.disk.lock import Lock
 from aquipu.local.format.history import check_survived
 from aquipu.local.format.names import ACKNOWLEDGED, BookmarkKind, relations_name, segment_name
 from aquipu.local.format.progress import Published
+from aquipu.local.format.segment import footer_bytes
 from aquipu.local.retain.bookmarks import read_bookmark, write_bookmark
 from aquipu.local.retain.history import read_history
 from aquipu.local.write.generation import Generations
@@ -202,6 +203,37 @@ def test_a_mark_came_behind_what_the_backup_has(store: Path, place: Path, furthe
     backed_up(store, place)
     check(place, data)
     assert verify_all(Disk(), str(place)).damages == []
+
+
+@pytest.mark.parametrize("further", [0, 4])
+def test_a_segment_was_sealed_in_the_store_behind_a_mark(
+    store: Path, place: Path, further: int
+) -> None:
+    """The store was made anew of a copy that had it open still; no record is missing."""
+    data = grown(store, 3)
+    backed_up(store, place)
+    full = store / segment_name(0)
+    full.write_bytes(full.read_bytes()[: -footer_bytes(full.read_bytes())])
+    (store / segment_name(3)).unlink()
+    rolled(store, before=3)
+    with writing(store) as journal:
+        data += filled(journal, further, first=3)
+    backed_up(store, place)
+    check(place, data)
+    assert verify_all(Disk(), str(place)).damages == []
+
+
+def test_a_purged_segment_that_was_another_one(store: Path, place: Path) -> None:
+    """As many records, and not the same: it is refused, and stays as it is."""
+    older = copy_of(store, "older")
+    grown(store, 3)
+    backed_up(store, place)
+    before = data_in(place)
+    grown(older, 3, first=50)
+    rolled(older, before=3)
+    with pytest.raises(BackupRefusedError, match="segment 0 does not end as it did there"):
+        backed_up(older, place)
+    assert data_in(place) == before
 
 
 def test_a_segment_that_was_compressed_since(store: Path, place: Path) -> None:
