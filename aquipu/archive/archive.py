@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, NoArchiveError
 from aquipu.archive.places.address import checked_url, directory_of
 from aquipu.archive.places.directory import DirectoryStore
-from aquipu.archive.places.hidden import secrets_in
+from aquipu.archive.places.hidden import secrets_in, unusable
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.paths import is_within
@@ -132,6 +132,9 @@ class Archive:
             raise ArchiveUnavailableError(self._url, FORKED)
         _used_by.add(process)
         secrets = secrets_in(self._options, environment())
+        wrong = unusable(self._options, environment())
+        if wrong is not None:
+            raise ArchiveUnavailableError(self._url, wrong)
         try:
             store = from_url(self._url, **self._given())
         except Exception as error:

@@ -23,6 +23,7 @@ from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.places.hidden import hidden
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.durable import OutcomeUnknown
+from aquipu.local.disk.os_errors import is_no_space
 from aquipu.local.disk.system import process_id
 from aquipu.runtime.calls import Left, call_until
 
@@ -205,6 +206,11 @@ class Bucket:
             raise self._translated(unknown.error, Unsynced) from None
         except Exception as error:
             raise self._translated(error, Doubt) from None
+        except BaseException as error:
+            if type(error).__name__ != _PANIC:
+                raise
+            reason = f"it cannot be asked so: {shown(str(error), self._secrets)}"
+            raise ArchiveUnavailableError(self.url, reason) from None
 
     def _translated(self, error: Exception, doubt: type[Doubt]) -> Exception:
         if _NO_BUCKET.search(str(error)):
@@ -213,7 +219,8 @@ class Bucket:
         refusal = refusal_in(kind, str(error))
         if refusal is not None:
             return ArchiveUnavailableError(self.url, f"{refusal}: {reason}")
-        if kind in _NEVER or isinstance(error, (TypeError, ValueError)):
+        is_final = kind in _NEVER or isinstance(error, (TypeError, ValueError))
+        if is_final or _is_full(error) or _NO_REQUEST in reason:
             return ArchiveUnavailableError(self.url, reason)
         return doubt(f"{kind}: {reason}")
 
@@ -222,6 +229,13 @@ _NEVER = frozenset(
     {"UnknownConfigurationKeyError", "InvalidPathError", "NotSupportedError", "JoinError"}
     | {"NotADirectoryError"}  # the place itself is not there
 )
+_PANIC = "PanicException"
+"""What obstore raises, which is no Exception, for an option that does not fit in a request."""
+_NO_REQUEST = "builder error"  # of an address with which no request can be made
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and is_no_space(error)
 
 
 def _said(error: Exception) -> str:

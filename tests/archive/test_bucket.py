@@ -60,6 +60,34 @@ def test_an_object_that_does_not_check() -> None:
         bucket.get_object(KEY)
 
 
+class PanicException(BaseException):
+    """What a library that is not written in Python raises when it is at its wit's end."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PanicException("called `Result::unwrap()` on an `Err` value: InvalidPort"),
+        OSError(28, "No space left on device"),
+        OSError("HTTP error: builder error"),
+    ],
+)
+def test_what_will_be_no_different_the_next_time(error: BaseException) -> None:
+    """Nobody who has patience for a minute waits for it; the archive of a store goes on asking."""
+    store = MemoryBucket()
+    bucket, asked = Bucket(URL, store), 0
+
+    def get(key: str) -> bytes:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    store.get = get  # type: ignore[method-assign,assignment]
+    with pytest.raises(ArchiveUnavailableError):
+        insist(bucket, lambda: bucket.get("a"), Event())
+    assert asked == 1
+
+
 class OneByOne(MemoryBucket):
     """Ends at the first object that is not there, as a store without bulk deletion does."""
 

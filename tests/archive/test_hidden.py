@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aquipu import Archive, ArchiveUnavailableError, Reader, Store
 from aquipu.archive.bucket import Bucket, Doubt, shown
-from aquipu.archive.places.hidden import hidden, secrets_in
+from aquipu.archive.places.hidden import hidden, secrets_in, unusable
 from tests.archive.faulty import MemoryBucket
 
 PASSWORD = "hunter2/hunter2"
@@ -42,6 +43,38 @@ def test_the_user_of_a_url() -> None:
     """What is before the host of a URL is hidden, whoever gave it."""
     assert hidden("GET http://me:my@secret@host/a@b: no", ()) == "GET http://…@host/a@b: no"
     assert shown("at https://me:secret@host/key?sig=abc", ()) == "at https://…@host/key?…"
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ({"access_key_id": "AKIAX\n"}, {}, "access_key_id holds a line end"),
+        ({}, {"AWS_SECRET_ACCESS_KEY": "verysecret\r\n"}, "AWS_SECRET_ACCESS_KEY holds a line"),
+        ({"endpoint": "https://host:5781x"}, {}, "endpoint has no number as its port"),
+        ({}, {"AWS_ENDPOINT_URL": "http://host:http"}, "AWS_ENDPOINT_URL has no number"),
+        ({"endpoint": "http://host:5781", "client_options": {"timeout": "1s"}}, {}, None),
+        ({"service_account_key": '{"type":\n"service_account"}'}, {"HOME": "/a\nb"}, None),
+    ],
+)
+def test_a_text_with_which_no_request_can_be_made(
+    options: dict[str, Any], environment: dict[str, str], said: str | None
+) -> None:
+    """It is said which one it is, before anything is asked, and never what it holds."""
+    found = unusable(options, environment)
+    assert (found or "").startswith(said or "")
+    assert (found is None) == (said is None)
+    assert "secret" not in (found or "").replace("SECRET", "")
+
+
+@pytest.mark.asyncio
+async def test_a_service_with_a_secret_that_ends_with_a_line_end(tmp_path: Path) -> None:
+    """It is told at its opening."""
+    archive = Archive(
+        "s3://bucket/audit", region="x", access_key_id="AKIAX\n", secret_access_key="y"
+    )
+    with pytest.raises(ArchiveUnavailableError, match="access_key_id holds a line end"):
+        async with Store.open(tmp_path / "store", archive=archive):
+            pass
 
 
 def test_what_names_a_place_is_shown() -> None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 _PLACES = (
     *("endpoint", "region", "url", "bucket", "container", "account_name", "profile"),
@@ -20,6 +20,7 @@ _OF_STORES = ("AWS_", "AZURE_", "GOOGLE_")
 _SECRET = re.compile(r"key|secret|token|password|sas|authorization", re.IGNORECASE)
 _USER = re.compile(r"(?<=//)[^/\s]*@")
 _USER_GIVEN = re.compile(r"//(.+)@")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LENGTH = 8  # of a text that is hidden whatever its name; shorter ones are words as well
 _LENGTH_OF_SECRET = 4
 
@@ -30,6 +31,26 @@ def secrets_in(options: Mapping[str, Any], environment: Mapping[str, str]) -> tu
     found.update(_texts({n: v for n, v in environment.items() if n.startswith(_OF_STORES)}))
     found |= {quoted for text in found for quoted in (quote(text), quote(text, safe=""))}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def unusable(options: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
+    """Return what is wrong with what was given, without repeating it; None: nothing that is known.
+
+    With such a text no request can be made: a secret that was read from a file with its line end.
+    """
+    given = {n: v for n, v in environment.items() if n.startswith(_OF_STORES)} | dict(options)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            continue
+        text = str(value)
+        if _CONTROL.search(text) and not _document(text):
+            return f"{name} holds a line end, or another control character: take that away"
+        if name.lower().endswith("endpoint") or name.lower().endswith("endpoint_url"):
+            try:
+                _ = urlsplit(text).port
+            except ValueError:
+                return f"{name} has no number as its port"
+    return None
 
 
 def hidden(text: str, secrets: Sequence[str]) -> str:
