@@ -23,7 +23,6 @@ from aquipu.archive.format.keys import ObjectKey
 from aquipu.archive.places.hidden import hidden
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.durable import OutcomeUnknown
-from aquipu.local.disk.os_errors import is_no_space
 from aquipu.local.disk.system import process_id
 from aquipu.runtime.calls import Left, call_until
 
@@ -220,7 +219,7 @@ class Bucket:
         if refusal is not None:
             return ArchiveUnavailableError(self.url, f"{refusal}: {reason}")
         is_final = kind in _NEVER or isinstance(error, (TypeError, ValueError))
-        if is_final or _is_full(error) or _NO_REQUEST in reason:
+        if is_final or _NO_REQUEST in reason:
             return ArchiveUnavailableError(self.url, reason)
         return doubt(f"{kind}: {reason}")
 
@@ -232,10 +231,6 @@ _NEVER = frozenset(
 _PANIC = "PanicException"
 """What obstore raises, which is no Exception, for an option that does not fit in a request."""
 _NO_REQUEST = "builder error"  # of an address with which no request can be made
-
-
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and is_no_space(error)
 
 
 def _said(error: Exception) -> str:

@@ -23,6 +23,7 @@ from aquipu.archive.format.entry import (
 )
 from aquipu.archive.format.keys import ENTRIES, ObjectKey, entry_key, entry_number
 from aquipu.archive.format.pieces import check_segment, sealed
+from aquipu.archive.format.plan import named
 from aquipu.errors import (
     AquipuError,
     CorruptionError,
@@ -63,6 +64,25 @@ def read_state(bucket: Bucket, known: State | None = None) -> State:
         except _Gone as gone:  # a writer is at work: others have taken its place
             missing = gone
     raise ArchiveDamagedError(bucket.url, f"{missing} is missing")
+
+
+def check_there(bucket: Bucket, state: State) -> None:
+    """Raise ArchiveDamagedError unless what the newest entry names is there.
+
+    The entries, of which the first never goes, and the last full segment: of a bucket that was lost
+    and made anew, nothing is. And what a bucket raises.
+    """
+    head, segments = state
+    listed = set(map(entry_number, bucket.list(ENTRIES)))
+    for number in sorted({0, *named(head)} - listed):
+        if bucket.get(entry_key(number)) is None:  # else the listing lags
+            raise ArchiveDamagedError(bucket.url, f"{entry_key(number)} is missing")
+    if segments:
+        key = segments[-1].key(head.store_id)
+        try:
+            bucket.ranges(str(key), [(0, 1)])
+        except FileNotFoundError:
+            raise ArchiveDamagedError(bucket.url, f"{key} is missing") from None
 
 
 def read_entry(bucket: Bucket, number: int) -> tuple[Head, bytes]:
@@ -207,7 +227,12 @@ def fetch_segment(
     UnsupportedFormatError, and what a bucket raises.
     """
     key = segment.key(store_id)
-    data = read_object(bucket, key)
+    try:
+        data = read_object(bucket, key)
+    except ArchiveDamagedError as damaged:
+        span = f"sequences {segment.first_sequence} to {segment.next_sequence - 1}"
+        reason = f"{damaged.reason}: it is to hold {span}"
+        raise ArchiveDamagedError(bucket.url, reason) from None
     try:
         summary = check_segment(str(key), segment.header(store_id), data)
     except CorruptionError as error:

@@ -24,6 +24,7 @@ from aquipu.archive.errors import (
 from aquipu.archive.fetch import (
     Outdated,
     State,
+    check_there,
     fetch_sealed,
     find_entry,
     newest_head,
@@ -43,8 +44,13 @@ from aquipu.local.format.segment import SegmentHeader
 
 KEPT_SECONDS = 60.0
 """Seconds that an entry stays at least when nothing names it any more, a fence from the first."""
+CHECK_SECONDS = 600.0
+"""Seconds after which a writer looks whether what it has put is there still."""
 GAP_SECONDS = 20.0
 """Seconds after which a writer does not rely on that, and looks whether its entry is the newest."""
+
+
+_TIDY_PAUSE_MAX = 3600.0
 
 
 class Moment(NamedTuple):
@@ -96,6 +102,8 @@ class Line:
         self._note(self.head)
         self._began = began  # when the entry that was put last was tried first
         self._attempt = self.head.number, began  # the one that is tried now
+        self._checked = Moment.now()
+        self._tidied, self._tidy_pause = -KEPT_SECONDS, 0.0
 
     def next_head(self) -> Head:
         """Return the head of the next entry, as far as it is as the last one."""
@@ -118,8 +126,11 @@ class Line:
             self.segments = segments_in(self.bucket, other.head, other.body)
             self._note(other.head)
             raise Overtaken from None
-        if self._began.seconds_since() > GAP_SECONDS:
+        paused = self._began.seconds_since() > GAP_SECONDS
+        if paused or self._checked.seconds_since() > CHECK_SECONDS:
             self._check_newest(head)
+            check_there(self.bucket, State(head, self.segments))
+            self._checked = Moment.now()
         self._note(head)
         self._began = self._attempt[1]
 
@@ -148,11 +159,20 @@ class Line:
             raise _taken(self.bucket, found)
 
     def tidy(self) -> None:
-        """Remove entries that nothing names any more. Raises what a bucket raises."""
-        old = monotonic() - KEPT_SECONDS
+        """Remove entries that nothing names any more. Raises what a bucket raises.
+
+        Without the right to do so it is tried again, less and less often.
+        """
+        now = monotonic()
+        if now < self._tidied + self._tidy_pause:
+            return
+        old = now - KEPT_SECONDS
         gone = outdated(self.head, [number for number, at in self._unnamed.items() if at <= old])
         if gone:
+            self._tidied = now
+            self._tidy_pause = min(max(2 * self._tidy_pause, KEPT_SECONDS), _TIDY_PAUSE_MAX)
             self.bucket.remove([entry_key(number) for number in gone])
+            self._tidy_pause = 0.0
             for number in gone:
                 del self._unnamed[number]
 
@@ -204,6 +224,8 @@ def claim(
         state = read_state(bucket)
     except NoArchiveError:
         state = State(_first(store_id, first_sequence), [])
+    else:
+        check_there(bucket, state)
     head = state.head
     if head.store_id != store_id:
         raise ArchiveRefusedError(

@@ -68,7 +68,6 @@ class PanicException(BaseException):
     "error",
     [
         PanicException("called `Result::unwrap()` on an `Err` value: InvalidPort"),
-        OSError(28, "No space left on device"),
         OSError("HTTP error: builder error"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from obstore.exceptions import PermissionDeniedError
 
 from aquipu.archive import fetch as fetch_file
 from aquipu.archive import line as line_file
@@ -17,7 +18,7 @@ from aquipu.archive.fetch import Outdated, fetch_young, read_state
 from aquipu.archive.format.entry import EntryKind, Head
 from aquipu.archive.format.keys import ENTRIES, entry_key, entry_number
 from aquipu.archive.format.plan import KEPT_NUMBERS
-from aquipu.archive.line import KEPT_SECONDS, Line, claim
+from aquipu.archive.line import CHECK_SECONDS, KEPT_SECONDS, Line, claim
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.log import ArchivedLog
 from aquipu.archive.restore import Restoring, Until
@@ -233,3 +234,40 @@ def test_a_segment_made_of_parts_that_another_has_replaced(writer: Writer) -> No
     writer.put_many()
     with pytest.raises(ArchiveTakenError, match="is of the other"):
         one.fetch_own(writer.journal.segments[-1].header)
+
+
+def test_a_bucket_that_was_made_anew(writer: Writer) -> None:
+    """The next put finds nothing in its way: what is missing is found before long, and said."""
+    writer.objects.objects.clear()
+    writer.put()
+    writer.clock += CHECK_SECONDS
+    with pytest.raises(ArchiveDamagedError, match=f"{entry_key(0)} is missing"):
+        writer.put()
+    with pytest.raises(ArchiveDamagedError, match=f"{entry_key(0)} is missing"):
+        claimed(writer, "the next one")
+
+
+def test_the_last_segment_is_missing(writer: Writer) -> None:
+    """Whoever is to carry the log on is told, and puts nothing."""
+    writer.journal.roll()
+    writer.put()
+    key = next(key for key in writer.objects.objects if key.startswith("segments"))
+    del writer.objects.objects[key]
+    before = dict(writer.objects.objects)
+    with pytest.raises(ArchiveDamagedError, match=f"{key} is missing"):
+        claimed(writer, "the next one")
+    assert writer.objects.objects == before
+
+
+def test_nobody_may_remove_anything(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again, less and less often, and the log is carried on."""
+    tries = []
+
+    def denied(keys: list[str]) -> None:
+        tries.append(writer.clock)
+        raise PermissionDeniedError("403 Forbidden")
+
+    monkeypatch.setattr(writer.objects, "delete", denied)
+    for _ in range(5):
+        writer.put_many()
+    assert 2 <= len(tries) <= 4

@@ -231,7 +231,9 @@ async def test_what_was_purged_is_read_from_the_archive(
         asked = len(objects.asked)
         assert await log.get(first) == every[first]
         assert [one async for one in log.scan()] == every[first:]
-        assert not [key for key in objects.asked[asked:] if key.startswith("segments")]
+        segments = sorted(key for key in objects.objects if key.endswith(".segment"))
+        looked_for = {key for key in objects.asked[asked:] if key in segments}
+        assert looked_for <= ({segments[-1]} if writing else set())  # whoever carries looks there
         assert await log.get(3) == every[3]
         assert [one async for one in log.scan(0)] == every
         assert [one async for one in log.scan(50, 300, reverse=True)] == every[50:300][::-1]

@@ -144,22 +144,21 @@ class Joined:
         """
         if self._log is None:
             self._log = self._opened()
-        found = join(kept, self._log.view, self.disk) or join(kept, self._log.look(), self.disk)
-        if found is None:
-            return kept._replace(disk=self.disk)
-        if found.start < kept.start:
-            self._check_same(kept.segments[0].header, self._log)
-        return found
-
-    def _check_same(self, header: SegmentHeader, log: ArchivedLog) -> None:
-        """Raise ArchiveRefusedError for an archive that the first segment here does not follow."""
-        if header == self._follows:
-            return
+        header, log = kept.segments[0].header, self._log
         if header.store_id != log.store_id:
             raise ArchiveRefusedError(
                 log.path,
                 f"it holds another store, {log.store_id.hex()}, not {header.store_id.hex()}",
             )
+        found = join(kept, log.view, self.disk) or join(kept, log.look(), self.disk)
+        if found is None:
+            return kept._replace(disk=self.disk)
+        if found.start < kept.start and header != self._follows:
+            self._check_follows(header, log)
+        return found
+
+    def _check_follows(self, header: SegmentHeader, log: ArchivedLog) -> None:
+        """Raise ArchiveRefusedError for an archive that the first segment here does not follow."""
         if not log.goes_before(header):
             raise ArchiveRefusedError(log.path, not_before(header.first_sequence))
         self._follows = header
