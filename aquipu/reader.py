@@ -363,8 +363,8 @@ async def _open(path: str, disk: Disk, archive: Archive | None) -> Reader:
     await load(handoff)
     files = _Files(path, disk, handoff, await handoff.run(Catalog, disk, path))
     if archive is not None:
+        from aquipu.archive.read.files import ObjectDisk
         from aquipu.archive.read.joined import Joined
-        from aquipu.archive.read.log import opened
 
-        files.joined = Joined(files, partial(opened, archive))
+        files.joined = Joined(files, lambda: ObjectDisk(archive.bucket()))
     return Reader(files, loop)

@@ -24,7 +24,6 @@ from aquipu.archive.errors import ArchiveError
 from aquipu.archive.log import SYNC, Log, bookmarks_of
 from aquipu.archive.read.files import ObjectDisk
 from aquipu.archive.read.joined import Joined, JoinedReader
-from aquipu.archive.read.log import ArchivedLog
 from aquipu.archive.uploader import Progress, Uploader
 from aquipu.engine import CommitResult
 from aquipu.errors import AquipuError, RecordNotWrittenError, StoreClosedError, copy_error
@@ -113,7 +112,7 @@ class ArchivedEngine(LocalEngine):
         super().__init__(path, options, disk, loop, handoff, opened)
         archive: Archive = options.archive
         self._archived = Reaching(loop)
-        self._joined = Joined(self, lambda: ArchivedLog(ObjectDisk(bucket)))
+        self._joined = Joined(self, partial(ObjectDisk, bucket))
         self._ended: ArchiveError | AquipuError | None = None
         self._when_carried: Callable[[], None] | None = None
         self._uploader = Uploader(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aquipu import Archive
 from aquipu.archive import bucket as bucket_file
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.fetch import read_state
@@ -60,6 +61,17 @@ class JournalLog(Log):
 
     def hold(self, name: str, sequence: int) -> bool:
         return self.journal.set_hold(name, sequence)
+
+
+class Kept(Archive):
+    """An archive whose objects the test has in memory."""
+
+    def __init__(self, store: Any, **options: Any) -> None:
+        super().__init__(URL, interval=0.01, **options)
+        self._store = store
+
+    def bucket(self) -> Bucket:
+        return Bucket(URL, self._store)
 
 
 def uploader(

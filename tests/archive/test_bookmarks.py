@@ -16,8 +16,7 @@ from aquipu.archive.restore import Restoring, Until
 from aquipu.local.disk.disk import Disk
 from aquipu.local.format.structure import Unsupported
 from tests.archive.faulty import MemoryBucket
-from tests.archive.made import URL, JournalLog, append, opened, restored, uploader
-from tests.archive.test_store import Kept
+from tests.archive.made import URL, JournalLog, Kept, append, opened, restored, uploader
 
 
 async def saved(path: Path, name: str) -> int | None:

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from aquipu import Store
+from aquipu import Archive, Reader, Store, StoreClosedError
 from aquipu.archive.bucket import Bucket
+from aquipu.archive.read.files import ObjectDisk
+from aquipu.archive.read.joined import Joined
 from aquipu.archive.uploader import Uploader
 from aquipu.local.backup.pace import Stopped
 from tests.archive.faulty import Found, MemoryBucket
 from tests.archive.made import URL as MADE
-from tests.archive.made import JournalLog, append, opened, uploader
+from tests.archive.made import JournalLog, Kept, append, opened, uploader
 from tests.archive.silent import SECONDS, URL, Silent, silent
-from tests.support import data_in
+from tests.support import data_in, engine_of
 
 
 @pytest.fixture
@@ -116,6 +118,75 @@ def test_a_command_is_ended(
 async def _made(path: Path) -> None:
     async with Store.open(path) as store:
         await store.append(b"record")
+
+
+class _Away(MemoryBucket):
+    """Cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = Event()
+
+    def list(self, prefix: str, **options: Any) -> Iterator[list[dict[str, Any]]]:
+        self.called.set()
+        raise ConnectionError("refused")
+
+
+async def _cancelled(archive: Archive, asked: Event) -> None:
+    opening = asyncio.ensure_future(Reader.open(archive))
+    assert await asyncio.to_thread(asked.wait, SECONDS)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with asyncio.timeout(SECONDS / 2):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.mark.asyncio
+async def test_opening_an_archive_is_cancelled() -> None:
+    """No thread goes on to ask, which the end of the loop would wait for."""
+    away = _Away()
+    await _cancelled(Kept(away), away.called)
+
+
+@pytest.mark.asyncio
+async def test_opening_an_archive_is_cancelled_during_a_request(server: Silent) -> None:
+    """The request is left behind."""
+    await _cancelled(server.archive(), server.asked)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("silence", [True, False])
+async def test_a_reader_is_closed_while_it_opens_the_archive(
+    tmp_path: Path, server: Silent, silence: bool
+) -> None:
+    """Who waits for a record that was purged is told at once, and no thread goes on to ask."""
+    away = _Away()
+    archive, asked = (server.archive(), server.asked) if silence else (Kept(away), away.called)
+    async with Store.open(tmp_path / "store", max_segment_bytes=4096) as store:
+        await store.append_many([bytes(4000)])
+        await store.append_many([bytes(4000)])
+        await store.purge(before=1)
+    reader = await Reader.open(tmp_path / "store", archive=archive)
+    getting = asyncio.ensure_future(reader.get(0))
+    assert await asyncio.to_thread(asked.wait, SECONDS)
+    await reader.aclose()
+    with pytest.raises(StoreClosedError):
+        await getting
+    async with asyncio.timeout(SECONDS / 2):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.mark.asyncio
+async def test_an_archive_that_is_first_reached_after_the_close(tmp_path: Path) -> None:
+    """A thread that comes to it late does not ask."""
+    async with Store.open(tmp_path / "store") as store:
+        away = _Away()
+        joined = Joined(engine_of(store), lambda: ObjectDisk(Bucket(MADE, away)))
+        joined.close()
+        with pytest.raises(StoreClosedError):
+            joined.seen(await engine_of(store).snapshot())
+        assert not away.called.is_set()
 
 
 class _Holding(MemoryBucket):

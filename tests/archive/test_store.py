@@ -38,23 +38,12 @@ from aquipu.archive.restore import Until
 from aquipu.local.archiving import ArchivedEngine
 from aquipu.local.write.journal import Journal
 from tests.archive.faulty import FaultyBucket, MemoryBucket
-from tests.archive.made import URL, archived, impatient, restored
+from tests.archive.made import URL, Kept, archived, impatient, restored
 from tests.disk import FailingDisk
 from tests.support import data_in, engine_of
 
 SECONDS = 20.0
 """For what takes a moment."""
-
-
-class Kept(Archive):
-    """An archive whose objects the test has in memory."""
-
-    def __init__(self, store: Any, **options: Any) -> None:
-        super().__init__(URL, interval=0.01, **options)
-        self._store = store
-
-    def bucket(self) -> Bucket:
-        return Bucket(URL, self._store)
 
 
 async def reached(store: Store, sequence: int) -> None:

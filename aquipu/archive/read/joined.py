@@ -7,6 +7,7 @@ that the store itself has ever waits for an object store.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from aquipu.archive.errors import ArchiveRefusedError
@@ -107,21 +108,25 @@ class _JoinedDisk:
 class Joined:
     """A log and its archive, as one source; the archive is opened when it is first needed."""
 
-    def __init__(self, kept: KeptLog, opened: Callable[[], ArchivedLog]) -> None:
-        """Take the log, and what opens the archive: blocking."""
+    def __init__(self, kept: KeptLog, reached: Callable[[], ObjectDisk]) -> None:
+        """Take the log, and what reaches the archive: blocking, and not asking it yet."""
         self._kept = kept
-        self._opened = opened
+        self._reached = reached
+        self._archived: ObjectDisk | None = None
         self._log: ArchivedLog | None = None
         self._follows: SegmentHeader | None = None  # found to follow what is archived
+        self._is_closed = False
+        self._lock = Lock()  # of reaching it: several threads may look
         self.handoff = kept.handoff
         self.finder = Finder()
         self.windows = Windows()
 
     def close(self) -> None:
-        """Let go of the archive."""
+        """Let go of the archive, also while it is being opened."""
+        self._is_closed = True
         self.finder.close(StoreClosedError(self._kept.path))
-        if self._log is not None:
-            self._log.disk.end()
+        if self._archived is not None:
+            self._archived.end()
 
     @property
     def path(self) -> str:
@@ -162,6 +167,15 @@ class Joined:
         if not log.goes_before(header):
             raise ArchiveRefusedError(log.path, not_before(header.first_sequence))
         self._follows = header
+
+    def _opened(self) -> ArchivedLog:
+        with self._lock:
+            if self._archived is None:
+                self._archived = self._reached()
+            disk = self._archived
+        if self._is_closed:  # looked at behind that: whoever closes it ends what is there
+            disk.end()
+        return ArchivedLog(disk)
 
     def followed(self, face: Face) -> Followed:
         return _Followed(self, self._kept.followed(face))

@@ -6,7 +6,7 @@ from asyncio import get_running_loop, sleep
 
 from aquipu.archive.archive import Archive
 from aquipu.archive.read.files import ObjectDisk
-from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog, opened
+from aquipu.archive.read.log import LOOK_SECONDS, ArchivedLog
 from aquipu.errors import RecordNotWrittenError, StoreClosedError
 from aquipu.local.disk.paths import StrPath
 from aquipu.local.format.history import NO_GENERATION, check_survived
@@ -169,4 +169,9 @@ async def open_source(archive: Archive) -> ArchiveSource:
     """
     handoff = Handoff(get_running_loop())
     await load(handoff)
-    return ArchiveSource(await handoff.run(opened, archive), handoff)
+    disk = ObjectDisk(await handoff.run(archive.bucket))
+    try:
+        return ArchiveSource(await handoff.run(ArchivedLog, disk), handoff)
+    except BaseException:  # cancelled, most likely: the thread goes on to ask, unless it is ended
+        disk.end()
+        raise
