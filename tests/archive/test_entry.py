@@ -79,6 +79,15 @@ def test_a_changed_byte_is_found(head: Head, body: bytes, data: st.DataObject) -
             decode(damaged, head.number)
 
 
+@pytest.mark.parametrize("body", [b"", b" and more"])
+def test_a_size_of_the_head_that_is_another(body: bytes) -> None:
+    """Also where what follows would do as a part of the head."""
+    made = bytearray(encode(Head(EntryKind.FENCE, 3, 1, bytes(16), 0, "", None, 0, 0, 0), body))
+    made[12] += 1
+    with pytest.raises(Damage, match="its head does not end where it should"):
+        decode(bytes(made), 3)
+
+
 def test_an_entry_at_another_place() -> None:
     """An entry under the name of another number is damage: the answer was swapped."""
     head = Head(EntryKind.FENCE, 3, 1, bytes(16), 0, "", None, 0, 0, 0)

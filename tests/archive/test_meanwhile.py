@@ -51,9 +51,9 @@ class Writer:
         self.clock += 1
         self.carrier.catch_up()
 
-    def put_many(self) -> None:
-        """Go on for two minutes, until entries have gone."""
-        for _ in range(MANY):
+    def put_many(self, number: int = MANY) -> None:
+        """Go on for so many seconds, by default two minutes, until entries have gone."""
+        for _ in range(number):
             self.put()
 
     def numbers(self) -> set[int]:
@@ -236,13 +236,14 @@ def test_a_segment_made_of_parts_that_another_has_replaced(writer: Writer) -> No
         one.fetch_own(writer.journal.segments[-1].header)
 
 
-def test_a_bucket_that_was_made_anew(writer: Writer) -> None:
+@pytest.mark.parametrize("pause", [0.0, CHECK_SECONDS / 2])
+def test_a_bucket_that_was_made_anew(writer: Writer, pause: float) -> None:
     """The next put finds nothing in its way: what is missing is found before long, and said."""
     writer.objects.objects.clear()
     writer.put()
-    writer.clock += CHECK_SECONDS
+    writer.clock += pause
     with pytest.raises(ArchiveDamagedError, match=f"{entry_key(0)} is missing"):
-        writer.put()
+        writer.put_many(round(CHECK_SECONDS - pause))
     with pytest.raises(ArchiveDamagedError, match=f"{entry_key(0)} is missing"):
         claimed(writer, "the next one")
 

@@ -174,8 +174,11 @@ def decode(data: bytes, number: int) -> tuple[Head, bytes]:
     rest = data[_BEGIN.size :]
     if sha256(rest).digest() != digest:
         raise Damage("its checksum is wrong")
+    said = rest[:size]
+    if len(said) != size or not said.endswith(b"}"):  # the size itself is in no checksum
+        raise Damage("its head does not end where it should")
     try:
-        head = _head(json.loads(rest[:size]))
+        head = _head(json.loads(said))
     except (ValueError, TypeError, KeyError) as error:
         raise Unsupported(f"its head is not known here: {type(error).__name__}") from None
     if head.number != number:
