@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from re import ASCII, fullmatch
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from aquipu.archive.archive import Archive
+from aquipu.local.disk.paths import absolute as absolute_path
 from aquipu.local.disk.paths import address_in, database_in, is_archive
 from aquipu.options import check_mode
 from aquipu.policy import Always, EveryN, OsManaged, SyncPolicy
@@ -145,8 +145,10 @@ def checked_rights(mode: str | None) -> int | None:
         return int(mode, 8)
 
 
-def absolute(path: str) -> str:
-    return str(Path(path).absolute())
+def absolute(path: str, hint: str = "STORE") -> str:
+    """Return the path of a directory from the root; a usage error for what is none."""
+    with usage(hint):
+        return absolute_path(path)
 
 
 def directory(store: str) -> str:
@@ -169,13 +171,19 @@ def directory(store: str) -> str:
     return absolute(store)
 
 
-def opened_for_reading(store: str) -> Opening[Reader] | Opening[RemoteStore]:
-    """Return a reader of the directory, or a connection to the daemon; both have the same calls."""
+def opened_for_reading(
+    store: str, options: list[str] | None = None
+) -> Opening[Reader] | Opening[RemoteStore]:
+    """Return a reader of the directory, database or archive, or a connection to the daemon.
+
+    All have the same calls. A usage error for ``options`` of anything but an archive.
+    """
+    if is_archive(store):
+        return Reader.open(archive_of(store, options, hint="STORE"))
+    check_no_options(options)
     if address_in(store) is not None:
         return connecting(store)
     with usage("STORE"):
-        if is_archive(store):
-            return Reader.open(store)
         return Reader.open(store if database_of(store) is not None else absolute(store))
 
 
@@ -193,6 +201,12 @@ def database_of(store: str) -> str | None:
         )
     with usage("STORE"):
         return database_in(store)
+
+
+def check_no_options(options: list[str] | None) -> None:
+    """Refuse options for what is no archive, as a usage error."""
+    if options:
+        raise typer.BadParameter("only an archive has options", param_hint="--option")
 
 
 async def bounds(path: str) -> tuple[int, int]:
@@ -286,14 +300,25 @@ class Filters(NamedTuple):
 
 
 def archive_of(
-    url: str, options: list[str] | None, interval: float = 1.0, **flags: bool
+    url: str,
+    options: list[str] | None,
+    interval: float = 1.0,
+    hint: str = "URL",
+    **flags: bool,
 ) -> Archive:
-    """Return the archive that is meant; a usage error for what is none."""
+    """Return the archive that is meant; a usage error for what is none.
+
+    ``hint`` is what the place is called among the arguments.
+    """
     given: dict[str, Any] = {}
     for option in options or ():
         name, equals, value = option.partition("=")
         if not (name and equals):
             raise typer.BadParameter("an option is NAME=VALUE", param_hint="--option")
         given[name] = value
-    with usage("URL"):
+    with usage(hint):
+        Archive(url)
+    with usage("--interval"):
+        Archive(url, interval=interval)
+    with usage("--option"):
         return Archive(url, interval=interval, **flags, **given)

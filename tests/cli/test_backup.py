@@ -59,6 +59,11 @@ def test_an_empty_store(store: Path) -> None:
         (".", 2, b"the store lies within it"),
         ("", 2, b"no path of a directory"),
         ("unix:/run/socket", 2, b"a backup goes to a directory"),
+        ("s3://bucket/copy", 2, b"`aquipu archive STORE URL`"),
+        ("file:///copy", 2, b"`aquipu archive STORE URL`"),
+        ("postgresql://user:secret@host/logs", 2, b"`aquipu copy`"),
+        ("ftp://host/copy", 2, b"is no place of a store"),
+        ("dangling", 2, b"is a link to nothing"),
         ("other", 2, b"holds another store"),
         ("/proc/copy", 4, b"cannot use /proc/copy"),
     ],
@@ -66,6 +71,10 @@ def test_an_empty_store(store: Path) -> None:
 def test_what_is_no_place(store: Path, place: str, code: int, words: bytes) -> None:
     """Each has an exit code and one line that says what to do."""
     well("append", "--raw", "other", input=b"a line\n")
+    Path("dangling").symlink_to("nothing")
+    before = set(store.parent.rglob("*"))
     done = run("backup", "store", place)
     assert (done.returncode, done.stdout) == (code, b"")
-    assert words in done.stderr
+    assert words in b" ".join(done.stderr.replace("│".encode(), b"").split())
+    assert b"secret" not in done.stderr
+    assert set(store.parent.rglob("*")) == before

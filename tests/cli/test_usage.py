@@ -354,6 +354,24 @@ def test_the_command_is_installed(store: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("append", ""), ("cat", ""), ("info", ""), ("verify", ""), ("doctor", ""), ("hold", "")),
+        *(("purge", "", "--before", "0"), ("cursors", ""), ("tail", ""), ("top", "", "--json")),
+        *(("backup", "", "copy"), ("serve", "", "--socket", "socket"), ("repair", ""), ("web", "")),
+        *(("archive", "", "file:///archive"), ("index", ""), ("bench", "")),
+    ],
+    ids=lambda command: command[0],
+)
+def test_no_name(store: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty text, as of a variable that is not set, is not the directory one is in."""
+    monkeypatch.chdir(store)
+    done = run(*command, input=b"x\n")
+    assert done.returncode == 2
+    assert b"no path of a directory" in done.stderr
+
+
 # the program
 
 

@@ -60,6 +60,8 @@ async def test_what_is_no_place(tmp_path: Path) -> None:
         ("", {}, ValueError),
         ("a\0b", {}, ValueError),
         ("unix:/run/socket", {}, ValueError),
+        ("s3://bucket/copy", {}, ValueError),
+        ("postgresql://localhost/logs", {}, ValueError),
         ("copy", {"link": 1}, TypeError),
         ("copy", {"bookmarks": None}, TypeError),
     ],
@@ -76,4 +78,4 @@ async def test_arguments_that_cannot_be(
     async with served(tmp_path) as it, it.connect() as store:
         with pytest.raises(kind):
             await store.backup(place, **options)
-    assert not (tmp_path / "copy").exists()
+    assert not [name for name in ("copy", "s3:", "postgresql:") if (tmp_path / name).exists()]

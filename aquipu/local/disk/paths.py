@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from re import match
 
 from aquipu.local.format.names import SOCKET
 
@@ -17,24 +18,50 @@ DATABASES = ("postgresql:", "postgres:")
 
 
 def absolute(path: StrPath) -> str:
-    """Return the path from the root.
+    """Return the path of a file or directory from the root.
 
-    ``..`` stays: only the system knows what it means. TypeError for what is no text.
+    ``..`` stays: only the system knows what it means. TypeError for what is no text; ValueError for
+    no path, and for an address: a directory of such a name is called ``./s3:...``.
     """
     path = os.fspath(path)
     if not isinstance(path, str):
         raise TypeError(f"a path is a str or an os.PathLike of str, not {type(path).__name__}")
+    if not path or "\0" in path:
+        raise ValueError(f"{path!r} is no path of a directory")
+    address = _address_kind(path)
+    if address is not None:
+        raise ValueError(address)
     parts = os.path.join(os.getcwd(), path).split("/")
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
+def _address_kind(path: str) -> str | None:
+    """Return what an address is of, which may hold a password; None for the path of a directory."""
+    if path.startswith(SCHEME):
+        return f"{path} is the address of a daemon, and a backup goes to a directory, as a store is"
+    if path.startswith(DATABASES):
+        return "a log in a database is no directory: `aquipu copy` brings one into it"
+    if path.startswith(ARCHIVES):
+        return (
+            f"{path.partition('://')[0]}:// is the place of an archive, and no directory: "
+            "`aquipu archive STORE URL` carries a store there"
+        )
+    if (scheme := _scheme_in(path)) is not None:
+        return f"{scheme}:// is no place of a store: give a directory"
+    return None
+
+
+def _scheme_in(path: str) -> str | None:
+    found = match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
+    return None if found is None else found[1]
+
+
 def checked_place(path: StrPath) -> str:
-    """Return the path of a directory from the root; TypeError or ValueError for what is none."""
-    if address_in(path) is not None:
-        raise ValueError(f"{path} is the address of a daemon, and a backup goes to a directory")
-    if not os.fspath(path) or "\0" in os.fspath(path):
-        raise ValueError(f"{path!r} is no path of a directory")
-    return absolute(path)
+    """Return the path of a directory to be made from the root; TypeError or ValueError if none."""
+    place = absolute(path)
+    if os.path.islink(place) and not os.path.exists(place):
+        raise ValueError(f"{place} is a link to nothing: make its target, or remove it")
+    return place
 
 
 def is_within(path: str, other: str) -> bool:
@@ -67,8 +94,7 @@ def database_in(path: StrPath) -> str | None:
         return None
     if text.startswith(DATABASES):
         return text
-    scheme, found, _ = text.partition("://")
-    if found and scheme.isalnum() and not text.startswith(SCHEME):
+    if (scheme := _scheme_in(text)) is not None and not text.startswith(SCHEME):
         raise ValueError(
             f"{scheme}:// is no place of a store: give a directory, unix:PATH for a daemon, or"
             " postgresql://HOST/DATABASE?log=NAME for a database"

@@ -76,9 +76,7 @@ def bench_command(
     """
     if rate is not None and not 0 < rate <= _RATE_MAX:
         raise typer.BadParameter(f"{rate:g} is no number of requests a second", param_hint="--rate")
-    if "://" in directory:  # an address may have a password in it
-        raise typer.BadParameter("an address is no directory", param_hint="DIR")
-    place, plan = absolute(directory), planned(quick=quick)
+    place, plan = absolute(directory, "DIR"), planned(quick=quick)
     if not Path(place).is_dir():
         raise typer.BadParameter(f"{place} is no directory", param_hint="DIR")
     with exit_codes():

@@ -139,7 +139,7 @@ def serve_command(
             compress=compress,
             archive=None if archive is None else archive_of(archive, option),
         )
-    at = absolute(socket.removeprefix(SCHEME))
+    at = absolute(socket.removeprefix(SCHEME), "--socket")
     with exit_codes():
         number = anyio.run(_serve, opening, (store, seconds), at, group, place)
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)

@@ -14,7 +14,7 @@ import typer
 
 from aquipu.archive.archive import Archive
 from aquipu.archive.read.log import opened
-from aquipu.cli.arguments import absolute, archive_of, database_of, directory
+from aquipu.cli.arguments import absolute, archive_of, check_no_options, database_of, directory
 from aquipu.local.copying.pieces import Piece, pieces_of
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import address_in, is_archive
@@ -107,11 +107,11 @@ def ends_of(store: str, to: str, options: list[str] | None) -> Ends:
         refused = "it is the log that is copied"
     if refused is not None:
         raise typer.BadParameter(refused, param_hint="TO")
-    if options and not is_archive(store):
-        raise typer.BadParameter("only an archive has options", param_hint="--option")
-    place = to if database_of(to) is not None else absolute(to)
+    if not is_archive(store):
+        check_no_options(options)
+    place = to if database_of(to) is not None else absolute(to, "TO")
     if is_archive(store):
-        return Ends(store, place, archive_of(store, options))
+        return Ends(store, place, archive_of(store, options, hint="STORE"))
     return Ends(store if database_of(store) is not None else directory(store), place, None)
 
 
