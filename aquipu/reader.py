@@ -116,10 +116,10 @@ class Reader(Readable, Closing):
 
         Raises (when awaited or entered): NotAStoreError, also where nothing is yet;
         UnsupportedFormatError; CorruptionError; StoreUnavailableError. ValueError at once for the
-        address of a daemon.
+        address of a daemon, and for what is no place at all.
         """
         if is_archive(path):
-            return Opening(partial(_open_archive, cast("str | Archive", path)))
+            return _opening_archive(cast("str | Archive", path))
         path = cast("StrPath", path)
         address = address_in(path)
         if address is not None:
@@ -349,11 +349,15 @@ async def _open_database(address: Address) -> Reader:
     return Reader(await open_source(address), get_running_loop())
 
 
-async def _open_archive(place: str | Archive) -> Reader:
+def _opening_archive(place: str | Archive) -> Opening[Reader]:
     from aquipu.archive.archive import Archive  # here: a local store needs none of it
+
+    return Opening(partial(_open_archive, place if isinstance(place, Archive) else Archive(place)))
+
+
+async def _open_archive(archive: Archive) -> Reader:
     from aquipu.archive.read.source import open_source
 
-    archive = place if isinstance(place, Archive) else Archive(place)
     return Reader(await open_source(archive), get_running_loop())
 
 

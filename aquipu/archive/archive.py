@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ from aquipu.local.disk.system import environment, process_id
 if TYPE_CHECKING:
     from aquipu.archive.bucket import Bucket
 
+_ENDPOINTS = (
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+)  # in the environment, as obstore reads it
+_PLAIN = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
 _TIMEOUT = "120s"  # of one request: a segment on a slow line
 _used_by: set[int] = set()  # the process that has used obstore: a fork takes no threads along
 _RETRIES = {"max_retries": 1}  # further ones are ours, with the rule of doubt
@@ -157,7 +163,7 @@ class Archive:
 
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = {"retry_config": _RETRIES, **self._options}
-        plain = str(given.get("endpoint", "")).startswith("http://")  # as it was asked for
+        plain = _is_plain(self._options, environment())  # as it was asked for
         client = {"timeout": _TIMEOUT, "allow_http": plain, **given.get("client_options", {})}
         given["client_options"] = client
         return given
@@ -175,6 +181,15 @@ class Archive:
         options = "".join(f", {name}=…" for name in sorted(self._options))
         flags = f"hold={self._hold}, compress={self._compress}"
         return f"Archive({self._url!r}, interval={self._interval}, {flags}{options})"
+
+
+def _is_plain(options: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Return whether HTTP is asked for: by the endpoint that is given, or by the environment."""
+    given = [str(value) for name, value in options.items() if "endpoint" in name.lower()]
+    if any(environment.get(name, "").lower() in ("true", "1") for name in _PLAIN):
+        return True
+    found = given or [environment.get(name, "") for name in _ENDPOINTS]
+    return any(one.startswith("http://") for one in found)
 
 
 def _needs(package: str, extra: str) -> str:

@@ -6,9 +6,12 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGTERM
 from subprocess import PIPE, Popen
+from threading import Thread
 
 import pytest
 
@@ -60,6 +63,96 @@ def test_reading_it_where_it_is(url: str) -> None:
         done = run(command, url, input=b"x")
         assert done.returncode == 2
         assert b"`aquipu archive check URL`" in b" ".join(done.stderr.split())
+
+
+def test_a_file_of_what_it_holds(url: str) -> None:
+    """An export of an archive goes into a file as that of a directory does."""
+    well("archive", "store", url)
+    well("export", url, "--format", "ndjson", "--output", "out.ndjson")
+    assert len(Path("out.ndjson").read_bytes().splitlines()) == len(SAMPLE.splitlines())
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def do_PUT(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, format: str, *words: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """An object store at http:// that refuses each request: who gets that answer has reached it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+READING = [
+    ("cat", "{}"),
+    ("get", "{}", "0"),
+    ("find", "{}", "label"),
+    ("tail", "{}"),
+    ("follow", "{}"),
+    ("relations", "{}"),
+    ("export", "{}", "--format", "csv"),
+    ("top", "{}", "--json"),
+    ("web", "{}"),
+    ("copy", "{}", "postgresql://localhost/logs"),
+    ("archive", "store", "{}"),
+    ("archive", "check", "{}"),
+    ("archive", "purge", "{}", "--before", "0"),
+    ("restore", "{}", "copy"),
+]
+"""Each command that takes the place of an archive."""
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: "-".join(command[:2]))
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_an_endpoint(
+    store: Path,
+    endpoint: str,
+    command: tuple[str, ...],
+    given: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be at http://, and is given as an option of each command, or in the environment."""
+    options = ["--option", "skip_signature=true"]
+    if given == "option":
+        options += ["--option", f"endpoint={endpoint}"]
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    done = run(*(one.format("s3://bucket/audit") for one in command), *options)
+    assert done.returncode == 4
+    assert b"no permission" in done.stderr
+
+
+@pytest.mark.parametrize("command", READING[:9], ids=lambda command: command[0])
+def test_an_option_for_a_directory(store: Path, command: tuple[str, ...]) -> None:
+    """Only an archive has options: with any other place they are a mistake."""
+    done = run(*(one.format("store") for one in command), "--option", "region=x")
+    assert done.returncode == 2
+    assert b"only an archive has options" in done.stderr
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: "-".join(command[:2]))
+def test_a_place_that_is_none(store: Path, command: tuple[str, ...]) -> None:
+    """An address with a fault is a usage error of each command."""
+    done = run(*(one.format("s3://bucket/audit?region=x") for one in command))
+    assert done.returncode == 2
+    assert b"options are given apart" in done.stderr
+
+
+def test_a_cursor_of_an_archive(url: str) -> None:
+    """An archive keeps none, which is one line."""
+    well("archive", "store", url)
+    done = run("follow", url, "--cursor", "c")
+    assert done.returncode == 2
+    assert b"keeps no cursor" in done.stderr
 
 
 def test_their_objects(url: str) -> None:
@@ -125,21 +218,25 @@ def test_damage_is_an_exit_code(store: Path, url: str) -> None:
             2,
             b"no option secret",
         ),
+        (("archive", "store", "file://{store}-x", "--option", "nope=1"), 2, b"for --option: "),
+        (("archive", "store", "file://{store}-x", "--interval", "0"), 2, b"for --interval: "),
         (("archive", "store", "s3://b/x", "--option", "secret=mine"), 4, b"is not valid"),
         (("archive", "check", "file://{store}-x"), 2, b"is no archive"),
         (("restore", "file://{store}-x", "copy"), 2, b"is no archive"),
         (("restore", "file://{store}-x", "copy", "--until", "when"), 2, b"is no time"),
+        (("restore", "file://{store}-x", "s3://bucket/copy"), 2, b"is the place of an archive"),
+        (("restore", "file://{store}-x", "postgresql://host/x"), 2, b"`aquipu copy`"),
         (("archive",), 2, b"Usage"),
     ],
 )
 def test_bad_arguments(store: Path, arguments: tuple[str, ...], code: int, words: bytes) -> None:
     """Each is one clear error, and nothing is made."""
+    before = set(store.parent.iterdir())
     done = run(*(argument.format(store=store) for argument in arguments))
     assert done.returncode == code
     assert words in done.stderr + done.stdout
     assert b"mine" not in done.stderr
-    assert not (store.parent / "copy").exists()
-    assert not (store.parent / "store-x").exists()
+    assert set(store.parent.iterdir()) == before
 
 
 def test_another_store(store: Path, url: str) -> None:

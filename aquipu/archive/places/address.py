@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-SCHEMES = ("s3", "gs", "az", "file")
+from aquipu.local.disk.paths import ARCHIVES
+
+SCHEMES = tuple(one.removesuffix("://") for one in ARCHIVES)
 _HERE = "localhost"  # the only host whose files are meant: RFC 8089
 _SHOWN = 10  # letters of a scheme that is not known here
 

@@ -8,7 +8,7 @@ the daemon is asked for its statistics, its health and its cursors, through one 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
@@ -80,9 +80,9 @@ async def source_of(store: str) -> AsyncIterator[Source]:
 
 
 @asynccontextmanager
-async def read_source(address: str) -> AsyncIterator[Source]:
+async def read_source(opening: AbstractAsyncContextManager[Reader]) -> AsyncIterator[Source]:
     """Give what samples a log in a database, or an archive: what its readers see."""
-    async with Reader.open(address) as reader:
+    async with opening as reader:
         yield ReaderSource(reader)
 
 

@@ -15,6 +15,7 @@ from aquipu.cli.arguments import (
     Filters,
     LimitOption,
     LogArgument,
+    OptionsOption,
     RelationOption,
     ReverseOption,
     SinceOption,
@@ -33,8 +34,11 @@ from aquipu.cli.streams.console import (
     until_signalled,
 )
 from aquipu.cli.streams.output import Output, check_outside, to_file, to_standard_output
-from aquipu.local.disk.paths import address_in
+from aquipu.local.disk.paths import address_in, is_archive
+from aquipu.reader import Reader
 from aquipu.record import Record
+from aquipu.remote.store import RemoteStore
+from aquipu.runtime.closing import Opening
 
 _OutputOption = Annotated[
     str | None,
@@ -79,6 +83,7 @@ def export_command(
             " (it begins with =, +, -, @, a tab or a line end).",
         ),
     ] = True,
+    option: OptionsOption = None,
 ) -> None:
     """Write records as ndjson, csv or parquet, for other programs.
 
@@ -94,25 +99,31 @@ def export_command(
     if data is DataForm.JSON and format is not Format.NDJSON:
         raise typer.BadParameter("json goes with --format ndjson", param_hint="--data")
     make = partial(exporter, format, json_data=data is DataForm.JSON, safe=safe)
+    opening = partial(opened_for_reading, store, option)
     with exit_codes():
         if output is None:
-            export(store, filters, make, to_standard_output())
+            export(opening, filters, make, to_standard_output())
             return
         with usage("--output"):
-            if address_in(store) is None and database_of(store) is None:
+            if not is_archive(store) and address_in(store) is None and database_of(store) is None:
                 check_outside(output, absolute(store))
         with to_file(output) as target:
-            export(store, filters, make, target)
+            export(opening, filters, make, target)
 
 
-def export(path: str, filters: Filters, make: Callable[[Write], Exporter], output: Output) -> None:
+def export(
+    opening: Callable[[], Opening[Reader] | Opening[RemoteStore]],
+    filters: Filters,
+    make: Callable[[Write], Exporter],
+    output: Output,
+) -> None:
     """Export the records of a store that pass the filters, as the command does."""
     into = make(output.write)
     shown = not output.file.isatty()
     stopped_by: list[int] = []
 
     async def read() -> int:
-        async with opened_for_reading(path) as reader, filters.scan(reader) as records:
+        async with opening() as reader, filters.scan(reader) as records:
             return await _drain(records, into.take, filters.limit, shown=shown)
 
     async def read_until_signalled() -> int:

@@ -21,6 +21,7 @@ from aquipu.cli.arguments import (
     LimitOption,
     LogArgument,
     NulOption,
+    OptionsOption,
     RawOption,
     RelationOption,
     opened_for_reading,
@@ -71,6 +72,7 @@ def follow_command(
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
     raw: RawOption = False,
+    option: OptionsOption = None,
 ) -> None:
     """Write each record as soon as it is acknowledged, until Ctrl-C.
 
@@ -94,7 +96,8 @@ def follow_command(
     wish = wish_of(json_lines, nul, raw)
 
     async def read(reader: Reader | RemoteStore, output: FileIO) -> None:
-        place = None if cursor is None else reader.cursor(cursor, hold=hold)
+        with usage("--cursor"):  # an archive keeps none
+            place = None if cursor is None else reader.cursor(cursor, hold=hold)
         saved = None if place is None else await place.load()
         if saved is not None and (start is not None or since is not None):
             option = "--start" if since is None else "--since"
@@ -104,7 +107,7 @@ def follow_command(
             first = "earliest"
         await _follow(reader, first, filters, wish, output, place)
 
-    _run(store, read)
+    _run(store, option, read)
 
 
 @app.command("tail", epilog=EPILOG, rich_help_panel=Purpose.READ)
@@ -121,6 +124,7 @@ def tail_command(
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
     raw: RawOption = False,
+    option: OptionsOption = None,
 ) -> None:
     """Write the last records, and with -f those that follow.
 
@@ -139,18 +143,20 @@ def tail_command(
         async with asked.scan(reader) as records:
             await drain(records, taker(output, wish.form(lines_on(output, following))))
 
-    _run(store, read)
+    _run(store, option, read)
 
 
 def _run(
-    store: str, read: Callable[[Reader | RemoteStore, FileIO], Coroutine[Any, Any, None]]
+    store: str,
+    option: list[str] | None,
+    read: Callable[[Reader | RemoteStore, FileIO], Coroutine[Any, Any, None]],
 ) -> None:
     let_interrupt_kill()
     with exit_codes():
         output = standard_output()
 
         async def opened() -> None:
-            async with opened_for_reading(store) as reader:
+            async with opened_for_reading(store, option) as reader:
                 await read(reader, output)
 
         anyio.run(opened)

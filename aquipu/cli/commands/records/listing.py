@@ -13,6 +13,7 @@ from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
 from aquipu.cli.arguments import (
     JsonOption,
     LogArgument,
+    OptionsOption,
     StoreArgument,
     database_of,
     directory,
@@ -38,6 +39,7 @@ from aquipu.runtime.closing import Opening
 def relations_command(
     store: LogArgument,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only labels that begin so.")] = "",
+    option: OptionsOption = None,
     json_object: JsonOption = False,
 ) -> None:
     """List the labels, and how many records carry each.
@@ -51,7 +53,7 @@ def relations_command(
         output = standard_output()
 
         async def count() -> dict[str, int]:
-            async with opened_for_reading(store) as reader:
+            async with opened_for_reading(store, option) as reader:
                 return await reader.relations(prefix)
 
         counts = anyio.run(count)

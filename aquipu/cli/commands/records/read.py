@@ -19,6 +19,7 @@ from aquipu.cli.arguments import (
     LimitOption,
     LogArgument,
     NulOption,
+    OptionsOption,
     RawOption,
     RelationOption,
     ReverseOption,
@@ -49,6 +50,7 @@ def cat_command(
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
     raw: RawOption = False,
+    option: OptionsOption = None,
 ) -> None:
     """Write all records, or a part of them, a line each.
 
@@ -61,7 +63,7 @@ def cat_command(
     """
     labels = tuple(relation or ())
     filters = Filters(start, stop, since, until, labels, any_of, reverse, limit)
-    _write_records(store, filters, wish_of(json_lines, nul, raw))
+    _write_records(store, option, filters, wish_of(json_lines, nul, raw))
 
 
 @app.command("get", epilog=EPILOG, rich_help_panel=Purpose.READ)
@@ -71,6 +73,7 @@ def get_command(
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
     raw: RawOption = False,
+    option: OptionsOption = None,
 ) -> None:
     """Write one record, by its number.
 
@@ -83,7 +86,7 @@ def get_command(
         output = standard_output()
 
         async def read() -> None:
-            async with opened_for_reading(store) as reader:
+            async with opened_for_reading(store, option) as reader:
                 with usage("SEQUENCE"):
                     record = await reader.get(sequence)
                 write(output, wish.form(pages_on(output))(record))
@@ -108,22 +111,23 @@ def find_command(
     json_lines: JsonLinesOption = False,
     nul: NulOption = False,
     raw: RawOption = False,
+    option: OptionsOption = None,
 ) -> None:
     """Write the records that carry all of these labels.
 
     They look as those of cat.
     """
     filters = Filters(start, stop, since, until, tuple(labels), any_of, reverse, limit)
-    _write_records(store, filters, wish_of(json_lines, nul, raw))
+    _write_records(store, option, filters, wish_of(json_lines, nul, raw))
 
 
-def _write_records(store: str, filters: Filters, wish: Wish) -> None:
+def _write_records(store: str, option: list[str] | None, filters: Filters, wish: Wish) -> None:
     let_interrupt_kill()  # there is nothing to lose
     with exit_codes():
         output = standard_output()
 
         async def read() -> None:
-            async with opened_for_reading(store) as reader, filters.scan(reader) as records:
+            async with opened_for_reading(store, option) as reader, filters.scan(reader) as records:
                 form = wish.form(lines_on(output, reader.next_sequence))
                 await drain(records, taker(output, form), filters.limit)
 

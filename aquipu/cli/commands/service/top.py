@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
 import typer
 
 from aquipu.cli.app import EPILOG, Purpose, app, exit_codes
-from aquipu.cli.arguments import LogArgument, absolute, database_of
+from aquipu.cli.arguments import (
+    LogArgument,
+    OptionsOption,
+    absolute,
+    check_no_options,
+    database_of,
+    opened_for_reading,
+)
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import standard_output, write_line
 from aquipu.cli.top.view import plain
 from aquipu.local.disk.paths import address_in, is_archive
+
+if TYPE_CHECKING:
+    from aquipu.cli.top.sources import Source
+    from aquipu.reader import Reader
+    from aquipu.runtime.closing import Opening
 
 _INTERVAL_MIN = 0.1
 
@@ -23,6 +36,7 @@ def top_command(
     interval: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long from one look to the next.")
     ] = 1.0,
+    option: OptionsOption = None,
     json_object: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object, of two looks, and end."),
@@ -69,16 +83,25 @@ def top_command(
         output = standard_output()
         if not json_object and not output.isatty():
             raise typer.BadParameter("a live view needs a terminal; --json is for programs")
-        anyio.run(_top, store, interval, json_object)
+        anyio.run(_top, _source(store, option), interval, json_object)
 
 
-async def _top(store: str, interval: float, json_object: bool) -> None:
-    from aquipu.cli.top.screen import once, watch  # what draws is loaded for this command alone
+def _source(store: str, option: list[str] | None) -> AbstractAsyncContextManager[Source]:
+    """Return what gives samples of the store; a usage error for what is no place of one."""
     from aquipu.cli.top.sources import read_source, source_of
 
-    is_read = is_archive(store) or database_of(store) is not None
-    path = store if address_in(store) is not None else absolute(store)
-    async with read_source(store) if is_read else source_of(path) as source:
+    if is_archive(store) or database_of(store) is not None:
+        return read_source(cast("Opening[Reader]", opened_for_reading(store, option)))
+    check_no_options(option)
+    return source_of(store if address_in(store) is not None else absolute(store))
+
+
+async def _top(
+    opening: AbstractAsyncContextManager[Source], interval: float, json_object: bool
+) -> None:
+    from aquipu.cli.top.screen import once, watch  # what draws is loaded for this command alone
+
+    async with opening as source:
         if json_object:
             view = await once(source, min(interval, 1.0))
             write_line(standard_output(), as_json(plain(view)))

@@ -15,7 +15,9 @@ import typer
 from aquipu.cli.app import EPILOG, SIGNALLED, WELL, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     LogArgument,
+    OptionsOption,
     absolute,
+    check_no_options,
     connecting,
     database_of,
     opened_for_reading,
@@ -74,6 +76,7 @@ def web_command(
         list[str] | None,
         typer.Option(metavar="NAME", help="Answer to this name only; repeated: to all of them."),
     ] = None,
+    option: OptionsOption = None,
 ) -> None:
     """Show a store in a browser.
 
@@ -95,7 +98,9 @@ def web_command(
         )
     wish = _Wish(host, port, token, write, allow_host or None)
     with exit_codes():
-        number = anyio.run(_show, store, wish, backend_options={"use_uvloop": _has_uvloop()})
+        number = anyio.run(
+            _show, store, option, wish, backend_options={"use_uvloop": _has_uvloop()}
+        )
         raise typer.Exit(WELL if number == SIGTERM else SIGNALLED + number)
 
 
@@ -121,7 +126,7 @@ def _token(file: str | None) -> str | None:
     return text
 
 
-async def _show(store: str, wish: _Wish) -> int:
+async def _show(store: str, option: list[str] | None, wish: _Wish) -> int:
     """Show a store until a signal comes; return its number."""
     try:
         from aquipu.contrib.web.app import app as page_of
@@ -129,7 +134,7 @@ async def _show(store: str, wish: _Wish) -> int:
     except ModuleNotFoundError as error:
         raise MissingPackageError("the page needs", error.name, "web") from None
     stopped: Future[int] = get_running_loop().create_future()
-    async with _opened(store, write=wish.write) as log:
+    async with _opened(store, option, write=wish.write) as log:
         with usage():
             page = page_of(log, token=wish.token, write=wish.write, hosts=wish.hosts)
         try:
@@ -145,11 +150,12 @@ async def _show(store: str, wish: _Wish) -> int:
 
 
 def _opened(
-    store: str, *, write: bool
+    store: str, option: list[str] | None, *, write: bool
 ) -> AbstractAsyncContextManager[Reader | RemoteStore | Store]:
     """Return what opens the store: to be read, or as one of those that write it."""
     if not write:
-        return opened_for_reading(store)
+        return opened_for_reading(store, option)
+    check_no_options(option)
     if address_in(store) is not None:
         return connecting(store)
     if not is_archive(store) and database_of(store) is not None:
