@@ -318,7 +318,29 @@ def archive_of(
         given[name] = value
     with usage(hint):
         Archive(url)
-    with usage("--interval"):
+    with usage(f"{hint}-interval" if hint.startswith("--") else "--interval"):
         Archive(url, interval=interval)
     with usage("--option"):
         return Archive(url, interval=interval, **flags, **given)
+
+
+def archive_meant(
+    url: str | None,
+    interval: float | None,
+    hold: bool,
+    compress: bool,
+    options: list[str] | None,
+) -> Archive | None:
+    """Return the archive that `serve` is to carry; a usage error for what is said of none."""
+    if url is not None:
+        seconds = 1.0 if interval is None else interval
+        return archive_of(url, options, seconds, "--archive", hold=hold, compress=compress)
+    for option, given in (
+        ("--archive-interval", interval is not None),
+        ("--archive-hold", hold),
+        ("--archive-compress", compress),
+        ("--option", options),
+    ):
+        if given:
+            raise typer.BadParameter("takes an --archive", param_hint=option)
+    return None

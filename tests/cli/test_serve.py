@@ -12,11 +12,21 @@ import sys
 import time
 from pathlib import Path
 from socket import socket
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
-from aquipu import Reader, Receipt, Record, Stage, Store, StoreFailedError
+from aquipu import (
+    Archive,
+    Reader,
+    Receipt,
+    Record,
+    Stage,
+    Store,
+    StoreFailedError,
+    StoreUnavailableError,
+)
 from aquipu.cli.metrics import Place
 from aquipu.local.check.at_work import look_into
 from aquipu.local.disk.disk import Disk
@@ -147,6 +157,57 @@ def test_segments_that_are_full_are_compressed(tmp_path: Path) -> None:
         assert (found.segments, found.bytes < found.plain_bytes / 2) == (1, True)
         process.send_signal(signal.SIGTERM)
         ended(process, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ((), {}),
+        (("--archive-hold",), {"hold": True}),
+        (("--archive-interval", "7"), {"interval": 7}),
+        (("--archive-compress", "--compress"), {"compress": True}),
+        (("--option", "region=x"), {"region": "x"}),
+    ],
+)
+def test_its_archive(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    meant: dict[str, Any],
+) -> None:
+    """All that an archive can be told is an option: whether it holds, how often it looks, whether
+    it compresses, and how it is reached.
+    """
+    opened: list[object] = []
+
+    def refused(*_: object, archive: object, **__: object) -> None:
+        opened.append(archive)
+        raise StoreUnavailableError("store", "open", "no matter")
+
+    monkeypatch.setattr(Store, "open", refused)
+    arguments = ("serve", tmp_path / "store", "--socket", tmp_path / "socket")
+    assert run(*arguments, "--archive", "s3://bucket/log", *options).returncode == 4
+    assert opened == [Archive("s3://bucket/log", **meant)]
+    assert run(*arguments).returncode == 4
+    assert opened[1:] == [None]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--archive-hold",), b"--archive-hold"),
+        (("--archive-interval", "7"), b"--archive-interval"),
+        (("--archive-compress",), b"--archive-compress"),
+        (("--option", "region=x"), b"--option"),
+        (("--archive", "elsewhere"), b"--archive"),
+        (("--archive", "s3://bucket/log", "--archive-interval", "0"), b"interval is a positive"),
+    ],
+)
+def test_an_archive_that_cannot_be(tmp_path: Path, options: tuple[str, ...], named: bytes) -> None:
+    """What is said of an archive where there is none is a usage error, which names the option."""
+    done = run("serve", tmp_path / "store", "--socket", tmp_path / "socket", *options)
+    assert (done.returncode, named in done.stderr) == (2, True)
+    assert not (tmp_path / "store").exists()
 
 
 async def filled(path: Path) -> None:

@@ -17,7 +17,7 @@ from aquipu.cli.arguments import (
     ModeOption,
     OptionsOption,
     absolute,
-    archive_of,
+    archive_meant,
     checked_rights,
     checked_timeout,
     directory,
@@ -106,6 +106,18 @@ def serve_command(
             help="Carry the log to an object store meanwhile, as aquipu archive --follow does.",
         ),
     ] = None,
+    archive_interval: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="How often what is new is put there; without, 1."),
+    ] = None,
+    archive_hold: Annotated[
+        bool,
+        typer.Option("--archive-hold", help="Have nothing purged that is not archived."),
+    ] = False,
+    archive_compress: Annotated[
+        bool,
+        typer.Option("--archive-compress", help="Compress full segments before they go up."),
+    ] = False,
     option: OptionsOption = None,
     lock_timeout: LockTimeoutOption = 20.0,
 ) -> None:
@@ -120,6 +132,7 @@ def serve_command(
     then. Under systemd, with Type=notify, it says when it is ready: see aquipu/examples/deploy.
     """
     seconds = checked_timeout(lock_timeout)
+    carried = archive_meant(archive, archive_interval, archive_hold, archive_compress, option)
     retention = _retention_of(retain_days, retain_bytes)
     with usage("--metrics"):
         place = None if metrics is None else _place(metrics)
@@ -137,7 +150,7 @@ def serve_command(
             mode=rights,
             group=None if rights is None else group,
             compress=compress,
-            archive=None if archive is None else archive_of(archive, option),
+            archive=carried,
         )
     at = absolute(socket.removeprefix(SCHEME), "--socket")
     with exit_codes():
