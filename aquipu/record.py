@@ -153,6 +153,13 @@ class Purged(NamedTuple):
     records: int
     bytes: int
     """Size of the dropped segment files."""
+    held_by: str | None = None
+    """Name of the oldest hold, if more would go without holds; None otherwise.
+
+    None, too, from a daemon of an earlier version.
+    """
+    held_from: int | None = None
+    """Sequence from which that hold keeps everything."""
 
 
 class Backup(NamedTuple):

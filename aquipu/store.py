@@ -203,7 +203,8 @@ class Store(Readable, Writable):
 
         Those before the sequence ``before``, or those in which every record was accepted before
         ``before_time`` (an aware datetime, or nanoseconds since the epoch). The segment that is
-        being written stays, and so does everything from the oldest hold on. When this returns,
+        being written stays, and so does everything from the oldest hold on, of which the result
+        says the name if more would have gone. When this returns,
         ``first_sequence`` is durably the new one, and the files are removed; those that a reader is
         at go later. After a crash within it, the first sequence is the old one or the new one, and
         all that it says is kept is there. Cancelled, it is done all the same. With ``dry_run``

@@ -22,6 +22,19 @@ from aquipu.postgres.read.rows import check_survived
 from aquipu.reading import Cursor, Face
 from aquipu.record import Lag, Purged
 
+_HOLDING = """
+SELECT name, sequence FROM aquipu.holds WHERE log = $1
+    AND NOT EXISTS (SELECT FROM aquipu.batches_{0} WHERE first_sequence > $2
+        AND first_sequence <= sequence)
+    AND (EXISTS (SELECT FROM aquipu.batches_{0}
+            WHERE first_sequence > $2 AND first_sequence <= $3::bigint)
+        OR EXISTS (SELECT FROM aquipu.batches_{0}
+            WHERE first_sequence = $2 AND latest_time < $4::bigint)
+        OR EXISTS (SELECT FROM aquipu.logs
+            WHERE id = $1 AND next_sequence > $2 AND next_sequence <= $3::bigint))
+    ORDER BY sequence, name LIMIT 1
+"""
+"""The hold but for which more than what lies before a sequence would have gone."""
 _HOLDING_MAX = 93  # characters in the name of a cursor, with which its hold can still be named
 _LOOK_EVERY = 1_000_000_000  # nanoseconds, at most
 _SEQUENCE_MAX = (1 << 63) - 1
@@ -48,7 +61,13 @@ class Keeping(Engine):
                     lambda connection: connection.execute("SELECT aquipu.sweep($1)", log.number)
                 )
             await log.head()
-        return Purged(was, first, partitions, first - was, size)
+        by = await log.asking.ask(
+            lambda connection: connection.fetchrow(
+                _HOLDING.format(log.number), log.number, first, before, before_time
+            )
+        )
+        held = (None, None) if by is None else (by["name"], by["sequence"])
+        return Purged(was, first, partitions, first - was, size, *held)
 
     async def hold(self, name: str, sequence: int) -> None:
         await hold(self.log, name, sequence)

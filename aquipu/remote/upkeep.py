@@ -29,9 +29,8 @@ class Upkeep(Engine):
         await self.call("roll")
 
     async def purge(self, before: int | None, before_time: int | None, dry_run: bool) -> Purged:
-        return Purged(
-            *await self.call("purge", before=before, before_time=before_time, dry_run=dry_run)
-        )
+        bounds = {"before": before, "before_time": before_time}
+        return Purged(*await self.call("purge", **bounds, dry_run=dry_run, held=True))
 
     async def hold(self, name: str, sequence: int) -> None:
         await self.call("hold", name=name, sequence=sequence)

@@ -269,6 +269,8 @@ def test_a_purge(segments: Path) -> None:
         "segments": 1,
         "records": second,
         "bytes": len(before[f"{0:020d}.segment"]),
+        "held_by": None,
+        "held_from": None,
         "dry_run": False,
     }
     assert well("cat", "--raw", segments) == b"".join(LINES[second:])
@@ -296,7 +298,13 @@ def test_a_hold(segments: Path) -> None:
     )
     assert well("hold", segments) == f"{second}\tbackup\n".encode()
     assert json.loads(well("hold", segments, "--json")) == {"backup": second}
-    well("purge", segments, "--before", str(third))
+    said = well("purge", segments, "--before", str(third)).decode()
+    assert said.endswith(
+        f"the log begins with sequence {second}; the hold backup keeps everything from sequence "
+        f"{second} on\n"
+    )
+    again = json.loads(well("purge", segments, "--before", str(third), "--json"))
+    assert (again["held_by"], again["held_from"]) == ("backup", second)
     assert json.loads(well("info", segments, "--json"))["first_sequence"] == second
     assert json.loads(well("hold", segments, "backup", "--release", "--json")) == {}
     well("purge", segments, "--before", str(third))

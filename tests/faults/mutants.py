@@ -174,7 +174,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "passes over a hold": found_by(
-        "model", Edit("Keeper._drop", "self.holds().values()", "()"), seed=2
+        "model", Edit("Keeper._drop", "self.holds()", "dict[str, int]()"), seed=2
     ),
     "takes a damaged hold for none": found_by(
         "flips",

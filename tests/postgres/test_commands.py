@@ -39,9 +39,12 @@ def test_what_is_kept_and_what_goes(address: str) -> None:
     assert json.loads(well("cursors", "--json", address))["billing"]["records"] == 2
     assert json.loads(well("hold", "--json", address)) == {"cursor.billing": 1}
     well("hold", address, "audit", "2")
-    assert json.loads(well("purge", "--json", "--before", "3", address))["first_sequence"] == 1
+    said = json.loads(well("purge", "--json", "--before", "3", address))
+    assert (said["first_sequence"], said["held_by"], said["held_from"]) == (1, "cursor.billing", 1)
     well("hold", address, "cursor.billing", "--release")
-    assert well("purge", "--before", "3", address).endswith(b"the log begins with sequence 2\n")
+    assert well("purge", "--before", "3", address).endswith(
+        b"the log begins with sequence 2; the hold audit keeps everything from sequence 2 on\n"
+    )
     assert well("cat", address) == b"three\n"
 
 

@@ -159,6 +159,33 @@ async def test_partitions_follow_one_another_and_go(server: Server, address: str
         assert await store.relations() == {"a": first + 30 - 1_000_010}
 
 
+@pytest.mark.parametrize("by_time", [False, True])
+async def test_which_hold_keeps_a_purge_from_going_further(address: str, by_time: bool) -> None:
+    """The oldest one, where without holds more would go; none where the bound itself keeps it."""
+    async with Store.open(address) as store:
+        for _ in range(4):
+            receipt = await store.append_many([b"x", b"y"])
+        times = [record.timestamp async for record in store.scan()]
+        times.append(receipt[-1].timestamp + 1)
+        await store.hold("later", 6)
+        await store.hold("older", 3)
+
+        async def held(before: int, dry_run: bool = False) -> tuple[int, str | None, int | None]:
+            bound: dict[str, Any] = (
+                {"before_time": times[before]} if by_time else {"before": before}
+            )
+            purged = await store.purge(**bound, dry_run=dry_run)
+            return purged.first_sequence, purged.held_by, purged.held_from
+
+        assert await held(2) == (2, None, None)
+        assert await held(8, dry_run=True) == await held(4) == await held(8) == (2, "older", 3)
+        await store.release("older")
+        assert await held(6) == (6, None, None)
+        assert await held(8) == (6, "later", 6)
+        await store.release("later")
+        assert await held(8) == (8, None, None)
+
+
 # what is refused
 
 

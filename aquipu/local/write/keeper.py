@@ -212,9 +212,11 @@ class Keeper:
         ):
             if not is_exclusive:
                 return None
-            purged = files.sealed.before(
-                files.manifest.first_sequence, decide(self.holds().values())
-            )
+            held = self.holds()
+            purged = files.sealed.before(files.manifest.first_sequence, decide(held.values()))
+            if decide(()) > purged.first_sequence:
+                name = min(held, key=lambda name: (held[name], name))
+                purged = purged._replace(held_by=name, held_from=held[name])
             if not dry_run:
                 if purged.segments:
                     self._begin_at(purged.first_sequence)

@@ -10,7 +10,7 @@ the head of the answer and its tail.
 from __future__ import annotations
 
 from asyncio import Lock
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,6 @@ from aquipu.record import (
     PRODUCERS,
     Guarded,
     Position,
-    Purged,
     Receipt,
     Record,
     checked_relations,
@@ -300,10 +299,11 @@ async def _statistics(store: Store) -> dict[str, Any]:
     return store.statistics()._asdict()
 
 
-def _purge(store: Store, head: Arguments) -> Awaitable[Purged]:
-    return store.purge(
+async def _purge(store: Store, head: Arguments) -> Sequence[object]:
+    purged = await store.purge(
         before=head["before"], before_time=head["before_time"], dry_run=bool(head["dry_run"])
     )
+    return purged if head["held"] else purged[:5]  # all that an earlier client can take
 
 
 _CALLS: dict[str, Callable[[Store, Arguments], Awaitable[Any]]] = {

@@ -314,6 +314,31 @@ async def test_a_dry_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("by_time", [False, True])
+async def test_which_hold_keeps_a_purge_from_going_further(tmp_path: Path, by_time: bool) -> None:
+    """The oldest one, where without holds more would go; none where the bound itself keeps it."""
+    async with await filled(tmp_path, 4) as store:
+        times = [record.timestamp async for record in store.scan()]
+        await store.hold("later", 3)
+        await store.hold("older", 2)
+
+        async def held(before: int) -> tuple[str | None, int | None]:
+            purged = await (
+                store.purge(before_time=times[before]) if by_time else store.purge(before=before)
+            )
+            return purged.held_by, purged.held_from
+
+        assert await held(2) == (None, None)
+        assert await held(3) == await held(4) == ("older", 2)
+        assert store.first_sequence == 2
+        await store.release("older")
+        assert await held(3) == (None, None)
+        assert await held(4) == ("later", 3)
+        await store.release("later")
+        assert await held(4) == (None, None)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

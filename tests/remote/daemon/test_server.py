@@ -18,7 +18,7 @@ from struct import pack
 
 import pytest
 
-from aquipu import RemoteStore, Stage, Store, StoreUnavailableError
+from aquipu import Purged, RemoteStore, Stage, Store, StoreUnavailableError
 from aquipu.errors import BatchTooLargeError, RecordTooLargeError
 from aquipu.policy import Always
 from aquipu.remote.daemon.answers import COMMIT_BYTES_MAX, TAIL_BYTES_MAX
@@ -158,6 +158,22 @@ async def test_one_who_is_welcome_may_be_silent(
         await client.greet()
         await asyncio.sleep(0.05)
         assert (await client.ask({"id": 1, "do": "holds"})).head["id"] == 1
+
+
+async def test_what_a_hold_keeps_is_said_to_who_asks_for_it(it: Served) -> None:
+    """A purge says which hold keeps more from going, but to no client of an earlier version, which
+    takes five numbers.
+    """
+    await it.store.append(b"x")
+    await it.store.roll()
+    await it.store.hold("nightly", 0)
+    async with peer(it) as client:
+        await client.greet()
+        purge = {"do": "purge", "before": 1, "dry_run": False}
+        earlier = await client.ask({"id": 1, **purge})
+        assert value_in(earlier.tail) == [0, 0, 0, 0, 0]
+    async with it.connect() as store:
+        assert await store.purge(before=1) == Purged(0, 0, 0, 0, 0, "nightly", 0)
 
 
 REFUSED: dict[str, tuple[dict[str, object], bytes, str]] = {

@@ -63,7 +63,8 @@ def purge_command(
 
         done = anyio.run(until_stopped, let_go)
         if json_object:
-            write_line(output, as_json({**done._asdict(), "dry_run": dry_run}))
+            said = {name: value for name, value in done._asdict().items() if "held" not in name}
+            write_line(output, as_json({**said, "dry_run": dry_run}))
         else:
             would = "would be removed" if dry_run else "removed"
             write_line(

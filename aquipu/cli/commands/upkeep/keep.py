@@ -84,6 +84,8 @@ def purge_command(
       segments               how many went
       records                how many went
       bytes                  of the segment files that went
+      held_by                name of the oldest hold, if more would go without holds
+      held_from              the sequence from which that hold keeps everything
       dry_run                whether this is only what would be
     """
     bound, seconds = sequence_or_time(before, "--before"), checked_timeout(lock_timeout)
@@ -248,4 +250,9 @@ def _purged_text(purged: Purged, *, dry_run: bool) -> str:
         f"{counted(purged.bytes, 'byte')}"
     )
     went, begins = ("would go", "would begin") if dry_run else ("purged", "begins")
-    return f"{what} {went}; the log {begins} with sequence {purged.first_sequence}"
+    kept = (
+        f"; the hold {purged.held_by} keeps everything from sequence {purged.held_from} on"
+        if purged.held_by is not None
+        else ""
+    )
+    return f"{what} {went}; the log {begins} with sequence {purged.first_sequence}{kept}"
