@@ -154,6 +154,7 @@ def check_restored(store: Any, path: Path, stop: int, *, start: int = 0) -> None
     assert verify_all(Disk(), str(path)).damages == []
     journal, report = open_log(path)
     assert report.next_sequence == stop
+    assert report.rewritten_bytes == 0  # the manifest says that it is on the disk
     assert data_in(path) == [data_of(number) for number in range(start, stop)]
     write(journal, b"and it goes on")
     journal.close()

@@ -40,7 +40,10 @@ class Manifest(NamedTuple):
     first_sequence: int
     """Sequence of the first retained record: what lies before was purged."""
     synced_sequence: int
-    """Sequence below which everything was synced, at the creation or the last clean close."""
+    """Sequence below which everything was synced, at the creation or the last clean close.
+
+    Of a backup, or what was restored: when that was done.
+    """
     is_unfinished: bool = False
     """Whether it is being restored: a part of the log, which nobody is to go on with."""
 

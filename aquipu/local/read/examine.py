@@ -59,7 +59,9 @@ class Findings(NamedTuple):
     contents: SegmentSummary
     """What the active segment holds."""
     watermark: int
+    """Sequence before which all was synced, as the frames or the manifest prove."""
     marked: bool
+    """Whether a mark is the last frame."""
     size: int
     """Bytes of the active segment's file."""
     torn: Torn | None
@@ -81,9 +83,24 @@ class Findings(NamedTuple):
         return [*self.sealed, self.active]
 
     @property
+    def is_proven(self) -> bool:
+        """Whether all frames are known to be on the disk: by a mark behind them, or the manifest.
+
+        Of a backup, or what was restored, it is the manifest, written when all was synced.
+        """
+        contents = self.contents
+        return self.marked or (
+            self.manifest.synced_sequence >= contents.next_sequence
+            and self.size == contents.end > SEGMENT_HEADER_BYTES
+        )
+
+    @property
     def is_clean(self) -> bool:
         return (
-            self.marked and self.torn is None and not self.unnamed and self.empty_successor is None
+            self.is_proven
+            and self.torn is None
+            and not self.unnamed
+            and self.empty_successor is None
         )
 
 
@@ -272,9 +289,9 @@ def _examine_active(
             "they had been synced"
         )
         raise CorruptionError(name, contents.end, f"{torn.reason}; {lost}" if torn else lost)
-    return Findings(
-        manifest, [], ref, contents, walk.watermark, marked and size == contents.end, size, torn
-    )
+    watermark = max(walk.watermark, manifest.synced_sequence)
+    is_marked = marked and size == contents.end
+    return Findings(manifest, [], ref, contents, watermark, is_marked, size, torn)
 
 
 def _footer_if_sound(disk: Disk, descriptor: int, name: str, seed: int) -> SegmentSummary | None:

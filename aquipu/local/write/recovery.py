@@ -10,7 +10,9 @@ nothing, or the first steps of a         a new store
 creation
 a mark as the last frame: its            nothing, but that the mark itself, which nothing proves,
 watermark says "all of it"               is written once more, to be synced with the first commit
-sound frames that no watermark proves    written once more, and synced, the names too: what is
+sound frames that the manifest proves,   nothing, but that the last of them are written once more
+as in a backup, or what was restored
+sound frames that nothing proves         written once more, and synced, the names too: what is
                                          read may be a page that a failed sync left in memory,
                                          and syncing a clean page does nothing
 zeros behind the last frame              nothing: space written ahead
@@ -241,7 +243,7 @@ def _mend(
             sync_directory(
                 disk, path
             )  # a process that died may have made a name, and not made it durable
-            report = report._replace(rewritten_bytes=rewritten)
+            report = report._replace(rewritten_bytes=0 if findings.is_proven else rewritten)
         if findings.empty_successor is not None:
             # only now: as long as a footer may come back after a power cut, a successor must be
             # there

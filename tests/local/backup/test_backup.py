@@ -24,6 +24,8 @@ from aquipu.errors import (
 from aquipu.local.backup import destination
 from aquipu.local.backup.backup import Making, Overtaken, Wish
 from aquipu.local.backup.pace import Stopped
+from aquipu.local.check.diagnosis.diagnose import diagnose
+from aquipu.local.check.inspect import inspect
 from aquipu.local.check.verify import verify_all
 from aquipu.local.compress.segment import compress
 from aquipu.local.disk.disk import Disk
@@ -90,6 +92,29 @@ def test_beside_a_writer(store: Path, place: Path) -> None:
         filled(journal, 2, first=4)
         making = Making(disk, str(store), Wish(str(place), False, True), lambda: 0, Event())
         assert making.carry_out(view).next_sequence == 4
+    check(place, data)
+
+
+@pytest.mark.parametrize("number", [1, 4, 40])
+def test_a_backup_beside_a_writer_is_known_to_be_on_the_disk(
+    store: Path, place: Path, number: int
+) -> None:
+    """No mark stands behind its records, and the manifest proves the same: an opening mends
+    nothing, and a look does not say that it would. What comes behind it is not proven by that.
+    """
+    disk = Disk()
+    with writing(store) as journal:
+        data = filled(journal, number)
+        backed_up(store, place, journal=journal)
+    assert inspect(disk, str(place)).clean
+    assert not [step for step in diagnose(disk, str(place)).opening if "once more" in step]
+    later = copy_of(place, "later")
+    live(later, b"later", sync=False, close=False)
+    assert not inspect(disk, str(later)).clean
+    assert [step for step in diagnose(disk, str(later)).opening if "once more" in step]
+    journal, report = open_log(place)
+    journal.close()
+    assert (report.clean, report.rewritten_bytes) == (True, 0)
     check(place, data)
 
 

@@ -29,7 +29,7 @@ def steps_of(findings: Findings, *, begins_generation: bool) -> Iterator[str]:
             f"cut {torn.size:,} bytes off {active} from offset {torn.offset:,} on, and keep them "
             f"in {kept}"
         )
-    if not findings.marked:
+    if not findings.is_proven:
         unproven = contents.end - contents.unproven_from(findings.watermark)
         yield (
             f"write the last {unproven:,} bytes of frames once more and sync them, because nothing "
