@@ -168,7 +168,11 @@ class Backup(NamedTuple):
     path: str
     """Its directory, absolute."""
     first_sequence: int
-    """Sequence of the first record that it keeps: perhaps one that the store has purged since."""
+    """Sequence of the first record that it keeps: perhaps one that the store has purged since.
+
+    Later than that of the store where the place held a log that begins later, as a store does that
+    has purged records and is restored over: a new directory takes all.
+    """
     next_sequence: int
     """One past the last record in it; all that was acknowledged when it began lies below."""
     segments: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from aquipu import Store
 from tests.cli.support import SAMPLE, run, well
 
 
@@ -42,8 +44,32 @@ def test_its_object(store: Path) -> None:
         "segments",
         "copied_bytes",
         "shared_bytes",
+        "left_out",
     ]
     assert found["path"] == str(store.parent / "copy")
+
+
+def test_a_restore_over_a_store_that_has_purged_too_much(tmp_path: Path) -> None:
+    """The older records do not come back there: that is said, and a new directory takes them."""
+    store, backup, new = tmp_path / "store", tmp_path / "backup", tmp_path / "new"
+    asyncio.run(three_segments(store))
+    assert json.loads(well("backup", store, backup, "--json"))["left_out"] == 0
+    well("purge", store, "--before", "2")
+    assert well("backup", store, backup).endswith(b"; no damage\n")
+    assert well("backup", backup, store).endswith(
+        b"; no damage; 2 older records not taken, because what was there begins with sequence 2: "
+        b"a new directory takes all\n"
+    )
+    assert json.loads(well("backup", backup, store, "--json"))["left_out"] == 2
+    assert well("backup", backup, new).startswith(b"4 records, 0 to 3, in ")
+
+
+async def three_segments(path: Path) -> None:
+    async with Store.open(path) as store:
+        for data in (b"a", b"b", b"c"):
+            await store.append(data)
+            await store.roll()
+        await store.append(b"d")
 
 
 def test_an_empty_store(store: Path) -> None:

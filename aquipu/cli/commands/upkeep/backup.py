@@ -62,7 +62,8 @@ def backup_command(
 
     DEST is a store itself, with everything that was acknowledged when this began, synced, and
     checked frame by frame. Made again, it gets what is new, and keeps what the store has purged
-    since. Cut short, it goes on the next time. To restore: aquipu backup DEST STORE.
+    since. Cut short, it goes on the next time. To restore: aquipu backup DEST NEW, a directory that
+    is new or empty: over a store that has purged records, they do not come back.
 
     \b
     With --json, one object:
@@ -72,6 +73,7 @@ def backup_command(
       segments        how many were written this time
       copied_bytes    how many were copied
       shared_bytes    how many the file system keeps once for both
+      left_out        how many older records STORE has, which a DEST that began later does not take
     """
     let_interrupt_kill()
     with exit_codes():
@@ -83,26 +85,38 @@ def backup_command(
             )
         with usage("DEST"):
             to = checked_place(place)
-        done = anyio.run(_backup, store, to, link, bookmarks)
-        write_line(output, as_json(done._asdict()) if json_object else _backup_text(done))
+        done, left_out = anyio.run(_backup, store, to, link, bookmarks)
+        if json_object:
+            write_line(output, as_json({**done._asdict(), "left_out": left_out}))
+        else:
+            write_line(output, _backup_text(done, left_out))
 
 
-async def _backup(store: str, to: str, link: bool, bookmarks: bool) -> Backup:
+async def _backup(store: str, to: str, link: bool, bookmarks: bool) -> tuple[Backup, int]:
+    """Make a backup; return also how many records of the store are older than all in it."""
     if address_in(store) is not None:
         async with connecting(store) as remote:
-            return await remote.backup(to, link=link, bookmarks=bookmarks)
+            done = await remote.backup(to, link=link, bookmarks=bookmarks)
+            return done, max(done.first_sequence - remote.first_sequence, 0)
     path, disk = absolute(store), Disk()
     async with Reader.open(path, disk=disk) as reader:
         with translate_os_errors(path, "read"):
             keep_rights(disk, path)
-        return await reader.backup(to, link=link, bookmarks=bookmarks)
+        done = await reader.backup(to, link=link, bookmarks=bookmarks)
+        return done, max(done.first_sequence - reader.first_sequence, 0)
 
 
-def _backup_text(done: Backup) -> str:
+def _backup_text(done: Backup, left_out: int) -> str:
     records = done.next_sequence - done.first_sequence
     which = f", {done.first_sequence} to {done.next_sequence - 1}," if records else ""
     shared = f", {counted(done.shared_bytes, 'byte')} shared" if done.shared_bytes else ""
+    older = (
+        f"; {counted(left_out, 'older record')} not taken, because what was there begins with "
+        f"sequence {done.first_sequence}: a new directory takes all"
+        if left_out
+        else ""
+    )
     return (
         f"{counted(records, 'record')}{which} in {done.path}; {counted(done.segments, 'segment')} "
-        f"written, {counted(done.copied_bytes, 'byte')} copied{shared}; no damage"
+        f"written, {counted(done.copied_bytes, 'byte')} copied{shared}; no damage{older}"
     )
