@@ -17,7 +17,6 @@ from aquipu.local.disk.paths import absolute
         ("./a//store/.", "/home/me/a/store"),
         ("../store", "/home/me/../store"),
         ("/store/", "/store"),
-        ("", "/home/me"),
         (Path("store"), "/home/me/store"),
         ("/", "/"),
     ],
@@ -29,6 +28,15 @@ def test_an_absolute_path(monkeypatch: pytest.MonkeyPatch, path: str | Path, fou
     """
     monkeypatch.setattr(os, "getcwd", lambda: "/home/me")
     assert absolute(path) == found
+
+
+@pytest.mark.parametrize(
+    "path", ["", "s3://bucket/x", "file:///x", "postgresql://localhost/x", "unix:/x", "http://x"]
+)
+def test_what_is_no_path_of_a_directory(path: str) -> None:
+    """No text, or an address, is not taken for the name of a directory here."""
+    with pytest.raises(ValueError, match="director"):
+        absolute(path)
 
 
 def test_an_absolute_path_of_bytes() -> None:
