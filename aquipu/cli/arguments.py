@@ -151,7 +151,7 @@ def absolute(path: str, hint: str = "STORE") -> str:
         return absolute_path(path)
 
 
-def directory(store: str) -> str:
+def directory(store: str, hint: str = "STORE") -> str:
     """Return the absolute path of a store whose files are needed.
 
     The address of a daemon is a usage error.
@@ -160,15 +160,15 @@ def directory(store: str) -> str:
         raise typer.BadParameter(
             "a log in a database has no files here, and this command works on them: give a "
             "directory",
-            param_hint="STORE",
+            param_hint=hint,
         )
     if address_in(store) is not None:
         raise typer.BadParameter(
             f"{store} is a daemon, and this command works on the files of a store: "
             "give its directory",
-            param_hint="STORE",
+            param_hint=hint,
         )
-    return absolute(store)
+    return absolute(store, hint)
 
 
 def opened_for_reading(
@@ -255,7 +255,10 @@ def sequence_or_time(text: str, hint: str) -> int | datetime:
     """Return a sequence when it is nothing but digits, otherwise a time."""
     if fullmatch("[0-9]{1,20}", text, ASCII):
         return int(text)
-    return time_of(text, hint)
+    try:
+        return moment(text, datetime.now().astimezone())
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; or a sequence, such as 1750", param_hint=hint) from None
 
 
 def wish_of(json: bool, nul: bool, raw: bool) -> Wish:

@@ -6,8 +6,20 @@ from datetime import datetime, timedelta
 from re import ASCII, findall, fullmatch
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGO_IN_WORDS = r"([0-9]{1,9}) (second|minute|hour|day|week)s? ago"
+_IN_WORDS = r"([0-9]{1,9}) (second|minute|hour|day|week)s?"
 _AGO = rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])"
+
+
+def seconds_in(text: str) -> int | None:
+    """Return how many seconds a length of time has, such as 90s, 1h30m or 5 minutes.
+
+    None for anything else.
+    """
+    if match := fullmatch(_IN_WORDS, text, ASCII):
+        text = match[1] + match[2][0]
+    if not fullmatch(rf"(?:{_AGO})+", text, ASCII):
+        return None
+    return sum(int(number) * _SECONDS[unit] for number, unit in findall(_AGO, text))
 
 
 def moment(text: str, now: datetime) -> datetime:
@@ -18,14 +30,12 @@ def moment(text: str, now: datetime) -> datetime:
 
         2026-01-31T12:00:00Z    2026-01-31 12:00    2026-01-31    today    yesterday    now
         90s    15m    1h30m    2d    1w             so long ago
-        5 minutes ago    2 days ago
+        1h ago    5 minutes ago    2 days ago
     """
-    if match := fullmatch(_AGO_IN_WORDS, text, ASCII):
-        text = match[1] + match[2][0]
-    if fullmatch(rf"(?:{_AGO})+", text, ASCII):
-        parts = findall(_AGO, text)
+    length = seconds_in(text.removesuffix(" ago"))
+    if length is not None and not fullmatch(_IN_WORDS, text, ASCII):
         try:
-            return now - timedelta(seconds=sum(int(n) * _SECONDS[unit] for n, unit in parts))
+            return now - timedelta(seconds=length)
         except OverflowError:
             raise ValueError(f"{text!r} is longer ago than there are dates") from None
     days = {"today": 0, "yesterday": 1}.get(text)
@@ -38,8 +48,9 @@ def moment(text: str, now: datetime) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: write 2026-01-31T12:00:00Z, 2026-01-31 (here), 1h, 2d (ago) "
-            "or yesterday"
+            f"{text!r} is no time: write 2026-01-31T12:00:00Z; 2026-01-31 or 2026-01-31T12:00 (by "
+            "the clock here); 90s, 15m, 1h30m, 2d or 1w (ago); 5 minutes ago; now, today or "
+            "yesterday"
         ) from None
     try:
         return time if time.utcoffset() is not None else time.astimezone()

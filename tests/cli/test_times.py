@@ -33,6 +33,8 @@ NOON = datetime(2026, 3, 30, 10, 0, tzinfo=UTC)  # 12:00 there
         ("2d", "2026-03-28T10:00"),
         ("1w", "2026-03-23T10:00"),
         ("5 minutes ago", "2026-03-30T09:55"),
+        ("1h ago", "2026-03-30T09:00"),
+        ("1h30m ago", "2026-03-30T08:30"),
         ("1 day ago", "2026-03-29T10:00"),
         ("today", "2026-03-29T22:00"),
         ("yesterday", "2026-03-28T23:00"),
@@ -51,7 +53,8 @@ def test_a_time(text: str, utc: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "noon", "1", "-1h", "1.5h", "1 h", "h", "1y", "٣h", "99999999w", "tomorrow", "2026-13-01",
+    ["", "noon", " ago", "now ago", "5 minutes", "5 minutes ago ago", "1",
+     "-1h", "1.5h", "1 h", "h", "1y", "٣h", "99999999w", "tomorrow", "2026-13-01",
      "9999-12-31T23:59-23:00x"],
 )  # fmt: skip
 def test_no_time(text: str) -> None:
