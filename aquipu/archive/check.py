@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from random import sample as drawn
 from threading import Event
+from time import time_ns
 from typing import NamedTuple, TypeVar
 
+from aquipu.archive.agreement import check_same
 from aquipu.archive.bucket import Bucket, insist
 from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError
 from aquipu.archive.fetch import (
@@ -26,9 +28,9 @@ from aquipu.archive.format.keys import SEGMENTS
 from aquipu.archive.format.pieces import check_segment, header_in, summary_of
 from aquipu.errors import CorruptionError, RecordPurgedError
 from aquipu.local.disk.disk import Disk, opened
-from aquipu.local.disk.os_errors import translate_os_errors
 from aquipu.local.format.names import segment_name
-from aquipu.local.retain.manifest import read_manifest
+from aquipu.local.read.catalog import Catalog
+from aquipu.local.read.snapshot import Snapshot, find
 
 T = TypeVar("T")
 
@@ -49,7 +51,18 @@ class Checked(NamedTuple):
     bytes: int
     """Bytes that were read."""
     problems: list[str]
-    """One sentence for each object of which no store could be made."""
+    """One sentence for each object of which no store could be made, and what the store has not."""
+    behind_records: int | None = None
+    """Records of the store that are not archived; None: no store of it was given."""
+    behind_seconds: float | None = None
+    """Age of the oldest of these that the store keeps; 0 without any."""
+
+
+class _Behind(NamedTuple):
+    """How far an archive is behind its store."""
+
+    records: int | None = None
+    seconds: float | None = None
 
 
 class Checking:
@@ -78,13 +91,12 @@ class Checking:
         """Check the archive.
 
         Raises NoArchiveError, ArchiveDamagedError for an archive of which nothing could be made,
-        ArchiveRefusedError when it is of another store, ArchiveUnavailableError,
-        UnsupportedFormatError, what reading the store raises, and Stopped.
+        ArchiveUnavailableError, UnsupportedFormatError, NotAStoreError and what else reading the
+        store raises, and Stopped.
         """
         state = self._ask(lambda: read_state(self._bucket))
         head, segments = state
-        if self._store is not None:
-            self._check_id(self._store, head.store_id)
+        behind = _Behind() if self._store is None else self._check_store(self._store)
         self._problems += gaps(state)
         self._check_listing(state)
         chosen = self._chosen(segments)
@@ -100,15 +112,32 @@ class Checking:
             self._compared,
             self._bytes,
             self._problems,
+            *behind,
         )
 
-    def _check_id(self, store: str, store_id: bytes) -> None:
-        with translate_os_errors(store, "read"):
-            here = read_manifest(self._disk, store).store_id
-        if here != store_id:
-            raise ArchiveRefusedError(
-                self._bucket.url, f"it holds another store, {store_id.hex()}, not {here.hex()}"
-            )
+    def _check_store(self, path: str) -> _Behind:
+        """Look whether the archive can be gone on with from the store, and how far it is behind."""
+
+        def look() -> _Behind:
+            head, _ = state = read_state(self._bucket)
+            if catalog.store_id != head.store_id:
+                self._store = None  # nothing of it is the same
+                there, here = head.store_id.hex(), catalog.store_id.hex()
+                self._problems.append(f"it is of another store, {there}, than {path}: {here}")
+                return _Behind()
+            view = catalog.look()  # later: so it has all that is archived
+            try:
+                check_same(self._bucket, state, view)
+            except ArchiveRefusedError as refused:
+                self._problems.append(refused.reason)
+            return _behind(head.next_sequence, view)
+
+        with closing(Catalog(self._disk, path)) as catalog:
+            try:
+                return self._ask(look)
+            except (ArchiveDamagedError, CorruptionError) as error:
+                self._problems.append(str(error))
+                return _Behind()
 
     def _check_listing(self, state: State) -> None:
         """Look whether each object that is named is there, and as large as it should be."""
@@ -187,6 +216,14 @@ class Checking:
 
     def _ask(self, call: Callable[[], T]) -> T:
         return insist(self._bucket, call, self._stop)
+
+
+def _behind(next_sequence: int, view: Snapshot) -> _Behind:
+    oldest = max(next_sequence, view.start)
+    if oldest >= view.stop:
+        return _Behind(0, 0.0)
+    waits = time_ns() - find(view._replace(start=oldest)).timestamp
+    return _Behind(view.stop - next_sequence, max(waits, 0) / 1e9)
 
 
 def gaps(state: State) -> Iterator[str]:

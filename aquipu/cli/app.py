@@ -45,7 +45,8 @@ Exit codes:
        a sequence that is no longer or not yet there
   3    locked: another process is using the store
   4    an input/output error, or a format that this version does not know
-  130  stopped by Ctrl-C; 143 by SIGTERM (serve: 0); 129 by SIGHUP
+  130  stopped by Ctrl-C; 143 by SIGTERM (serve, web,
+       archive --follow: 0); 129 by SIGHUP
 """
 
 

@@ -17,6 +17,7 @@ from aquipu.cli.commands.upkeep import look  # noqa: F401
 from aquipu.cli.commands.upkeep import doctor  # noqa: F401
 from aquipu.cli.commands.upkeep import backup  # noqa: F401
 from aquipu.cli.commands.upkeep import archive  # noqa: F401
+from aquipu.cli.commands.upkeep import archive_check  # noqa: F401
 from aquipu.cli.commands.upkeep import archive_purge  # noqa: F401
 from aquipu.cli.commands.upkeep import mend  # noqa: F401
 from aquipu.cli.commands.upkeep import copying  # noqa: F401

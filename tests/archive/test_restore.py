@@ -152,7 +152,7 @@ def test_segments_go_up_compressed(tmp_path: Path) -> None:
     for stop in range(10):
         assert restored(store, tmp_path / str(stop), Until(sequence=stop)).next_sequence == stop
     checked = Checking(Bucket(URL, store), Disk(), str(tmp_path / "store"), Event(), None)
-    assert checked.carry_out()._replace(bytes=0)[3:] == (3, 3, 3, 0, [])
+    assert checked.carry_out()._replace(bytes=0)[3:] == (3, 3, 3, 0, [], 0, 0.0)
 
 
 def test_bounds_that_are_not_there(store: MemoryBucket, tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 from subprocess import PIPE, Popen
 from threading import Thread
 
 import pytest
 
 from aquipu import Store
+from aquipu.archive.uploader import Progress
+from aquipu.cli.commands.upkeep.archive import _ended
 from tests.cli.support import SAMPLE, run, well
 
 
@@ -162,8 +165,9 @@ def test_their_objects(url: str) -> None:
     checked = json.loads(well("archive", "check", url, "--json", "--all"))
     assert list(checked) == [
         *("url", "first_sequence", "next_sequence", "segments"),
-        *("read", "compared", "bytes", "problems"),
+        *("read", "compared", "bytes", "problems", "behind_records", "behind_seconds"),
     ]
+    assert (checked["behind_records"], checked["behind_seconds"]) == (None, None)
     assert checked["problems"] == []
     purged = json.loads(well("archive", "purge", url, "--before", "5", "--dry-run", "--json"))
     assert list(purged) == [
@@ -185,12 +189,26 @@ def test_what_is_old_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     well("archive", "store", url)
     purge = ("archive", "purge", url, "--before")
     begins = b"; %s begins at sequence " % url.encode()
+    would = b"would go; %s would begin at sequence 2\n" % url.encode()
+    assert well(*purge, "100", "--dry-run").endswith(would)
     assert well(*purge, "1d") == b"0 records in 0 full segments removed" + begins + b"0\n"
     assert well(*purge, "100") == b"2 records in 2 full segments removed" + begins + b"2\n"
     assert b"from 2 on" in well("archive", "check", url, "--all")
     done = run("restore", url, "copy", "--until", "1")
     assert done.returncode == 2
     assert b"it was purged" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "elsewhere/copy", "link/copy"])
+def test_a_store_within_the_archive(store: Path, url: str, place: str) -> None:
+    """Nothing but objects may be in an archive: a restore into it is refused."""
+    well("archive", "store", url)
+    Path("link").symlink_to("elsewhere")
+    before = set(Path("elsewhere").rglob("*"))
+    done = run("restore", url, place)
+    assert done.returncode == 2
+    assert b"within the archive" in done.stderr
+    assert set(Path("elsewhere").rglob("*")) == before
 
 
 def test_damage_is_an_exit_code(store: Path, url: str) -> None:
@@ -221,9 +239,10 @@ def test_damage_is_an_exit_code(store: Path, url: str) -> None:
         (("archive", "store", "file://{store}-x", "--option", "nope=1"), 2, b"for --option: "),
         (("archive", "store", "file://{store}-x", "--interval", "0"), 2, b"for --interval: "),
         (("archive", "store", "s3://b/x", "--option", "secret=mine"), 4, b"is not valid"),
-        (("archive", "check", "file://{store}-x"), 2, b"is no archive"),
+        (("archive", "check", "file://{store}-x"), 1, b"there is no archive there"),
+        (("archive", "check", "file://{store}-x", "--max-lag", "1h"), 2, b"takes a --store"),
         (("restore", "file://{store}-x", "copy"), 2, b"is no archive"),
-        (("restore", "file://{store}-x", "copy", "--until", "when"), 2, b"is no time"),
+        (("restore", "file://{store}-x", "copy", "--until", "when"), 2, b"or a sequence, such as"),
         (("restore", "file://{store}-x", "s3://bucket/copy"), 2, b"is the place of an archive"),
         (("restore", "file://{store}-x", "postgresql://host/x"), 2, b"`aquipu copy`"),
         (("archive",), 2, b"Usage"),
@@ -243,16 +262,84 @@ def test_another_store(store: Path, url: str) -> None:
     """The archive of one store is no place for another one."""
     well("archive", "store", url)
     well("append", "--raw", "other", input=SAMPLE)
-    for command in (("archive", "other", url), ("archive", "check", url, "--store", "other")):
-        done = run(*command)
-        assert done.returncode == 2
-        assert b"it holds another store" in done.stderr
+    done = run("archive", "other", url)
+    assert done.returncode == 2
+    assert b"it holds another store" in done.stderr
+
+
+# check
+
+
+def test_what_a_check_for_cron_ends_with(store: Path, url: str) -> None:
+    """1 for what could not be restored or is not what the store has, 2 for a mistake."""
+    check = ("archive", "check", url, "--store")
+    well("archive", "store", url)
+    well("append", "--raw", "other", input=SAMPLE)
+    done = run(*check, "other")
+    assert done.returncode == 1
+    assert b"it is of another store, " in done.stdout
+    assert b"another prefix" not in done.stdout + done.stderr
+    done = run(*check, "nothing")
+    assert done.returncode == 2
+    assert b"is no store" in done.stderr
+    done = run(*check, "store", "--max-lag", "soon")
+    assert done.returncode == 2
+    assert b"is no length of time" in done.stderr
+    for entry in Path("elsewhere/entries").iterdir():
+        entry.unlink()
+    done = run(*check, "store")
+    assert done.returncode == 1
+    assert b"there is no archive there" in done.stderr
+
+
+def test_how_far_it_is_behind(url: str) -> None:
+    """A check with the store says how many records are not archived, and since when they wait."""
+    check = ("archive", "check", url, "--store", "old")
+    store_long_ago = ("import", "old", "-", "--time", ".ts")
+    well(*store_long_ago, input=b'{"ts": "2019-05-01T08:00:00Z"}')
+    well("archive", "old", url)
+    said = well(*check, "--max-lag", "1s").decode()
+    assert said.endswith("0 compared with the store; not behind the store; no damage\n")
+    well(*store_long_ago, input=2 * b'{"ts": "2019-05-01T09:00:00Z"}\n')
+    found = json.loads(well(*check, "--json"))
+    assert found["behind_records"] == 2
+    assert found["behind_seconds"] > 365 * 86_400
+    assert b"; 2 records, " in well(*check)
+    well(*check, "--max-lag", "100000w")
+    done = run(*check, "--max-lag", "1h")
+    assert done.returncode == 1
+    assert b" behind the store, and may be 1h\n" in done.stdout
+    done = run(*check, "--max-lag", "1h", "--json")
+    assert len(json.loads(done.stdout)["problems"]) == 1
+
+
+def test_a_gap_that_nothing_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has purged what is not archived is a problem, though all is sound."""
+
+    async def fill(purge: int | None) -> None:
+        async with Store.open("store", max_segment_bytes=4096) as store:
+            for _ in range(4):
+                await store.append(bytes(4000))
+            if purge is not None:
+                await store.purge(before=purge)
+
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(fill(None))
+    url = f"file://{tmp_path}/elsewhere"
+    well("archive", "store", url)
+    well("archive", "check", url, "--store", "store")
+    asyncio.run(fill(6))
+    done = run("archive", "check", url, "--store", "store")
+    assert done.returncode == 1
+    assert b"the store has purged its records up to sequence" in done.stdout
+    assert b"no damage" not in done.stdout
+
+
+# follow
 
 
 def test_following(store: Path, url: str) -> None:
     """With --follow it carries what comes, until it is told to end."""
-    import sys
-
     command = [sys.executable, "-m", "aquipu", "archive", str(store), url]
     with Popen([*command, "--follow", "--interval", "0.01"], stdout=PIPE) as process:
         try:
@@ -265,6 +352,42 @@ def test_following(store: Path, url: str) -> None:
             said, _ = process.communicate()
     assert process.returncode == 0
     assert said.startswith(f"archived before sequence {lines} ".encode())
+
+
+@pytest.mark.parametrize(("number", "code"), [(SIGTERM, 0), (SIGINT, 130), (SIGHUP, 129)])
+def test_told_to_end(store: Path, url: str, number: int, code: int) -> None:
+    """SIGTERM is how a follower is told to end: 0, as of serve; other signals are as of any."""
+    command = [sys.executable, "-m", "aquipu", "archive", str(store), url, "--follow"]
+    with Popen(command, stdout=PIPE) as process:
+        while _archived(url) < len(SAMPLE.splitlines()):
+            pass
+        process.send_signal(number)
+        said, _ = process.communicate()
+    assert process.returncode == code
+    assert said.startswith(b"archived before sequence ")
+
+
+def test_told_to_end_with_something_left(store: Path, endpoint: str) -> None:
+    """Where nothing was archived it does not say so, but how much is left, and why; exit code 4."""
+    command = [sys.executable, "-m", "aquipu", "archive", str(store), "s3://bucket/audit"]
+    options = ["--follow", "--option", f"endpoint={endpoint}", "--option", "skip_signature=true"]
+    with Popen([*command, *options], stdout=PIPE, stderr=PIPE) as process:
+        assert process.stderr is not None
+        assert b"the archive does not answer: no permission" in process.stderr.readline()
+        process.send_signal(SIGTERM)
+        said, left = process.communicate()
+    assert process.returncode == 4
+    assert said == b""
+    assert b"s3://bucket/audit has not answered: no permission" in left
+    assert f"of {len(SAMPLE.splitlines())} records in the store".encode() in left
+
+
+def test_how_a_follower_has_ended() -> None:
+    """Records that are left are counted; a fault that has left none is none."""
+    assert _ended("url", Progress(9, trouble="away"), SIGTERM, 0, 9).left is None
+    left = _ended("url", Progress(3, trouble="away"), SIGTERM, 0, 9).left
+    assert left is not None
+    assert left.startswith("6 records of the store, from sequence 3 on, are not archived: away; ")
 
 
 def _archived(url: str) -> int:

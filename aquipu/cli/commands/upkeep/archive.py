@@ -1,13 +1,13 @@
-"""The commands about an archive: archive (put), archive check, and restore."""
+"""The commands that carry a store to an archive, and make it again: archive (put) and restore."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
+from signal import SIGTERM
 from socket import gethostname
 from threading import Event
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,11 +16,10 @@ from typer.core import TyperGroup
 
 from aquipu.archive.archive import Archive
 from aquipu.archive.bucket import PATIENCE
-from aquipu.archive.check import Checked, Checking
 from aquipu.archive.log import CatalogLog
 from aquipu.archive.restore import Restored, Restoring, Until
 from aquipu.archive.uploader import Progress, Uploader
-from aquipu.cli.app import DAMAGED, EPILOG, SIGNALLED, Purpose, app, exit_codes, usage
+from aquipu.cli.app import EPILOG, FAILED, SIGNALLED, Purpose, app, exit_codes, usage
 from aquipu.cli.arguments import (
     DirectoryArgument,
     JsonOption,
@@ -28,13 +27,13 @@ from aquipu.cli.arguments import (
     UrlArgument,
     archive_of,
     directory,
+    sequence_or_time,
 )
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import counted, say, standard_output, until_signalled, write_line
-from aquipu.cli.times import moment
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.disk import Disk
-from aquipu.local.disk.paths import checked_place
+from aquipu.local.disk.paths import checked_place, is_within
 from aquipu.local.disk.system import process_id
 from aquipu.local.read.catalog import Catalog
 from aquipu.record import nanoseconds
@@ -92,6 +91,9 @@ def put_command(
 
     One process at a time carries a store to a place: one that begins ends the one before.
 
+    With --follow, what has come last is archived when it is told to end, for up to 5 seconds. If
+    something is left, it says how much, and the exit code is 4; otherwise it is 0 after SIGTERM.
+
     \b
     With --json, one object:
       url            the place
@@ -103,14 +105,45 @@ def put_command(
     )
     with exit_codes():
         output = standard_output()
-        next_sequence = anyio.run(_put, path, archive, follow)
-        if json_object:
-            write_line(output, as_json({"url": archive.url, "next_sequence": next_sequence}))
-        else:
-            write_line(output, f"archived before sequence {next_sequence:,} at {archive.url}")
+        done = anyio.run(_put, path, archive, follow)
+        if not done.never_reached:
+            said = {"url": archive.url, "next_sequence": done.next_sequence}
+            text = f"archived before sequence {done.next_sequence} at {archive.url}"
+            write_line(output, as_json(said) if json_object else text)
+        if done.left is not None:
+            say(f"aquipu: {done.left}")
+            raise typer.Exit(FAILED)
+        if done.signal is not None and done.signal != SIGTERM:
+            raise typer.Exit(SIGNALLED + done.signal)
 
 
-async def _put(path: str, archive: Archive, follow: bool) -> int:
+class _Put(NamedTuple):
+    """How carrying a store has ended."""
+
+    next_sequence: int
+    signal: int | None = None
+    """What has ended it."""
+    left: str | None = None
+    """What was not archived, and why; None: all was."""
+    never_reached: bool = False
+    """Whether nothing is known of the archive: it has not answered."""
+
+
+def _ended(url: str, progress: Progress, signal: int, start: int, stop: int) -> _Put:
+    """Return how a follower of a log, which reaches from here to there, has ended. Pure."""
+    reached, trouble = progress.next_sequence, progress.trouble
+    records = counted(stop - max(reached, start), "record")
+    if trouble is not None and not reached:
+        left = f"{url} has not answered: {trouble}; nothing was archived there by this process"
+        return _Put(reached, signal, f"{left}, of {records} in the store", never_reached=True)
+    if reached >= stop:
+        return _Put(reached, signal)
+    why = "" if trouble is None else f": {trouble}"
+    left = f"{records} of the store, from sequence {reached} on, are not archived{why}"
+    return _Put(reached, signal, f"{left}; nothing was lost; do this again")
+
+
+async def _put(path: str, archive: Archive, follow: bool) -> _Put:
     disk = Disk()
     catalog = await anyio.to_thread.run_sync(Catalog, disk, path)
     try:
@@ -125,11 +158,21 @@ async def _put(path: str, archive: Archive, follow: bool) -> int:
             compress=archive.compress,
         )
         if follow:
-            uploader = making(told=_Teller())
-            with until_signalled(lambda number: uploader.finish(_LAST_SECONDS)):
+            uploader, signalled = making(told=_Teller()), list[int]()
+
+            def finish(number: int) -> None:
+                signalled.append(number)
+                uploader.finish(_LAST_SECONDS)
+
+            with until_signalled(finish):
                 await anyio.to_thread.run_sync(uploader.follow)
-            return uploader.progress.next_sequence
-        return await until_stopped(lambda stop: making(stop=stop, patience=PATIENCE).catch_up())
+            seen = await anyio.to_thread.run_sync(catalog.look)
+            return _ended(archive.url, uploader.progress, signalled[0], seen.start, seen.stop)
+
+        def catch_up(stop: Event) -> int:
+            return making(stop=stop, patience=PATIENCE, told=_Teller()).catch_up()
+
+        return _Put(await until_stopped(catch_up))
     finally:
         catalog.close()
 
@@ -170,75 +213,6 @@ class _Teller:
             say(f"aquipu: the archive has to wait: {progress.blocked}; it is tried again")
         elif progress.blocked is None and before.blocked is not None:
             say("aquipu: the archive goes on")
-
-
-# check
-
-
-@archive_app.command("check", epilog=EPILOG)
-def check_command(
-    url: UrlArgument,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="STORE", help="Compare it with the store that it is of."),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Read all of it, in place of a sample.")
-    ] = False,
-    sample: Annotated[
-        int, typer.Option(metavar="NUMBER", min=0, help="How many segments are read.")
-    ] = 3,
-    option: OptionsOption = None,
-    json_object: JsonOption = False,
-) -> None:
-    """Find out whether a store could be made of an archive; for cron.
-
-    Of the segments a sample is read, another one each time and the last one always, each frame
-    checked; and all that was young. Of the others it is looked whether they are there.
-
-    Exit code 1 when something could not be restored, or is not what the store has.
-
-    \b
-    With --json, one object:
-      url             the place
-      first_sequence  of the first archived record
-      next_sequence   one past the last archived record
-      segments        how many full segments are archived
-      read            how many of them were read
-      compared        how many were compared with those of the store
-      bytes           how many bytes were read
-      problems        a list of sentences; none when all is well
-    """
-    archive = archive_of(url, option)
-    path = None if store is None else directory(store)
-    with exit_codes():
-        output = standard_output()
-
-        def check(stop: Event) -> Checked:
-            count = None if everything else sample
-            return Checking(archive.bucket(), Disk(), path, stop, count).carry_out()
-
-        done = anyio.run(until_stopped, check)
-        if json_object:
-            write_line(output, as_json(done._asdict()))
-        else:
-            write_line(output, _checked_text(done))
-        if done.problems:
-            raise typer.Exit(DAMAGED)
-
-
-def _checked_text(done: Checked) -> str:
-    lines = [f"{done.url}: {problem}" for problem in done.problems]
-    compared = f", {done.compared:,} compared with the store" if done.compared else ""
-    return "\n".join(
-        [
-            *lines,
-            f"{counted(done.next_sequence - done.first_sequence, 'record')} from "
-            f"{done.first_sequence:,} on; {counted(done.segments, 'full segment')}, "
-            f"{done.read:,} of them read{compared}; "
-            + (counted(len(lines), "problem") if lines else "no damage"),
-        ]
-    )
 
 
 # restore
@@ -286,7 +260,7 @@ def restore_command(
     with exit_codes():
         output = standard_output()
         with usage("DIR"):
-            to = checked_place(place)
+            to = _outside(archive.url, checked_place(place))
 
         def restore(stop: Event) -> Restored:
             restoring = Restoring(archive.bucket(), Disk(), to, bound, stop, bookmarks=bookmarks)
@@ -296,13 +270,18 @@ def restore_command(
         write_line(output, as_json(done._asdict()) if json_object else _restored_text(done))
 
 
+def _outside(url: str, to: str) -> str:
+    """Return the directory of a store, outside an archive in files; otherwise ValueError."""
+    if url.startswith("file://") and is_within(to, url.removeprefix("file://")):
+        raise ValueError(f"{to} lies within the archive {url}: give another directory")
+    return to
+
+
 def _bound(until: str | None) -> Until:
     if until is None:
         return Until()
-    with usage("--until"):
-        if until.isascii() and until.isdigit() and len(until) < 21:
-            return Until(sequence=int(until))
-        return Until(time=nanoseconds(moment(until, datetime.now().astimezone())))
+    bound = sequence_or_time(until, "--until")
+    return Until(sequence=bound) if isinstance(bound, int) else Until(time=nanoseconds(bound))
 
 
 def _restored_text(done: Restored) -> str:

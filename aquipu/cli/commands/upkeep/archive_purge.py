@@ -66,9 +66,9 @@ def purge_command(
             said = {name: value for name, value in done._asdict().items() if "held" not in name}
             write_line(output, as_json({**said, "dry_run": dry_run}))
         else:
-            would = "would be removed" if dry_run else "removed"
+            went, begins = ("would go", "would begin") if dry_run else ("removed", "begins")
             write_line(
                 output,
                 f"{counted(done.records, 'record')} in {counted(done.segments, 'full segment')} "
-                f"{would}; {archive.url} begins at sequence {done.first_sequence:,}",
+                f"{went}; {archive.url} {begins} at sequence {done.first_sequence}",
             )
