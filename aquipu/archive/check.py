@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import pairwise
 from random import sample as drawn
 from threading import Event
-from time import time_ns
+from time import monotonic, time_ns
 from typing import NamedTuple, TypeVar
 
 from aquipu.archive.agreement import check_same
@@ -27,12 +27,15 @@ from aquipu.archive.format.entry import Head, Segment
 from aquipu.archive.format.keys import SEGMENTS
 from aquipu.archive.format.pieces import check_segment, header_in, summary_of
 from aquipu.errors import CorruptionError, RecordPurgedError
+from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.disk import Disk, opened
 from aquipu.local.format.names import segment_name
 from aquipu.local.read.catalog import Catalog
 from aquipu.local.read.snapshot import Snapshot, find
 
 T = TypeVar("T")
+
+_LATER_SECONDS = 2.0
 
 
 class Checked(NamedTuple):
@@ -125,7 +128,7 @@ class Checking:
                 there, here = head.store_id.hex(), catalog.store_id.hex()
                 self._problems.append(f"it is of another store, {there}, than {path}: {here}")
                 return _Behind()
-            view = catalog.look()  # later: so it has all that is archived
+            view = self._looked(catalog, head.next_sequence)
             try:
                 check_same(self._bucket, state, view)
             except ArchiveRefusedError as refused:
@@ -138,6 +141,15 @@ class Checking:
             except (ArchiveDamagedError, CorruptionError) as error:
                 self._problems.append(str(error))
                 return _Behind()
+
+    def _looked(self, catalog: Catalog, stop: int) -> Snapshot:
+        """Look at the store; what is archived may be acknowledged a moment later."""
+        view, began = catalog.look(), monotonic()
+        while view.stop < stop and monotonic() < began + _LATER_SECONDS:
+            if self._stop.wait(_LATER_SECONDS / 100):
+                raise Stopped
+            view = catalog.look()
+        return view
 
     def _check_listing(self, state: State) -> None:
         """Look whether each object that is named is there, and as large as it should be."""
