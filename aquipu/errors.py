@@ -36,6 +36,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+_INSTALL = "in the checkout of aquipu, pip install -e"  # no index has the package
+
+
+def needed(package: str | None, extra: str) -> str:
+    """Return how to call a package of an extra that is not installed, and what to do then."""
+    return f"{package}, which is not installed: {_INSTALL} '.[{extra}]'"
+
 
 class AquipuError(Exception):
     """The root: ``except AquipuError`` catches everything that this package raises of its own."""
@@ -82,10 +89,11 @@ class NotAStoreError(_WithReason, AquipuError):
 
 
 class UnsupportedFormatError(_WithReason, AquipuError):
-    """The store was written by a later version of aquipu, or with a feature unknown here."""
+    """A later version of aquipu wrote the store, or it has a feature unknown or missing here."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}; nothing was changed; open it with a newer aquipu"
+        then = "" if _INSTALL in self.reason else "; open it with a newer aquipu"
+        return f"{self.path}: {self.reason}; nothing was changed{then}"
 
 
 class CorruptionError(AquipuError):
@@ -153,10 +161,7 @@ class StoreAlreadyOpenError(StoreLockedError):
 
 
 class StoreClosedError(_OfPath, AquipuError):
-    """The store is closed or closing.
-
-    The call did nothing; everything accepted before is or will be safe.
-    """
+    """The store is closed or closing. The call did nothing; what was taken is or will be safe."""
 
     def __str__(self) -> str:
         return f"{self.path} is closed; this call did nothing; open the store again to go on"
@@ -239,10 +244,7 @@ class OutcomeUnknownError(_WithReason, AquipuError):
 
 
 class BufferFullError(AquipuError):
-    """``append_nowait`` found the buffer full (``records`` and ``bytes`` are waiting).
-
-    The record was not taken.
-    """
+    """``append_nowait`` found the buffer full of ``records`` and ``bytes``. It took no record."""
 
     def __init__(self, path: str, records: int, bytes: int) -> None:
         super().__init__(path, records, bytes)
@@ -347,10 +349,7 @@ class PositionLostError(AquipuError):
 
 
 class BackupRefusedError(_WithReason, AquipuError):
-    """The place of a backup does not go together with this store: it is that of another one, say.
-
-    Nothing was written.
-    """
+    """The place of a backup does not go together with this store. Nothing was written."""
 
     def __str__(self) -> str:
         return (

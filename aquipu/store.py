@@ -107,7 +107,7 @@ class Store(Readable, Writable):
                 by compressed ones, one after another, on a thread of its own that takes a quarter
                 of one core at most. Log lines come to a tenth of their size; every call reads them
                 as before, a little slower. After a crash the old file is there, or the new one.
-                Takes the package zstandard (``pip install 'aquipu[compress]'``), as reading does.
+                Takes the package zstandard (``pip install -e '.[compress]'``), as reading does.
                 Versions of aquipu from before this refuse such a store.
             archive: where the log is carried while it is being written: `Archive`, and
                 [what that promises](archive/README.md). `health` says when it is in trouble.

@@ -420,6 +420,13 @@ def test_what_is_installed_is_known(document: str) -> None:
                 assert set(installs["others"].split()) <= _OTHERS
 
 
+def test_no_index_is_asked_for_the_package() -> None:
+    """None has it, so pip could fetch a stranger's: what is installed is the checkout."""
+    files = [file for kind in ("*.py", "*.md") for file in (ROOT / "aquipu").rglob(kind)]
+    asked = re.compile(r"pip install (?:-\S+ )*['\"]?aquipu")
+    assert [file for file in files if asked.search(file.read_text("utf-8"))] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     """The file is there, and in it the heading."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from aquipu.archive.errors import ArchiveRefusedError, ArchiveUnavailableError, 
 from aquipu.archive.places.address import checked_url, directory_of
 from aquipu.archive.places.directory import DirectoryStore
 from aquipu.archive.places.hidden import secrets_in, unusable
+from aquipu.errors import needed
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.os_errors import is_nowhere
 from aquipu.local.disk.paths import is_within
@@ -129,10 +130,7 @@ class Archive:
 
         if self._directory is not None:
             return Bucket(self._url, self._files(self._directory))
-        try:
-            from obstore.store import from_url
-        except ImportError:
-            raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
+        from_url = self._library()
         process = process_id()
         if _used_by - {process}:
             raise ArchiveUnavailableError(self._url, FORKED)
@@ -155,6 +153,14 @@ class Archive:
             if is_nowhere(error):
                 raise NoArchiveError(self._url, "there is no such directory") from None
             raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
+
+    def _library(self) -> Callable[..., Any]:
+        """Return what opens an object store. Raises ArchiveUnavailableError where it is missing."""
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
+        return from_url
 
     @property
     def _directory(self) -> str | None:
@@ -193,7 +199,4 @@ def _is_plain(options: Mapping[str, Any], environment: Mapping[str, str]) -> boo
 
 
 def _needs(package: str, extra: str) -> str:
-    return (
-        f"that needs the package {package}, which is not installed: in the checkout of aquipu, "
-        f"pip install -e '.[{extra}]'"
-    )
+    return f"that needs the package {needed(package, extra)}"

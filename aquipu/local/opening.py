@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from aquipu.errors import StoreAlreadyOpenError, StoreLockedError
+from aquipu.errors import StoreAlreadyOpenError, StoreLockedError, needed
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.durable import reported
 from aquipu.local.disk.lock import Lock, holder_of, is_in_use_here
@@ -190,8 +190,7 @@ def _check_compression() -> None:
         import zstandard  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "compress=True takes the package zstandard: pip install 'aquipu[compress]'",
-            name=error.name,
+            f"compress=True needs {needed('zstandard', 'compress')}", name=error.name
         ) from None
 
 

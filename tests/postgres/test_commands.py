@@ -125,5 +125,5 @@ def test_without_the_driver(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
     )
     assert done.returncode == 2
-    assert b"pip install 'aquipu[postgres]'" in done.stderr
+    assert b"in the checkout of aquipu, pip install -e '.[postgres]'" in done.stderr
     assert b"Traceback" not in done.stderr

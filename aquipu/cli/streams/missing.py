@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aquipu.errors import needed
+
 
 class MissingPackageError(Exception):
     """What was asked for needs a package that is not installed."""
@@ -11,8 +13,4 @@ class MissingPackageError(Exception):
         self.what, self.package, self.extra = what, package, extra
 
     def __str__(self) -> str:
-        # of a checkout, because no index has the package
-        return (
-            f"{self.what} {self.package}, which is not installed: in the checkout of aquipu, "
-            f"pip install -e '.[{self.extra}]'"
-        )
+        return f"{self.what} {needed(self.package, self.extra)}"

@@ -67,7 +67,9 @@ class Monitoring:
             from aquipu.contrib.prometheus import exported
         except ModuleNotFoundError:
             raise HTTPException(
-                501, "metrics need the extra prometheus: pip install 'aquipu[prometheus]'"
+                501,
+                "metrics need the extra prometheus: in the checkout of aquipu, "
+                "pip install -e '.[prometheus]'",
             ) from None
         registry = CollectorRegistry()
         with exported(store, registry=registry):

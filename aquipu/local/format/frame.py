@@ -73,6 +73,7 @@ from struct import Struct
 from types import ModuleType
 from typing import NamedTuple
 
+from aquipu.errors import needed
 from aquipu.local.format.columns import ColumnBytes, Decoder, column, joined, label_columns
 from aquipu.local.format.structure import Unsupported, chosen, extend
 from aquipu.record import Key, Record
@@ -280,8 +281,7 @@ def _zstandard() -> ModuleType:
         import zstandard
     except ModuleNotFoundError:
         raise Unsupported(
-            "its records are compressed, and that takes the package zstandard: "
-            "pip install 'aquipu[compress]'"
+            f"its records are compressed, and that needs {needed('zstandard', 'compress')}"
         ) from None
     return zstandard
 

@@ -9,7 +9,7 @@ from asyncio import CancelledError, Future, ensure_future, get_running_loop, shi
 from collections.abc import Callable
 from typing import Any
 
-from aquipu.errors import AquipuError, StoreFullError, StoreUnavailableError
+from aquipu.errors import AquipuError, StoreFullError, StoreUnavailableError, needed
 
 _SETTINGS = {
     "application_name": "aquipu",
@@ -37,9 +37,7 @@ def module() -> Any:
         import asyncpg
     except ImportError as error:
         raise ImportError(
-            "a log in PostgreSQL needs asyncpg, which is not installed: "
-            "pip install 'aquipu[postgres]'",
-            name="asyncpg",
+            f"a log in PostgreSQL needs {needed('asyncpg', 'postgres')}", name="asyncpg"
         ) from error
     return asyncpg
 

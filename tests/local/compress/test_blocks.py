@@ -149,6 +149,6 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     made = packed([(frames[0].header, frames[0].body)], link=99, seed=HEADER.seed)
     (found,) = walked(HEADER, b"".join(made.buffers))
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(Unsupported, match=r"pip install 'aquipu\[compress\]'"):
+    with pytest.raises(Unsupported, match=r"pip install -e '\.\[compress\]'"):
         records(found.header, found.body)
     assert keys_of(found.header, found.body) == []

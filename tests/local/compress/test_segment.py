@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from aquipu import Follow, OsManaged, Reader, Record, Retention, Store
+from aquipu import (
+    Follow,
+    OsManaged,
+    Reader,
+    Record,
+    Retention,
+    Store,
+    UnsupportedFormatError,
+)
 from aquipu.local.check.at_work import check, look_into
 from aquipu.local.check.inspect import Compressed
 from aquipu.local.disk.disk import Disk
@@ -264,9 +272,24 @@ async def test_a_roll_that_a_crash_undoes(tmp_path: Path) -> None:
 async def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To open a store that is to be compressed says so at once, and makes nothing."""
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'aquipu\[compress\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[compress\]'"):
         Store.open(tmp_path / "store", compress=True)
     assert not (tmp_path / "store").exists()
+
+
+async def test_read_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is said, and not that a newer aquipu would help."""
+    async with log(tmp_path / "store") as store:
+        await write(store)
+        await compressed(store)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    async with Reader.open(tmp_path / "store") as reader:
+        with pytest.raises(UnsupportedFormatError) as error:
+            await reader.get(0)
+    assert str(error.value).endswith(
+        ": its records are compressed, and that needs zstandard, which is not installed: "
+        "in the checkout of aquipu, pip install -e '.[compress]'; nothing was changed"
+    )
 
 
 async def test_an_option_that_is_none(tmp_path: Path) -> None:
