@@ -309,7 +309,7 @@ class Store(Readable, Writable):
         * ``ok``;
         * ``degraded``: you should look: the disk is nearly full, or slow, the last commit was
           refused for lack of space (also by a quota or a limit of file sizes), the next segment
-          cannot be made, or the clock is wrong;
+          cannot be made, the clock is wrong, or the archive does not answer or has stopped;
         * ``failed``: a sync or a write has failed, and nothing more is accepted until the store is
           opened again;
         * ``closed``: `aclose` has begun.

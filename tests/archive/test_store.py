@@ -340,6 +340,14 @@ def test_bad_archives(arguments: dict[str, Any], error: type[Exception]) -> None
         Archive(**arguments)
 
 
+def test_a_place_that_is_none() -> None:
+    """What is said names all that can be given: to read, archives, too."""
+    with pytest.raises(ValueError, match=r"to read, also an archive: s3://, gs://, az://, file://"):
+        Reader.open("foo://a/b")
+    with pytest.raises(ValueError, match=r"carried there by archive=Archive\('s3://"):
+        Store.open("s3://bucket/log")
+
+
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra."""
     monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)

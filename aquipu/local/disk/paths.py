@@ -95,9 +95,18 @@ def database_in(path: StrPath) -> str | None:
     if text.startswith(DATABASES):
         return text
     if (scheme := _scheme_in(text)) is not None and not text.startswith(SCHEME):
+        places = (
+            "a directory, unix:PATH for a daemon, or postgresql://HOST/DATABASE?log=NAME for a"
+            " database"
+        )
+        if text.startswith(ARCHIVES):
+            raise ValueError(
+                f"{scheme}:// is the place of an archive: it is read, and a store is carried there"
+                f" by archive=Archive('{scheme}://...'); for this, give {places}"
+            )
         raise ValueError(
-            f"{scheme}:// is no place of a store: give a directory, unix:PATH for a daemon, or"
-            " postgresql://HOST/DATABASE?log=NAME for a database"
+            f"{scheme}:// is no place of a store: give {places}; to read, also an archive:"
+            f" {', '.join(ARCHIVES)}"
         )
     return None
 
