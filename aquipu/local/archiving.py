@@ -196,12 +196,24 @@ class ArchivedEngine(LocalEngine):
     ) -> None:
         """Have what has come last carried, when all is written, and then end."""
         self._joined.close()
-        let_go = partial(super()._let_go, done, outcome)
+        let_go = partial(self._say_behind, partial(super()._let_go, done, outcome), outcome)
         if not self._carrier.is_alive():
             let_go()
             return
         self._when_carried = let_go
         self._uploader.finish(_LAST_SECONDS)
+
+    def _say_behind(self, then: Callable[[], None], outcome: CommitResult | AquipuError) -> None:
+        """Log how many records a store that was closed well has not archived, and go on."""
+        end = self.next_sequence
+        records = end - self._uploader.progress.next_sequence
+        if records > 0 and not isinstance(outcome, AquipuError):
+            _log.warning(
+                "%s is closed; records that are not archived: %d, up to sequence %d; they are safe "
+                "in the store, and go up when it is opened with its archive again",
+                *(self.path, records, end - 1),
+            )
+        then()
 
     def leave(self, commits: list[Any]) -> bool:
         self._uploader.finish(_LAST_SECONDS)

@@ -169,8 +169,12 @@ async def test_the_archive_of_another_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_closed_while_a_caller_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing a store whose archive is away ends after a moment, and so does every wait."""
+async def test_closed_while_a_caller_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing a store whose archive is away ends after a moment, and so does every wait. How many
+    records it does not have is logged, and that they are safe; nothing when it has all.
+    """
     monkeypatch.setattr("aquipu.local.archiving._LAST_SECONDS", 0.01)
     objects = FaultyBucket(Random(1), 1.0, ("refused", "lost before"))
     store = await Store.open(tmp_path / "store", archive=Kept(objects))
@@ -181,6 +185,14 @@ async def test_closed_while_a_caller_waits(tmp_path: Path, monkeypatch: pytest.M
         await store.aclose()
         with pytest.raises(StoreClosedError):
             await waiting
+    said = f"{tmp_path}/store is closed; records that are not archived: 1, up to sequence 0; "
+    assert [line for line in caplog.messages if line.startswith(said)]
+    caplog.clear()
+    objects.share = 0.0
+    monkeypatch.undo()
+    async with Store.open(tmp_path / "store", archive=Kept(objects)) as again:
+        await reached(again, receipt.sequence)
+    assert not [line for line in caplog.messages if "not archived" in line]
 
 
 @pytest.mark.asyncio
