@@ -95,6 +95,7 @@ class Bucket:
         self._store = store
         self._secrets = tuple(secrets)
         self._stop = Event() if stop is None else stop
+        self.said: Callable[[str | None], object] = lambda trouble: None
         self.requests = 0
         """Requests made, about: a listing counts as one."""
 
@@ -104,7 +105,13 @@ class Bucket:
         From then on no request is made. One that is under way is left behind, and may still have
         its effect.
         """
-        return Bucket(self.url, self._store, self._secrets, self._process, stop)
+        made = Bucket(self.url, self._store, self._secrets, self._process, stop)
+        return made.telling(self.said)
+
+    def telling(self, said: Callable[[str | None], object]) -> Bucket:
+        """Return it when ``said`` hears of it, as `insist` says, where nobody else does."""
+        self.said = said
+        return self
 
     def put_new(self, key: str, body: bytes) -> None:
         """Put an object that is there, with just these bytes, when this returns.
@@ -270,7 +277,7 @@ def insist(
     stop: Event,
     *,
     patience: float | None = PATIENCE,
-    said: Callable[[str | None], object] = lambda trouble: None,
+    said: Callable[[str | None], object] | None = None,
 ) -> T:
     """Ask until there is an answer, less and less often.
 
@@ -278,6 +285,7 @@ def insist(
     and None when there is one. Raises ArchiveUnavailableError in the end, and Stopped.
     """
     began, pause = monotonic(), _PAUSE
+    said = bucket.said if said is None else said
     while True:
         try:
             answer = call()

@@ -6,6 +6,7 @@
 `arguments`   the arguments that several commands have
 `storing`     the way of lines into a store
 `waiting`     what is said when a store is not there at once
+`telling`     what is said when an object store does not answer
 `times`       times as people write them
 `metrics`     the statistics of a store over HTTP
 `commands/`   the commands, by what they are for

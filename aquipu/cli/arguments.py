@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 from aquipu.cli.app import usage
 from aquipu.cli.forms.stream import Wish
+from aquipu.cli.telling import TellingArchive
 from aquipu.cli.times import moment
 
 StoreArgument = Annotated[
@@ -305,13 +306,16 @@ class Filters(NamedTuple):
 def archive_of(
     url: str,
     options: list[str] | None,
+    *,
     interval: float = 1.0,
     hint: str = "URL",
+    tells: bool = True,
     **flags: bool,
 ) -> Archive:
     """Return the archive that is meant; a usage error for what is none.
 
-    ``hint`` is what the place is called among the arguments.
+    ``hint`` is what the place is called among the arguments; ``tells`` is whether it says that it
+    does not answer, which what carries a store there says by itself.
     """
     given: dict[str, Any] = {}
     for option in options or ():
@@ -324,7 +328,8 @@ def archive_of(
     with usage(f"{hint}-interval" if hint.startswith("--") else "--interval"):
         Archive(url, interval=interval)
     with usage("--option"):
-        return Archive(url, interval=interval, **flags, **given)
+        kind = TellingArchive if tells else Archive
+        return kind(url, interval=interval, **flags, **given)
 
 
 def archive_meant(
@@ -337,7 +342,8 @@ def archive_meant(
     """Return the archive that `serve` is to carry; a usage error for what is said of none."""
     if url is not None:
         seconds = 1.0 if interval is None else interval
-        return archive_of(url, options, seconds, "--archive", hold=hold, compress=compress)
+        flags = {"hold": hold, "compress": compress}
+        return archive_of(url, options, interval=seconds, hint="--archive", tells=False, **flags)
     for option, given in (
         ("--archive-interval", interval is not None),
         ("--archive-hold", hold),

@@ -19,7 +19,8 @@ import pytest
 from aquipu import Store
 from aquipu.archive.uploader import Progress
 from aquipu.cli.commands.upkeep.archive import _ended
-from tests.cli.support import SAMPLE, run, well
+from aquipu.cli.telling import Waiting
+from tests.cli.support import COMMAND, SAMPLE, run, well
 
 
 @pytest.fixture
@@ -132,6 +133,35 @@ def test_an_endpoint(
     done = run(*(one.format("s3://bucket/audit") for one in command), *options)
     assert done.returncode == 4
     assert b"no permission" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in READING if one[0] in ("archive", "restore", "cat", "relations")]
+)
+def test_an_object_store_that_is_away(store: Path, command: tuple[str, ...]) -> None:
+    """Whoever waits for it is told so."""
+    arguments = [one.format("s3://bucket/audit") for one in command]
+    options = ["--option", "endpoint=http://127.0.0.1:1", "--option", "skip_signature=true"]
+    with Popen([*COMMAND, *arguments, *options], stdout=PIPE, stderr=PIPE) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+        finally:
+            process.kill()
+    assert said.startswith(b"aquipu: the archive does not answer: ")
+    assert said.endswith(b"; it is asked again\n")
+
+
+def test_an_object_store_that_is_away_for_a_moment(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of less than a second nothing is said; of more once, and when it answers again."""
+    now, heard = 0.0, []
+    said = Waiting(lambda: now)
+    for answers in (False, True, False, False, False, True, True):
+        now += 0.5
+        said(None if answers else "it is away")
+        heard.append(capfd.readouterr().err)
+    away = "aquipu: the archive does not answer: it is away; it is asked again\n"
+    assert heard == ["", "", "", "", away, "aquipu: the archive answers again\n", ""]
 
 
 @pytest.mark.parametrize("command", READING[:9], ids=lambda command: command[0])

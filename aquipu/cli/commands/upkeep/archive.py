@@ -31,6 +31,7 @@ from aquipu.cli.arguments import (
 )
 from aquipu.cli.forms.objects import as_json
 from aquipu.cli.streams.console import counted, say, standard_output, until_signalled, write_line
+from aquipu.cli.telling import Teller
 from aquipu.local.backup.pace import Stopped
 from aquipu.local.disk.disk import Disk
 from aquipu.local.disk.paths import checked_place, is_within
@@ -101,7 +102,7 @@ def put_command(
     """
     path, archive = (
         directory(store),
-        archive_of(url, option, interval, hold=hold, compress=compress),
+        archive_of(url, option, interval=interval, tells=False, hold=hold, compress=compress),
     )
     with exit_codes():
         output = standard_output()
@@ -158,7 +159,7 @@ async def _put(path: str, archive: Archive, follow: bool) -> _Put:
             compress=archive.compress,
         )
         if follow:
-            uploader, signalled = making(told=_Teller()), list[int]()
+            uploader, signalled = making(told=Teller()), list[int]()
 
             def finish(number: int) -> None:
                 signalled.append(number)
@@ -170,7 +171,7 @@ async def _put(path: str, archive: Archive, follow: bool) -> _Put:
             return _ended(archive.url, uploader.progress, signalled[0], seen.start, seen.stop)
 
         def catch_up(stop: Event) -> int:
-            return making(stop=stop, patience=PATIENCE, told=_Teller()).catch_up()
+            return making(stop=stop, patience=PATIENCE, told=Teller()).catch_up()
 
         return _Put(await until_stopped(catch_up))
     finally:
@@ -195,24 +196,6 @@ async def until_stopped(call: Callable[[Event], T]) -> T:
 def writer_here() -> str:
     """Return how an archive calls this process."""
     return f"process {process_id()} of {gethostname()}"
-
-
-class _Teller:
-    """Says on standard error what is in the way of the archive, and when it is not any more."""
-
-    def __init__(self) -> None:
-        self._before = Progress()
-
-    def __call__(self, progress: Progress) -> None:
-        before, self._before = self._before, progress
-        if progress.trouble is not None and before.trouble is None:
-            say(f"aquipu: the archive does not answer: {progress.trouble}; it is asked again")
-        elif progress.trouble is None and before.trouble is not None:
-            say("aquipu: the archive answers again")
-        if progress.blocked is not None and before.blocked is None:
-            say(f"aquipu: the archive has to wait: {progress.blocked}; it is tried again")
-        elif progress.blocked is None and before.blocked is not None:
-            say("aquipu: the archive goes on")
 
 
 # restore
