@@ -108,10 +108,17 @@ class CorruptionError(AquipuError):
         self.path, self.offset, self.reason = path, offset, reason
 
     def __str__(self) -> str:
+        what = f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed"
+        if "://" in self.path:  # in an archive; the name says with which sequence it begins
+            begin = self.path.rpartition("/")[2].partition(".")[0]
+            until = f" --until {int(begin)}" if begin.isdigit() else ""
+            return (
+                f"{what}; restore what comes before (`aquipu restore URL DIR{until}`), and ask "
+                "`aquipu archive check URL --all` what else is"
+            )
         return (
-            f"{self.path} is damaged at offset {self.offset}: {self.reason}; nothing was changed; "
-            "copy the directory away before anything else, then restore this file from a backup, "
-            "or see `aquipu repair`"
+            f"{what}; copy the directory away before anything else, then restore this file from a "
+            "backup, or see `aquipu repair`"
         )
 
 

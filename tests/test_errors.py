@@ -19,6 +19,7 @@ from aquipu.archive.errors import (
     ArchiveTakenError,
     ArchiveUnavailableError,
     NoArchiveError,
+    NothingBeforeError,
 )
 from aquipu.errors import (
     AquipuError,
@@ -80,6 +81,7 @@ SAMPLES: list[AquipuError] = [
     ArchiveTakenError(PATH, "another writer has put entry 7"),
     ArchiveDamagedError(PATH, "an object is missing"),
     NoArchiveError(PATH, "nothing is there"),
+    NothingBeforeError(PATH, "its first record came later"),
 ]
 RAISED = [
     sample
@@ -277,3 +279,11 @@ def test_an_error_is_also_what_python_would_raise(
 ) -> None:
     """Who catches the builtin exception of the situation catches the error of the tree."""
     assert isinstance(error, builtin)
+
+
+@pytest.mark.parametrize(("name", "until"), [(f"{1400:020d}.segment", " --until 1400"), ("x", "")])
+def test_damage_in_an_archive(name: str, until: str) -> None:
+    """No file is there to be copied or repaired; what comes before can be restored."""
+    said = str(CorruptionError(f"s3://bucket/audit/{name}", 64, "a frame does not check"))
+    assert f"; restore what comes before (`aquipu restore URL DIR{until}`)" in said
+    assert "aquipu repair" not in said

@@ -111,12 +111,12 @@ class Archive:
         """
         if self._compress and find_spec("zstandard") is None:
             raise ArchiveUnavailableError(self._url, _needs("zstandard", "compress"))
-        if self._directory is not None and is_within(self._directory, store):
+        if self.directory is not None and is_within(self.directory, store):
             raise ArchiveRefusedError(self._url, f"it lies within the store, {store}")
-        if self._directory is not None:
+        if self.directory is not None:
             try:
-                Disk().make_directories(self._directory)  # for this user alone
-                DirectoryStore.at(self._directory).remove_unfinished()
+                Disk().make_directories(self.directory)  # for this user alone
+                DirectoryStore.at(self.directory).remove_unfinished()
             except OSError as error:
                 raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
         return self.bucket()
@@ -128,8 +128,8 @@ class Archive:
         """
         from aquipu.archive.bucket import FORKED, Bucket, shown
 
-        if self._directory is not None:
-            return Bucket(self._url, self._files(self._directory))
+        if self.directory is not None:
+            return Bucket(self._url, self._files(self.directory))
         from_url = self._library()
         process = process_id()
         if _used_by - {process}:
@@ -143,6 +143,11 @@ class Archive:
             store = from_url(self._url, **self._given())
         except Exception as error:
             reason = shown(str(error), secrets)
+            if "Account must be specified" in reason:
+                reason = (
+                    "no storage account is given: account_name=NAME (--option account_name=NAME),"
+                    " or AZURE_STORAGE_ACCOUNT_NAME in the environment"
+                )
             raise ArchiveUnavailableError(self._url, reason) from None
         return Bucket(self._url, store, secrets, process)
 
@@ -163,7 +168,7 @@ class Archive:
         return from_url
 
     @property
-    def _directory(self) -> str | None:
+    def directory(self) -> str | None:
         """Path of an archive in files."""
         return directory_of(self._url)
 

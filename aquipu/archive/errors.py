@@ -5,6 +5,7 @@
     ├── ArchiveRefusedError      what is there does not go with this store
     ├── ArchiveTakenError        another writer has taken over
     ├── ArchiveDamagedError      an object is missing, or is not what was put
+    ├── NothingBeforeError       no record lies before the time that was asked for
     └── NoArchiveError           there is none at this place
 
 No message holds a credential, or a record's data.
@@ -70,6 +71,16 @@ class ArchiveDamagedError(ArchiveError):
         return (
             f"the archive {self.url} is damaged: {self.reason}; nothing else was lost; restore "
             "what comes before (--until), or archive a store that is alive to another place"
+        )
+
+
+class NothingBeforeError(ArchiveError):
+    """No record of the archive lies before the time up to which it is to be restored."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} holds no record from before then: {self.reason}; nothing was written; give"
+            " a later time, or a sequence"
         )
 
 

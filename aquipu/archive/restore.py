@@ -24,7 +24,7 @@ from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from aquipu.archive.bucket import Bucket, insist
-from aquipu.archive.errors import ArchiveDamagedError
+from aquipu.archive.errors import ArchiveDamagedError, NothingBeforeError
 from aquipu.archive.fetch import (
     State,
     fetch_segment,
@@ -34,7 +34,7 @@ from aquipu.archive.fetch import (
     read_state,
 )
 from aquipu.archive.format.entry import Head, Segment
-from aquipu.archive.format.pieces import begins_with, begun, cut
+from aquipu.archive.format.pieces import Cut, begins_with, begun, cut
 from aquipu.errors import (
     BackupRefusedError,
     CorruptionError,
@@ -80,6 +80,8 @@ class Restored(NamedTuple):
     first_sequence: int
     next_sequence: int
     """One past the last record."""
+    last_timestamp: int | None
+    """When the last record was accepted, nanoseconds since the epoch; None without any."""
     segments: int
     bytes: int
     """Bytes of the log, fetched or found there."""
@@ -112,6 +114,13 @@ class _Found(NamedTuple):
     bookmarks: dict[str, bytes]
 
 
+class _Last(NamedTuple):
+    """The last segment of what is restored, in which a writer goes on."""
+
+    header: SegmentHeader
+    cut: Cut
+
+
 class Restoring:
     """One restore; ``progress`` is called with the bytes that are done."""
 
@@ -140,7 +149,7 @@ class Restoring:
     def carry_out(self) -> Restored:
         """Restore the store.
 
-        Raises NoArchiveError, ArchiveDamagedError, ArchiveUnavailableError,
+        Raises NoArchiveError, NothingBeforeError, ArchiveDamagedError, ArchiveUnavailableError,
         UnsupportedFormatError, RecordPurgedError or RecordNotWrittenError for a bound that is not
         in the archive, RecordPurgedError also for a purge of it meanwhile, BackupRefusedError and
         what `Destination` raises for the place, StoreUnavailableError, for lack of space for
@@ -148,22 +157,26 @@ class Restoring:
         """
         began = monotonic()
         found = self._ask(self._find)
-        state = found.state
-        self._check_bound(state.head)
+        head, segments = found.state
+        self._check_bound(head)
+        count = wholly_admitted(segments, self._until)
+        last = self._last(found, count)
+        self._check_any(found, last, count)
         with reported(self._path, "restore to"):
-            to = Destination(self._disk, self._path, state.head.store_id, self._check)
+            to = Destination(self._disk, self._path, head.store_id, self._check)
             try:
                 self._is_kept = self._holds_whole(to)
-                count, end = self._carry_out(to, found)
+                self._carry_out(to, found, last, count)
                 self._write_bookmarks(to, found.bookmarks)
-                to.finish(end)
+                to.finish(last.cut.next_sequence)
             finally:
                 to.close()
         return Restored(
             self._path,
-            state.head.first_sequence,
-            end,
-            count,
+            head.first_sequence,
+            last.cut.next_sequence,
+            last.cut.last_time or (segments[count - 1].last_time if count else None),
+            count + 1,
             self._bytes,
             self._fetched,
             monotonic() - began,
@@ -199,11 +212,10 @@ class Restoring:
         if self._stop.is_set():
             raise Stopped
 
-    def _carry_out(self, to: Destination, found: _Found) -> tuple[int, int]:
-        """Restore the segments; return how many, and one past the last record."""
+    def _carry_out(self, to: Destination, found: _Found, last: _Last, count: int) -> None:
+        """Restore so many segments, and the last one."""
         head, segments = found.state
-        count = wholly_admitted(segments, self._until)
-        header, data, end = self._last(found, count)
+        header, data = last.header, last.cut.data
         store_id = head.store_id
         headers = [one.header(store_id) for one in segments[:count]] + [header]
         firsts = [one.first_sequence for one in headers]
@@ -221,7 +233,6 @@ class Restoring:
         self._write(segment_name(header.first_sequence), data)
         self._count(len(data))
         to.disown(head.history())
-        return count + 1, end
 
     def _check_kept(self, to: Destination, firsts: list[int]) -> None:
         """Refuse a restore of segments among which those are not that the store there has."""
@@ -253,30 +264,39 @@ class Restoring:
             if first is not None and first not in wanted:
                 self._disk.remove(f"{self._path}/{name}")
 
-    def _last(self, found: _Found, count: int) -> tuple[SegmentHeader, bytes, int]:
-        """Return the segment that will be written on: its header, its bytes, and its end."""
+    def _last(self, found: _Found, count: int) -> _Last:
+        """Return the segment that will be written on."""
         head, segments = found.state
         if count < len(segments):
             segment = segments[count]
             header = segment.header(head.store_id)
             if not self._until.admits(segment.first_sequence + 1, segment.first_time):
-                return header, header.encode(), header.first_sequence
+                return _Last(header, Cut(header.encode(), header.first_sequence))
             data, said = self._ask(lambda: fetch_segment(self._bucket, head.store_id, segment))
             data = data[: said.end]
         elif found.young is not None:
             header, data = found.young
+        elif segments:
+            header = successor_of(segments[-1], head.store_id)
+            return _Last(header, Cut(begun(header), header.first_sequence))
         else:
-            if segments:
-                header = successor_of(segments[-1], head.store_id)
-                return header, begun(header), header.first_sequence
             first = SegmentHeader(head.store_id, head.base, 0, 0)
             header = first._replace(link=first.seed)
-            return header, header.encode(), header.first_sequence
+            return _Last(header, Cut(header.encode(), header.first_sequence))
         self._fetched += len(data)
         try:
-            return header, *cut(self._bucket.url, header, data, self._until.admits)
+            return _Last(header, cut(self._bucket.url, header, data, self._until.admits))
         except CorruptionError as error:
             raise ArchiveDamagedError(self._bucket.url, error.reason) from None
+
+    def _check_any(self, found: _Found, last: _Last, count: int) -> None:
+        """Refuse a time before the first record: an empty store is not what was asked for."""
+        head = found.state.head
+        if count or last.cut.next_sequence > head.first_sequence or self._until.time is None:
+            return
+        if head.next_sequence > head.first_sequence:
+            reason = f"its first record, sequence {head.first_sequence}, came later"
+            raise NothingBeforeError(self._bucket.url, reason)
 
     def _fetched_ahead(self, store_id: bytes, segments: list[Segment]) -> Iterator[bytes | None]:
         """Yield the bytes of each segment, checked; None when they are there already."""

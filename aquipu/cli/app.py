@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from aquipu.archive.errors import ArchiveDamagedError, ArchiveRefusedError, NoArchiveError
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveRefusedError,
+    NoArchiveError,
+    NothingBeforeError,
+)
 from aquipu.cli.forms.jsonl import BadLineError
 from aquipu.cli.streams.console import say, standard_output, write_line
 from aquipu.cli.streams.lines import LineTooLongError
@@ -122,6 +127,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (ArchiveDamagedError, DAMAGED),
     (ArchiveRefusedError, USAGE),
     (NoArchiveError, USAGE),
+    (NothingBeforeError, USAGE),
     (NotAStoreError, USAGE),
     (BackupRefusedError, USAGE),
     (NoSuchRecordError, USAGE),

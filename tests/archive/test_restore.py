@@ -16,7 +16,12 @@ import pytest
 from aquipu import Store
 from aquipu.archive.bucket import Bucket
 from aquipu.archive.check import Checking
-from aquipu.archive.errors import ArchiveDamagedError, ArchiveError, NoArchiveError
+from aquipu.archive.errors import (
+    ArchiveDamagedError,
+    ArchiveError,
+    NoArchiveError,
+    NothingBeforeError,
+)
 from aquipu.archive.fetch import read_state
 from aquipu.archive.format.keys import ObjectKey, entry_key
 from aquipu.archive.restore import Restoring, Until
@@ -101,9 +106,31 @@ def test_until_a_time(tmp_path: Path) -> None:
     journal.close()
     store = MemoryBucket()
     archived(store, tmp_path / "store")
-    for number in range(9):
+    for number in range(1, 9):
         done = restored(store, tmp_path / str(number), Until(time=NOW + number))
-        assert done.next_sequence == number
+        assert (done.next_sequence, done.last_timestamp) == (number, NOW + number - 1)
+
+
+def test_until_a_time_before_the_first_record(tmp_path: Path) -> None:
+    """An empty store is not what was asked for: it is said, and nothing is made."""
+    journal = opened(tmp_path / "store")
+    for number in range(8):
+        write(journal, data_of(number), time=NOW + number)
+        journal.maintain()
+    archives, before = [MemoryBucket(), MemoryBucket()], [0, 3]
+    for store, first in zip(archives, before, strict=True):
+        journal.purge(before=first)
+        uploader(store, JournalLog(journal)).catch_up()
+        place = tmp_path / f"from {first}"
+        with pytest.raises(NothingBeforeError, match=f"sequence {first}, came later"):
+            restored(store, place, Until(time=NOW + first))
+        assert not place.exists()
+        assert restored(store, place, Until(time=NOW + first + 1)).next_sequence == first + 1
+        assert (
+            restored(store, tmp_path / f"none {first}", Until(sequence=first)).last_timestamp
+            is None
+        )
+    journal.close()
 
 
 def test_a_commit_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -45,15 +45,15 @@ def test_there_and_back(store: Path, url: str) -> None:
     assert os.stat("elsewhere").st_mode & 0o077 == 0
     shutil.rmtree("store")
     said = well("restore", url, "store").decode()
-    assert said.startswith(f"{lines} records, 0 to {lines - 1}, in {store}; ")
+    assert said.startswith(f"{lines} records, 0 to {lines - 1}, the last of 20")
+    assert f", in {store}; " in said
     assert said.endswith(" MB/s; no damage\n")
     assert well("cat", "--raw", "store") == SAMPLE
     assert b"no damage" in well("verify", "store")
     assert json.loads(well("restore", url, "part", "--until", "1", "--json"))["next_sequence"] <= 1
-    assert json.loads(well("restore", url, "old", "--until", "1 day ago", "--json")) | {
-        "next_sequence": 0,
-        "bytes": 64,
-    }
+    refused = run("restore", url, "old", "--until", "1 day ago")
+    assert (refused.returncode, b"no record from before then" in refused.stderr) == (2, True)
+    assert not os.path.exists("old")
 
 
 def test_reading_it_where_it_is(url: str) -> None:

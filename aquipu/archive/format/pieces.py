@@ -194,12 +194,20 @@ def begun(header: SegmentHeader) -> bytes:
     return header.encode() + b"".join(frame.buffers)
 
 
-def cut(
-    path: str, header: SegmentHeader, data: bytes, admit: Callable[[int, int], bool]
-) -> tuple[bytes, int]:
-    """Return the bytes of a segment without a footer, up to the first commit not to be admitted.
+class Cut(NamedTuple):
+    """The beginning of a segment, without a footer."""
 
-    Beside them, the sequence behind the last record. A frame that holds several commits because it
+    data: bytes
+    next_sequence: int
+    """Sequence behind the last record."""
+    last_time: int = 0
+    """Time of the last commit, in nanoseconds since the epoch; 0 without any."""
+
+
+def cut(path: str, header: SegmentHeader, data: bytes, admit: Callable[[int, int], bool]) -> Cut:
+    """Return a segment up to the first commit not to be admitted.
+
+    A frame that holds several commits because it
     was compressed is cut at a record. Raises as `check_segment`.
     """
     found = summary_of(path, header, data, admit=admit)
@@ -222,9 +230,10 @@ def cut(
                     link=found.link,
                     seed=header.seed,
                 )
-                return kept + b"".join(made.buffers), behind + len(records)
+                whole = kept + b"".join(made.buffers)
+                return Cut(whole, behind + len(records), records[-1].timestamp)
         break
-    return kept, behind
+    return Cut(kept, behind, found.last_time)
 
 
 def last_record(path: str, header: SegmentHeader, begin: tuple[int, int], data: bytes) -> Record:

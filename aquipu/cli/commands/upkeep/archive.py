@@ -30,6 +30,7 @@ from aquipu.cli.arguments import (
     sequence_or_time,
 )
 from aquipu.cli.forms.objects import as_json
+from aquipu.cli.forms.shown import local_time
 from aquipu.cli.streams.console import counted, say, standard_output, until_signalled, write_line
 from aquipu.cli.telling import Teller
 from aquipu.local.backup.pace import Stopped
@@ -234,6 +235,7 @@ def restore_command(
       path            the directory of the store
       first_sequence  of the first record in it
       next_sequence   one past the last record in it
+      last_timestamp  when that was accepted, nanoseconds since the epoch; null without any
       segments        how many files of the log
       bytes           of these files
       fetched_bytes   how many came from the archive this time
@@ -243,7 +245,7 @@ def restore_command(
     with exit_codes():
         output = standard_output()
         with usage("DIR"):
-            to = _outside(archive.url, checked_place(place))
+            to = _outside(archive, checked_place(place))
 
         def restore(stop: Event) -> Restored:
             restoring = Restoring(archive.bucket(), Disk(), to, bound, stop, bookmarks=bookmarks)
@@ -253,10 +255,10 @@ def restore_command(
         write_line(output, as_json(done._asdict()) if json_object else _restored_text(done))
 
 
-def _outside(url: str, to: str) -> str:
+def _outside(archive: Archive, to: str) -> str:
     """Return the directory of a store, outside an archive in files; otherwise ValueError."""
-    if url.startswith("file://") and is_within(to, url.removeprefix("file://")):
-        raise ValueError(f"{to} lies within the archive {url}: give another directory")
+    if archive.directory is not None and is_within(to, archive.directory):
+        raise ValueError(f"{to} lies within the archive {archive.url}: give another directory")
     return to
 
 
@@ -270,6 +272,8 @@ def _bound(until: str | None) -> Until:
 def _restored_text(done: Restored) -> str:
     records = done.next_sequence - done.first_sequence
     which = f", {done.first_sequence} to {done.next_sequence - 1}," if records else ""
+    if done.last_timestamp is not None:
+        which += f" the last of {local_time(done.last_timestamp)},"
     rate = done.bytes / 1e6 / max(done.seconds, 1e-9)
     return (
         f"{counted(records, 'record')}{which} in {done.path}; {counted(done.fetched_bytes, 'byte')}"
