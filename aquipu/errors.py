@@ -27,21 +27,19 @@
         ├── RecordPurgedError        it is older than the first record kept
         └── RecordNotWrittenError    it is not written yet
 
-Every message says what happened, where, what was lost and what to do next. No message holds a
-record's data. The arguments of each class are its attributes, so an error can be pickled, copied
-and taken apart.
+Every message says what happened, where, what was lost and what to do next, and holds no record's
+data. The arguments of each class are its attributes: it can be pickled, copied and taken apart.
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-_INSTALL = "in the checkout of aquipu, pip install -e"  # no index has the package
-
 
 def needed(package: str | None, extra: str) -> str:
     """Return how to call a package of an extra that is not installed, and what to do then."""
-    return f"{package}, which is not installed: {_INSTALL} '.[{extra}]'"
+    install = f"in the checkout of aquipu, pip install -e '.[{extra}]'"  # it is on no index
+    return f"{package}, which is not installed: {install}"
 
 
 class AquipuError(Exception):
@@ -92,7 +90,7 @@ class UnsupportedFormatError(_WithReason, AquipuError):
     """A later version of aquipu wrote the store, or it has a feature unknown or missing here."""
 
     def __str__(self) -> str:
-        then = "" if _INSTALL in self.reason else "; open it with a newer aquipu"
+        then = "" if "pip install" in self.reason else "; open it with a newer aquipu"
         return f"{self.path}: {self.reason}; nothing was changed{then}"
 
 
@@ -112,14 +110,10 @@ class CorruptionError(AquipuError):
         if "://" in self.path:  # in an archive; the name says with which sequence it begins
             begin = self.path.rpartition("/")[2].partition(".")[0]
             until = f" --until {int(begin)}" if begin.isdigit() else ""
-            return (
-                f"{what}; restore what comes before (`aquipu restore URL DIR{until}`), and ask "
-                "`aquipu archive check URL --all` what else is"
-            )
-        return (
-            f"{what}; copy the directory away before anything else, then restore this file from a "
-            "backup, or see `aquipu repair`"
-        )
+            before = f"restore what comes before (`aquipu restore URL DIR{until}`)"
+            return f"{what}; {before}, and ask `aquipu archive check URL --all` what else is"
+        away = "copy the directory away, then restore this file from a backup"
+        return f"{what}; {away}, or see `aquipu repair`"
 
 
 class IncompleteCopyError(CorruptionError):
