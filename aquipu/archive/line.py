@@ -5,6 +5,9 @@ writer may have been paused, or cut off, until the fence that is in its way was 
 has put nothing for twenty seconds, or whose claim took as long, looks whether the entry that it has
 put is the newest. Not yet elegant: that trusts a clock, and a listing.
 
+Nothing is in the way of an entry in a bucket that was lost and made anew. So whoever begins, and a
+writer now and then, looks whether what is named is there.
+
 A purge is an entry beside the writer: a list with fewer segments, of the same epoch. It claims
 nothing, so the writer, which finds it at its next number, takes it over and goes on.
 """
@@ -44,13 +47,11 @@ from aquipu.local.format.segment import SegmentHeader
 
 KEPT_SECONDS = 60.0
 """Seconds that an entry stays at least when nothing names it any more, a fence from the first."""
-CHECK_SECONDS = 600.0
-"""Seconds after which a writer looks whether what it has put is there still."""
 GAP_SECONDS = 20.0
 """Seconds after which a writer does not rely on that, and looks whether its entry is the newest."""
-
-
-_TIDY_PAUSE_MAX = 3600.0
+CHECK_SECONDS = 600.0
+"""Seconds after which a writer looks whether what it has put is there still."""
+_TIDY_PAUSE_MAX = 3600.0  # seconds between two tries to remove what may not be removed
 
 
 class Moment(NamedTuple):
