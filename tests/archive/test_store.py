@@ -367,16 +367,6 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
         Archive("s3://bucket/prefix").bucket()
 
 
-def test_a_missing_package_makes_no_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is left of an archive in files that could not be begun."""
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(ArchiveUnavailableError, match=r"'\.\[archive\]'"):
-        Archive(f"file://{tmp_path}/elsewhere").bucket_for(str(tmp_path / "store"))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_errors_can_be_pickled() -> None:
     """Each error of an archive can be sent to another process."""
     error = pickle.loads(pickle.dumps(NoArchiveError(URL, "it is empty")))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -44,6 +44,14 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
     before = os.umask(request.param)
     yield
     os.umask(before)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that everybody may enter; those of pytest are for their user alone."""
+    with TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
 
 
 def modes(path: Path) -> set[int]:
@@ -98,15 +106,12 @@ async def test_files_that_are_there_get_them_too(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_a_member_of_the_group_reads(tmp_path: Path) -> None:
+async def test_a_member_of_the_group_reads(open_path: Path) -> None:
     """Somebody who is in the group and may write nothing reads all records, those of segments that
     were made later too.
     """
     group = next(entry for entry in grp.getgrall() if entry.gr_gid not in (0, os.getgid()))
-    path = tmp_path / "store"
-    for place in (tmp_path, *tmp_path.parents):
-        if place.stat().st_uid == 0 and Path(gettempdir()) in place.parents:
-            os.chmod(place, 0o755)
+    path = open_path / "store"
     await everything(path, group=group.gr_name)
     assert modes(path) == {0o640}
     assert {file.stat().st_gid for file in (path, *path.iterdir())} == {group.gr_gid}
