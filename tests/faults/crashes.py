@@ -33,12 +33,13 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from errno import EIO
 from math import inf
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 import aquipu.local.write.roller
@@ -690,15 +691,24 @@ async def crash(
     seed: int,
     tick: Callable[[int], None] = lambda n: None,
     enough: int = ENOUGH,
+    seldom: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Tally, Counter[int]]:
     """Judge at least ``size`` distinct states under a policy.
 
-    Also how often how many acknowledged records were lost.
+    And more, up to four times as many, until there are more than so many of those that are
+    ``seldom``, by what the tally calls them. Also how often how many acknowledged records were
+    lost.
     """
+
+    def is_over() -> bool:
+        counts, violations = judge.tally.counts, judge.tally.violations
+        judged, missing = counts[key], any(counts[name] <= n for name, n in seldom.items())
+        return len(violations) >= enough or judged >= (4 * size if missing else size)
+
     judge, counted, number = Judge(Tally(), Random(seed)), 0, 0
     key = f"states, {_name(policy)}"
     with small_strides():
-        while judge.tally.counts[key] < size and len(judge.tally.violations) < enough:
+        while not is_over():
             habits = replace(HABITS[number % len(HABITS)], compressing=number % 8 in (2, 3, 4, 5))
             run = Run(
                 VolatileDisk(one_call_syncs=number % 3 > 0), History(policy), habits, judge.random
@@ -713,7 +723,12 @@ async def crash(
 
 
 def run(
-    policy: SyncPolicy, size: int, seed: int, tick: Callable[[int], None], enough: int = ENOUGH
+    policy: SyncPolicy,
+    size: int,
+    seed: int,
+    tick: Callable[[int], None],
+    enough: int = ENOUGH,
+    seldom: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Tally, Counter[int]]:
     """Judge crash states; see `crash`."""
-    return run_inline(crash(policy, size, seed, tick, enough))
+    return run_inline(crash(policy, size, seed, tick, enough, seldom))
