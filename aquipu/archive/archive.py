@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -130,7 +130,10 @@ class Archive:
 
         if self.directory is not None:
             return Bucket(self._url, self._files(self.directory))
-        from_url = self._library()
+        try:
+            from obstore.store import from_url
+        except ImportError:
+            raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
         process = process_id()
         if _used_by - {process}:
             raise ArchiveUnavailableError(self._url, FORKED)
@@ -158,14 +161,6 @@ class Archive:
             if is_nowhere(error):
                 raise NoArchiveError(self._url, "there is no such directory") from None
             raise ArchiveUnavailableError(self._url, error.strerror or str(error)) from None
-
-    def _library(self) -> Callable[..., Any]:
-        """Return what opens an object store. Raises ArchiveUnavailableError where it is missing."""
-        try:
-            from obstore.store import from_url
-        except ImportError:
-            raise ArchiveUnavailableError(self._url, _needs("obstore", "archive")) from None
-        return from_url
 
     @property
     def directory(self) -> str | None:
