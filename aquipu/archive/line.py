@@ -42,7 +42,7 @@ from aquipu.archive.format.entry import (
     encode_list,
 )
 from aquipu.archive.format.keys import ENTRIES, entry_key, entry_number
-from aquipu.archive.format.plan import named, outdated
+from aquipu.archive.format.plan import another_store, named, outdated
 from aquipu.local.format.segment import SegmentHeader
 
 KEPT_SECONDS = 60.0
@@ -229,9 +229,7 @@ def claim(
         check_there(bucket, state)
     head = state.head
     if head.store_id != store_id:
-        raise ArchiveRefusedError(
-            bucket.url, f"it holds another store, {head.store_id.hex()}, not {store_id.hex()}"
-        )
+        raise ArchiveRefusedError(bucket.url, another_store(head.store_id, store_id))
     if head.next_sequence == head.first_sequence:
         head = _beginning_at(first_sequence, head)
         state = State(head, [])

@@ -78,6 +78,11 @@ def apart(first_sequence: int) -> str:
     )
 
 
+def another_store(there: bytes, here: bytes) -> str:
+    """Return what to say of an archive that is not of this store, by the ids of both."""
+    return f"it holds another store, {there.hex()}, not {here.hex()}"
+
+
 def not_before(first_sequence: int) -> str:
     """Return what to say when the log does not go on, with this segment, what is archived."""
     return (

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from aquipu.archive.errors import ArchiveRefusedError
-from aquipu.archive.format.plan import not_before
+from aquipu.archive.format.plan import another_store, not_before
 from aquipu.archive.read.files import FIRST_NUMBER, ObjectDisk
 from aquipu.archive.read.log import ArchivedLog
 from aquipu.errors import StoreClosedError
@@ -151,10 +151,8 @@ class Joined:
             self._log = self._opened()
         header, log = kept.segments[0].header, self._log
         if header.store_id != log.store_id:
-            raise ArchiveRefusedError(
-                log.path,
-                f"it holds another store, {log.store_id.hex()}, not {header.store_id.hex()}",
-            )
+            reason = another_store(log.store_id, header.store_id)
+            raise ArchiveRefusedError(log.path, reason)
         found = join(kept, log.view, self.disk) or join(kept, log.look(), self.disk)
         if found is None:
             return kept._replace(disk=self.disk)
